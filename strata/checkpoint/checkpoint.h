@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "strata/core/dtype.h"
+
+namespace strata {
+
+struct TensorInfo {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::string type;    // as stored: "F16", "BF16", "Q4_K"
+  uint64_t bytes = 0;  // as stored
+
+  int64_t elements() const;
+  int64_t rows() const;  // shape[0]; 1 for vectors
+  int64_t cols() const;  // product of the other dimensions; the length for vectors
+};
+
+// Named tensors of a trained model, mapped from files and converted to float as they are read.
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+
+  virtual const std::vector<TensorInfo>& tensors() const = 0;  // in file order
+  virtual const std::filesystem::path& path() const = 0;       // for messages
+
+  // Reads rows [first, first + count) of a tensor as float; throws if a value is NaN or infinite, naming the
+  // tensor.
+  virtual void read_rows(const TensorInfo& tensor, int64_t first, int64_t count, float* target) const = 0;
+
+  bool contains(const std::string& name) const;
+  const TensorInfo& info(const std::string& name) const;  // throws, naming the file and the missing tensor
+  std::vector<float> read(const std::string& name) const;
+  void read(const TensorInfo& tensor, float* target) const { read_rows(tensor, 0, tensor.rows(), target); }
+};
+
+// A safetensors file, a directory with one or with model.safetensors.index.json. Checks header length,
+// offsets, overlaps, shapes against byte counts, file sizes, missing shards.
+std::unique_ptr<Checkpoint> open_safetensors(const std::filesystem::path& path);
+
+}  // namespace strata

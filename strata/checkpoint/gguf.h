@@ -1,0 +1,102 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "strata/core/file.h"
+#include "strata/quantization/gguf_type.h"
+
+namespace strata {
+
+// A value of a GGUF key. Integers keep their stored width so that files can be copied as they stand.
+struct GgufValue {
+  enum class Type : uint32_t {
+    U8 = 0,
+    I8 = 1,
+    U16 = 2,
+    I16 = 3,
+    U32 = 4,
+    I32 = 5,
+    F32 = 6,
+    Bool = 7,
+    String = 8,
+    Array = 9,
+    U64 = 10,
+    I64 = 11,
+    F64 = 12
+  };
+  Type type = Type::U32;
+  std::variant<uint64_t, int64_t, double, bool, std::string,  // scalars by family
+               std::vector<std::string>, std::vector<int64_t>, std::vector<double>, std::vector<bool>>
+      value;
+  Type element_type = Type::U32;  // of an array
+};
+
+GgufValue gguf_u32(uint32_t value);
+GgufValue gguf_f32(float value);
+GgufValue gguf_bool(bool value);
+GgufValue gguf_string(std::string value);
+GgufValue gguf_strings(std::vector<std::string> values);
+GgufValue gguf_i32s(std::vector<int64_t> values);
+GgufValue gguf_f32s(std::vector<double> values);
+
+struct GgufKey {
+  std::string name;
+  GgufValue value;
+};
+
+struct GgufTensor {
+  std::string name;            // at most 63 bytes
+  std::vector<int64_t> shape;  // [out, in], the reverse of the file's dimensions
+  GgufType type = GgufType::F32;
+  uint64_t offset = 0;  // from the start of the data section; set by reader and writer
+
+  uint64_t bytes() const;
+};
+
+// A GGUF v3 (or v2) file opened for reading. Checks magic, counts, string lengths, types, alignment, offsets,
+// overlaps and the file's size; a truncated or lying file is named with what was found and expected.
+class GgufFile {
+ public:
+  explicit GgufFile(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return file_.path(); }
+  const std::vector<GgufKey>& keys() const { return keys_; }
+  const std::vector<GgufTensor>& tensors() const { return tensors_; }
+  const GgufValue* find(const std::string& key) const;  // null when absent
+  const GgufTensor* find_tensor(const std::string& name) const;
+  const std::byte* data(const GgufTensor& tensor) const;
+  void release(const GgufTensor& tensor) const;
+
+ private:
+  MappedFile file_;
+  std::vector<GgufKey> keys_;
+  std::vector<GgufTensor> tensors_;
+  uint64_t data_start_ = 0;
+};
+
+// Writes a GGUF v3 file: header at once, then the tensors' bytes in the order planned, aligned to 32.
+class GgufWriter {
+ public:
+  GgufWriter(const std::filesystem::path& path, const std::vector<GgufKey>& keys,
+             std::vector<GgufTensor> tensors);
+
+  // Bytes of the next tensor; may come in several calls.
+  void write(const std::byte* data, uint64_t size);
+  void commit();  // throws if bytes are missing; puts the file into place
+
+  // Size of the whole file that these keys and tensors make.
+  static uint64_t file_size(const std::vector<GgufKey>& keys, const std::vector<GgufTensor>& tensors);
+
+ private:
+  OutputFile file_;
+  std::vector<GgufTensor> tensors_;
+  size_t current_ = 0;
+  uint64_t written_ = 0;
+};
+
+}  // namespace strata

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace strata {
+
+// Everything a tokenizer file says, in the terms GGUF stores: tokenizers are built from it and exports copy
+// it.
+struct Vocabulary {
+  enum class Model { Bpe, SentencePiece } model = Model::Bpe;
+  // Values are GGUF's token types.
+  enum class TokenType : int8_t {
+    Normal = 1,
+    Unknown = 2,
+    Control = 3,
+    UserDefined = 4,
+    Unused = 5,
+    Byte = 6
+  };
+
+  std::string pre_tokenizer;        // GGUF's name: "gpt-2", "llama-bpe", "qwen2", "smollm", "default"
+  std::string pre_tokenizer_regex;  // PCRE2 pattern splitting text into words (BPE)
+  bool add_prefix_space = false;
+  bool ignore_merges = false;       // a word that is a token as it stands is not merged
+  std::vector<std::string> tokens;  // BPE: in the byte-to-unicode alphabet, as tokenizer.json stores them
+  std::vector<TokenType> types;
+  std::vector<float> scores;        // SentencePiece only
+  std::vector<std::string> merges;  // BPE only: "left right"
+  std::optional<int32_t> bos, eos, unknown, padding;
+  bool add_bos = false, add_eos = false;
+  std::string chat_template;        // empty when there is none
+  std::string sentencepiece_model;  // serialized tokenizer.model (SentencePiece only)
+};
+
+// Text to token ids. Thread-safe.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  // Special (added) tokens in the text are recognised. BOS and EOS are added as the vocabulary says when
+  // `add_special` is true.
+  virtual std::vector<int32_t> encode(std::string_view text, bool add_special = true) const = 0;
+  virtual std::string decode(const std::vector<int32_t>& ids) const = 0;
+};
+
+// From tokenizer.json (byte-level BPE, or SentencePiece-like BPE when tokenizer.model stands beside it) or
+// tokenizer.model, with tokenizer_config.json, special_tokens_map.json and generation_config.json for the
+// special tokens and the chat template. Throws when the directory has no tokenizer, or one of a kind that is
+// not known.
+Vocabulary read_vocabulary(const std::filesystem::path& directory);
+
+std::unique_ptr<Tokenizer> make_tokenizer(const Vocabulary& vocabulary);
+
+}  // namespace strata

@@ -1,0 +1,185 @@
+#include "strata/core/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <system_error>
+
+#include "strata/core/error.h"
+#include "strata/core/interrupt.h"
+
+namespace strata {
+namespace fs = std::filesystem;
+namespace {
+
+std::string reason(int error) {
+  return std::generic_category().message(error);
+}
+
+fs::path unfinished_name(const fs::path& target) {
+  fs::path name = target;
+  if (!name.has_filename()) name = name.parent_path();
+  name += fmt::format(".unfinished-{}", getpid());
+  return name;
+}
+
+void require_parent(const fs::path& target) {
+  const fs::path parent = fs::absolute(target).parent_path();
+  if (!fs::is_directory(parent))
+    fail("cannot write {}: the directory {} does not exist; make it first", target.string(), parent.string());
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const fs::path& path) : path_(path) {
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail("cannot open {}: {}", path.string(), reason(errno));
+  struct stat status {};
+  if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
+    close(descriptor);
+    fail("{} is not a regular file", path.string());
+  }
+  size_ = static_cast<size_t>(status.st_size);
+  if (size_ > 0) {
+    void* address = mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor, 0);
+    const int error = errno;
+    if (address == MAP_FAILED) {
+      close(descriptor);
+      fail("cannot map {}: {}", path.string(), reason(error));
+    }
+    data_ = static_cast<std::byte*>(address);
+  }
+  close(descriptor);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(data_, size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept {
+  *this = std::move(other);
+}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+void MappedFile::release(size_t offset, size_t length) const {
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t begin = (offset + page - 1) / page * page;
+  const size_t end = (offset + length) / page * page;
+  if (end > begin) madvise(data_ + begin, end - begin, MADV_DONTNEED);
+}
+
+OutputFile::OutputFile(fs::path target) : target_(std::move(target)), unfinished_(unfinished_name(target_)) {
+  require_parent(target_);
+  if (fs::is_directory(target_)) fail("cannot write {}: it is a directory", target_.string());
+  descriptor_ = open(unfinished_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) fail("cannot write {}: {}", target_.string(), reason(errno));
+}
+
+OutputFile::~OutputFile() {
+  if (descriptor_ >= 0) close(descriptor_);
+  if (!committed_) unlink(unfinished_.c_str());
+}
+
+void OutputFile::write(const void* data, size_t size) {
+  write_at(position_, data, size);
+  position_ += size;
+}
+
+void OutputFile::write_at(uint64_t offset, const void* data, size_t size) {
+  const char* bytes = static_cast<const char*>(data);
+  while (size > 0) {
+    check_interrupted();
+    const size_t piece = std::min<size_t>(size, 64u << 20);
+    const ssize_t written = pwrite(descriptor_, bytes, piece, static_cast<off_t>(offset));
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail("cannot write {}: {}", target_.string(), reason(errno));
+    }
+    bytes += written;
+    offset += static_cast<uint64_t>(written);
+    size -= static_cast<size_t>(written);
+  }
+}
+
+void OutputFile::pad_to(uint64_t alignment) {
+  static const char zeros[256] = {};
+  while (position_ % alignment != 0)
+    write(zeros, std::min<uint64_t>(sizeof(zeros), alignment - position_ % alignment));
+}
+
+void OutputFile::commit() {
+  const int descriptor = descriptor_;
+  descriptor_ = -1;
+  if (fsync(descriptor) != 0 || close(descriptor) != 0)
+    fail("cannot write {}: {}", target_.string(), reason(errno));
+  if (rename(unfinished_.c_str(), target_.c_str()) != 0)
+    fail("cannot put {} into place: {}", target_.string(), reason(errno));
+  committed_ = true;
+}
+
+OutputDirectory::OutputDirectory(fs::path target) : target_(std::move(target)) {
+  if (!target_.has_filename()) target_ = target_.parent_path();
+  unfinished_ = unfinished_name(target_);
+  require_parent(target_);
+  if (fs::exists(target_)) {
+    if (!fs::is_directory(target_))
+      fail("cannot write the directory {}: a file of that name exists", target_.string());
+    if (!fs::is_empty(target_) && !fs::exists(target_ / "config.json"))
+      fail("cannot write {}: the directory exists and does not hold a model; choose another name",
+           target_.string());
+  }
+  std::error_code error;
+  fs::create_directory(unfinished_, error);
+  if (error) fail("cannot write {}: {}", target_.string(), error.message());
+}
+
+OutputDirectory::~OutputDirectory() {
+  std::error_code ignored;
+  if (!committed_) fs::remove_all(unfinished_, ignored);
+}
+
+void OutputDirectory::commit() {
+  std::error_code error;
+  fs::path earlier;
+  if (fs::exists(target_)) {
+    earlier = unfinished_;
+    earlier += ".earlier";
+    fs::rename(target_, earlier, error);
+    if (error) fail("cannot replace {}: {}", target_.string(), error.message());
+  }
+  fs::rename(unfinished_, target_, error);
+  if (error) {
+    if (!earlier.empty()) fs::rename(earlier, target_);
+    fail("cannot put {} into place: {}", target_.string(), error.message());
+  }
+  committed_ = true;
+  if (!earlier.empty()) fs::remove_all(earlier, error);
+}
+
+std::string read_text(const fs::path& path) {
+  if (fs::is_directory(path)) fail("cannot read {}: it is a directory", path.string());
+  std::ifstream stream(path, std::ios::binary);
+  if (!stream) fail("cannot open {}: {}", path.string(), reason(errno));
+  std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  if (stream.bad()) fail("cannot read {}: {}", path.string(), reason(errno));
+  return text;
+}
+
+void write_text(const fs::path& path, const std::string& text) {
+  OutputFile file(path);
+  file.write(text.data(), text.size());
+  file.commit();
+}
+
+}  // namespace strata

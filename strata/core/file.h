@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace strata {
+
+// A file mapped for reading. Pages come in as they are touched and can be given back.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+  const std::filesystem::path& path() const { return path_; }
+
+  // Tells the system that these bytes are not needed again soon, so that they do not count as resident.
+  void release(size_t offset, size_t length) const;
+
+ private:
+  std::filesystem::path path_;
+  std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// A file written beside its target and renamed into place by commit(). Without commit(), or when anything
+// throws, the unfinished file is removed and an earlier target stays as it was.
+class OutputFile {
+ public:
+  explicit OutputFile(std::filesystem::path target);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void write(const void* data, size_t size);                      // appends
+  void write_at(uint64_t offset, const void* data, size_t size);  // overwrites bytes written before
+  void pad_to(uint64_t alignment);                                // zeros up to a multiple of alignment
+  uint64_t position() const { return position_; }
+  void commit();
+
+ private:
+  std::filesystem::path target_, unfinished_;
+  int descriptor_ = -1;
+  uint64_t position_ = 0;
+  bool committed_ = false;
+};
+
+// The same promise for a directory: files go to path(), commit() puts the whole directory in the target's
+// place. An existing target is replaced only if it is empty or looks like a model directory (has
+// config.json).
+class OutputDirectory {
+ public:
+  explicit OutputDirectory(std::filesystem::path target);
+  ~OutputDirectory();
+  OutputDirectory(const OutputDirectory&) = delete;
+  OutputDirectory& operator=(const OutputDirectory&) = delete;
+
+  const std::filesystem::path& path() const { return unfinished_; }
+  void commit();
+
+ private:
+  std::filesystem::path target_, unfinished_;
+  bool committed_ = false;
+};
+
+// A whole small file as text.
+std::string read_text(const std::filesystem::path& path);
+
+// Writes a whole small file through OutputFile.
+void write_text(const std::filesystem::path& path, const std::string& text);
+
+}  // namespace strata

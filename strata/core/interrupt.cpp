@@ -1,0 +1,33 @@
+#include "strata/core/interrupt.h"
+
+#include <csignal>
+
+#include "strata/core/error.h"
+
+namespace strata {
+namespace {
+
+volatile std::sig_atomic_t signal_arrived = 0;
+
+void on_signal(int signal) {
+  signal_arrived = 1;
+  std::signal(signal, SIG_DFL);
+}
+
+}  // namespace
+
+void catch_interrupts() {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+bool interrupted() {
+  return signal_arrived != 0;
+}
+
+void check_interrupted() {
+  if (interrupted()) throw Interrupted();
+}
+
+}  // namespace strata

@@ -1,0 +1,21 @@
+#include "strata/core/json.h"
+
+#include "strata/core/error.h"
+#include "strata/core/file.h"
+
+namespace strata {
+
+Json read_json(const std::filesystem::path& path) {
+  const std::string text = read_text(path);
+  try {
+    return Json::parse(text);
+  } catch (const nlohmann::json::parse_error& error) {
+    fail("{} is not valid JSON: parsing stopped at byte {} of {}", path.string(), error.byte, text.size());
+  }
+}
+
+void write_json(const std::filesystem::path& path, const Json& document) {
+  write_text(path, document.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace strata

@@ -1,0 +1,57 @@
+#include "strata/core/threads.h"
+
+#include <omp.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+
+namespace strata {
+namespace {
+
+int cores_available() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, omp_get_num_procs());
+}
+
+int& configured_count() {
+  static int count = cores_available();
+  return count;
+}
+
+}  // namespace
+
+void set_thread_count(int count) {
+  configured_count() = count > 0 ? count : cores_available();
+}
+
+int thread_count() {
+  return configured_count();
+}
+
+void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
+  if (count <= 0) return;
+  grain = std::max<int64_t>(1, grain);
+  const int64_t chunks = (count + grain - 1) / grain;
+  std::atomic<bool> stop{false};
+  std::exception_ptr error;
+  std::mutex error_mutex;
+  const int threads = static_cast<int>(std::min<int64_t>(thread_count(), chunks));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    if (stop.load(std::memory_order_relaxed)) continue;
+    try {
+      body(chunk * grain, std::min(count, (chunk + 1) * grain));
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(error_mutex);
+      if (!error) error = std::current_exception();
+      stop = true;
+    }
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace strata

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "strata/checkpoint/checkpoint.h"
+#include "strata/checkpoint/tokenizer.h"
+
+namespace strata {
+
+enum class Role { Q, K, V, O, Gate, Up, Down };
+std::string_view name_of(Role role);  // "q", "k", ...
+
+// Positions: none, position interpolation, or Llama 3's by-frequency scaling.
+struct RopeScaling {
+  enum class Type { None, Linear, Llama3 } type = Type::None;
+  double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
+  int64_t original_max_position_embeddings = 0;
+};
+
+// config.json of a decoder-only transformer.
+struct ModelConfig {
+  std::string architecture;  // "llama", "mistral", "qwen2", "qwen3": model_type
+  int64_t hidden_size = 0, intermediate_size = 0, num_layers = 0;
+  int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
+  int64_t vocab_size = 0, max_position_embeddings = 0;
+  double rms_norm_eps = 1e-5, rope_theta = 10000;
+  RopeScaling rope_scaling;
+  bool attention_bias = false;  // q, k, v have biases (Qwen2, or attention_bias)
+  bool output_bias = false;     // o has a bias too (Llama with attention_bias)
+  bool mlp_bias = false;
+  bool qk_norm = false;  // RMS norm of every query and key head (Qwen3)
+  bool tied_embeddings = false;
+  int64_t sliding_window = 0;  // 0 = none
+  std::optional<int32_t> bos, eos;
+};
+
+// One weight matrix of a decoder layer.
+struct Module {
+  int layer = 0;
+  Role role = Role::Q;
+  std::string name;    // inside the layer: "self_attn.q_proj"
+  std::string tensor;  // in the checkpoint: "model.layers.0.self_attn.q_proj.weight"
+  int64_t rows = 0, cols = 0;
+
+  int64_t params() const { return rows * cols; }
+};
+
+// A decoder model opened for reading: nothing but headers is in memory.
+struct Model {
+  std::filesystem::path path;
+  ModelConfig config;
+  std::shared_ptr<const Checkpoint> checkpoint;
+  std::vector<Module> modules;  // layer by layer; q, k, v, o, gate, up, down within one
+  std::string embedding = "model.embed_tokens.weight";
+  std::string final_norm = "model.norm.weight";
+  std::string head = "lm_head.weight";  // equals `embedding` when tied
+
+  // Of the model's directory; throws when there is none or it does not fit the vocabulary.
+  std::function<Vocabulary()> vocabulary;
+
+  const Module& module(int layer, Role role) const;
+  std::string layer_tensor(int layer, std::string_view name) const;  // "model.layers.<layer>.<name>"
+};
+
+ModelConfig read_config(const std::filesystem::path& config_json);
+
+// Opens a Hugging Face directory (or a .safetensors beside its config.json, or a .gguf), and checks every
+// tensor's presence and shape against the config.
+Model open_model(const std::filesystem::path& path);
+
+}  // namespace strata
