@@ -1,52 +1,56 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "strata/allocation/plan.h"
 #include "strata/allocation/scores.h"
+#include "strata/quantization/scheme.h"
 
 namespace strata {
 
-// At least one limit is set; all that are set hold together.
+// All limits that are set hold together.
 struct Budget {
-  std::optional<double> bits_per_weight;  // stored
-  std::optional<double> average_code_bits;
-  std::optional<uint64_t> bytes;  // stored bytes of the allocated matrices alone
-  std::string text() const;       // "3 bpw"
+  std::optional<double> bits_per_weight;    // stored
+  std::optional<double> average_code_bits;  // codes alone, as many papers count
+  std::optional<uint64_t> bytes;            // stored bytes of the allocated matrices alone
+
+  bool empty() const { return !bits_per_weight && !average_code_bits && !bytes; }
+  std::string text() const;  // "3 bpw", "12.00 MiB", "3 bpw and 3 average code bits", "none"
 };
 
-// One matrix to be given a scheme.
-struct AllocationModule {
-  int layer = 0;
-  std::string module, tensor;
-  int64_t rows = 0, cols = 0;
-};
-
-// Modules that must share a scheme: "none", "vllm" ({q,k,v} and {gate,up} of a layer), "layer" (a whole
-// layer).
+// Modules that must share a scheme: "none", "fused" ({q,k,v} and {gate,up} of a layer, as vLLM needs) or
+// "layer" (a whole layer).
 enum class Ties { None, Fused, Layer };
 
+Ties parse_ties(std::string_view name);  // throws UsageError
+
 struct AllocatorOptions {
-  std::string name = "exact";  // uniform, rank, boost, exact
-  std::vector<Scheme> schemes;
-  Budget budget;
+  std::string name = "exact";  // one of allocator_names()
+  std::vector<Scheme>
+      schemes;    // the menu; empty = the schemes of the file's costs (boost: the papers' ladder)
+  Budget budget;  // at least one limit is set, except for boost
   Ties ties = Ties::None;
-  double relative_gap = 1e-4;  // exact
-  double seconds = 60;         // exact: time limit
-  // boost (methods SensiBoost and KurtBoost)
+  double relative_gap = 1e-4;  // exact: stop at this proven distance from the optimum
+  double seconds = 60;         // exact: time limit of the integer program
+  // boost (SensiBoost and KurtBoost)
   enum class Differences { Subtract, Divide } differences = Differences::Subtract;
-  double base = 3.13;  // rung of the ladder, by its name in the papers
-  int stop = 2;        // rungs a chosen module climbs
-  int top = 2;         // outliers kept per role; 0 = all
+  double base = 3.13;   // rung of the ladder, by its bits per weight as the papers round it
+  int stop = 2;         // rungs a chosen module climbs
+  int top = 2;          // outliers kept per role; 0 = all
+  bool rebase = false;  // choose the base so that base and boosts meet the budget
 };
 
-// Modules of a scores file, from its costs when it has them, otherwise from its scores.
-std::vector<AllocationModule> modules_of(const Scores& scores);
+AllocatorOptions::Differences parse_differences(std::string_view name);  // "subtract", "divide"
 
-// A plan for all modules. Throws UsageError when the budget is below the smallest possible (which it names)
-// or above the largest.
+// uniform, rank, boost, exact.
+std::vector<std::string> allocator_names();
+
+// A plan for all modules, in their order. Throws UsageError when the budget is below the smallest possible
+// (which it names) or above the largest, and Error when the scores do not cover a module.
 Plan allocate(const std::vector<AllocationModule>& modules, const Scores& scores,
               const AllocatorOptions& options);
 

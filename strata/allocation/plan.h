@@ -13,26 +13,30 @@ namespace strata {
 
 struct Assignment {
   std::string tensor;
-  int64_t rows = 0, cols = 0;
+  int64_t rows = 0, cols = 0;  // 0 when a plan file does not say
   Scheme scheme;
 };
 
 // The file contract `plan.json`: a scheme for every module.
 struct Plan {
   std::string model, method, allocator;
-  std::string budget;          // as asked for: "3.0 bpw", "12.0 MiB"
+  std::string budget;          // as asked for: "3.0 bpw", "12.0 MiB"; "none" without one
   double bits_per_weight = 0;  // stored bits of the assigned matrices over their weights
   double average_code_bits = 0;
-  uint64_t bytes = 0;  // stored bytes of the assigned matrices
-  double cost = 0;
-  std::optional<double> gap;  // relative optimality gap that the solver proved
+  uint64_t bytes = 0;          // stored bytes of the assigned matrices
+  std::optional<double> cost;  // total, where every assigned scheme has one
+  std::optional<double> gap;   // relative optimality gap that the solver proved
   std::vector<Assignment> assignments;
 
-  void sum_up();  // fills bits_per_weight, average_code_bits and bytes from the assignments
+  void sum_up();  // fills bits_per_weight, average_code_bits and bytes from the assignments' shapes
 };
 
 Json to_json(const Plan& plan);
+
+// Checks format, version, every field, duplicate tensors and the names of schemes; errors start with `where`.
+// Where every assignment has its shape, the sums are computed from them and not taken from the file.
 Plan plan_from_json(const Json& document, const std::string& where);
+
 Plan read_plan(const std::filesystem::path& path);
 void write_plan(const std::filesystem::path& path, const Plan& plan);
 

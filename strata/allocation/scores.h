@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -24,18 +25,37 @@ struct Cost {
   double cost = 0;
 };
 
+// One matrix to be given a scheme.
+struct AllocationModule {
+  int layer = 0;
+  std::string module, tensor;
+  int64_t rows = 0, cols = 0;
+
+  int64_t params() const { return rows * cols; }
+};
+
 // The file contract `scores.json` (docs/files.md).
 struct Scores {
   std::string model, method;
   bool per_module = false;  // the unit
   std::vector<Score> scores;
   std::vector<Cost> costs;
+  std::vector<AllocationModule> modules;  // what is to be given schemes, so that `allocate` needs no model
   Json details = Json::object();
 };
 
+// Throws Error when a value is not finite or a line is there twice.
 Json to_json(const Scores& scores);
-Scores scores_from_json(const Json& document, const std::string& where);  // checks format, version and fields
+
+// Checks format, version, every field, duplicates and the names of schemes; errors start with `where`.
+Scores scores_from_json(const Json& document, const std::string& where);
+
 Scores read_scores(const std::filesystem::path& path);
 void write_scores(const std::filesystem::path& path, const Scores& scores);
+
+// The matrices that a scores file speaks of, in layer order: its `modules`, or else the tensors of its costs,
+// or else one matrix for every score ("model.layers.0.self_attn.q_proj.weight", or "model.layers.0" where the
+// unit is the layer) with its number of weights and rows of up to 4096.
+std::vector<AllocationModule> modules_of(const Scores& scores);
 
 }  // namespace strata
