@@ -15,11 +15,13 @@ namespace strata {
 enum class Role { Q, K, V, O, Gate, Up, Down };
 std::string_view name_of(Role role);  // "q", "k", ...
 
-// Positions: none, position interpolation, or Llama 3's by-frequency scaling.
+// How rotary frequencies are stretched: not at all, all alike (position interpolation), by frequency as
+// Llama 3 does, or by the divisor that a GGUF's rope_freqs.weight gives for each frequency.
 struct RopeScaling {
-  enum class Type { None, Linear, Llama3 } type = Type::None;
+  enum class Type { None, Linear, Llama3, Divisors } type = Type::None;
   double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
   int64_t original_max_position_embeddings = 0;
+  std::vector<float> divisors;  // head_dim / 2
 };
 
 // config.json of a decoder-only transformer.
@@ -35,8 +37,12 @@ struct ModelConfig {
   bool mlp_bias = false;
   bool qk_norm = false;  // RMS norm of every query and key head (Qwen3)
   bool tied_embeddings = false;
-  int64_t sliding_window = 0;  // 0 = none
+  int64_t sliding_window = 0;        // 0 = none
+  std::vector<bool> sliding_layers;  // layers it applies to; empty = all
   std::optional<int32_t> bos, eos;
+
+  // Keys that a query of this layer sees, itself included; 0 = all before it.
+  int64_t window_of(int layer) const;
 };
 
 // One weight matrix of a decoder layer.
@@ -66,6 +72,9 @@ struct Model {
   const Module& module(int layer, Role role) const;
   std::string layer_tensor(int layer, std::string_view name) const;  // "model.layers.<layer>.<name>"
 };
+
+// model_type values that read_config knows.
+const std::vector<std::string>& known_architectures();
 
 ModelConfig read_config(const std::filesystem::path& config_json);
 

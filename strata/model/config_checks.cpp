@@ -1,0 +1,72 @@
+#include "strata/model/config_checks.h"
+
+#include <cmath>
+
+#include "strata/core/error.h"
+
+namespace strata {
+namespace {
+
+// Far above any published model, and small enough that a product of three fits 63 bits.
+constexpr int64_t kLargestWidth = 1 << 20;
+constexpr int64_t kMostLayers = 4096;
+constexpr int64_t kLargestVocabulary = 1 << 24;
+
+void check_size(const std::string& where, const char* name, int64_t value, int64_t limit) {
+  if (value < 1 || value > limit)
+    fail("{}: {} is {}, but must lie between 1 and {}", where, name, value, limit);
+}
+
+void check_real(const std::string& where, const char* name, double value, double low, double high) {
+  if (!(value >= low && value <= high))
+    fail("{}: {} is {}, but must lie between {} and {}", where, name, value, low, high);
+}
+
+void check_rope(const ModelConfig& config, const std::string& where) {
+  check_real(where, "rope_theta", config.rope_theta, 1, 1e15);
+  const RopeScaling& scaling = config.rope_scaling;
+  if (scaling.type == RopeScaling::Type::None) return;
+  if (scaling.type == RopeScaling::Type::Divisors) {
+    if (static_cast<int64_t>(scaling.divisors.size()) != config.head_dim / 2)
+      fail("{}: {} rotary frequency factors for a head size of {}, expected {}", where,
+           scaling.divisors.size(), config.head_dim, config.head_dim / 2);
+    for (float divisor : scaling.divisors) check_real(where, "a rotary frequency factor", divisor, 1e-6, 1e6);
+    return;
+  }
+  check_real(where, "the rope scaling factor", scaling.factor, 1, 1e6);
+  if (scaling.type != RopeScaling::Type::Llama3) return;
+  check_real(where, "low_freq_factor", scaling.low_freq_factor, 1e-6, 1e6);
+  check_real(where, "high_freq_factor", scaling.high_freq_factor, 1e-6, 1e6);
+  if (scaling.high_freq_factor <= scaling.low_freq_factor)
+    fail("{}: high_freq_factor is {}, but must be larger than low_freq_factor, which is {}", where,
+         scaling.high_freq_factor, scaling.low_freq_factor);
+  check_size(where, "original_max_position_embeddings", scaling.original_max_position_embeddings,
+             int64_t{1} << 40);
+}
+
+}  // namespace
+
+void check_config(const ModelConfig& config, const std::string& where) {
+  check_size(where, "hidden_size", config.hidden_size, kLargestWidth);
+  check_size(where, "intermediate_size", config.intermediate_size, kLargestWidth);
+  check_size(where, "num_hidden_layers", config.num_layers, kMostLayers);
+  check_size(where, "num_attention_heads", config.num_heads, kLargestWidth);
+  check_size(where, "num_key_value_heads", config.num_kv_heads, kLargestWidth);
+  check_size(where, "head_dim", config.head_dim, kLargestWidth);
+  check_size(where, "vocab_size", config.vocab_size, kLargestVocabulary);
+  check_size(where, "max_position_embeddings", config.max_position_embeddings, int64_t{1} << 40);
+  if (config.num_heads * config.head_dim > kLargestWidth)
+    fail("{}: {} heads of size {} make {} query features, but at most {} are supported", where,
+         config.num_heads, config.head_dim, config.num_heads * config.head_dim, kLargestWidth);
+  if (config.num_heads % config.num_kv_heads != 0)
+    fail("{}: num_attention_heads is {}, which num_key_value_heads {} does not divide", where,
+         config.num_heads, config.num_kv_heads);
+  if (config.head_dim % 2 != 0)
+    fail("{}: head_dim is {}, but rotary positions need an even number", where, config.head_dim);
+  if (config.sliding_window < 0)
+    fail("{}: sliding_window is {}, but must be positive, or null for none", where, config.sliding_window);
+  check_real(where, "rms_norm_eps", config.rms_norm_eps, 0, 1);
+  check_rope(config, where);
+}
+
+}  // namespace strata

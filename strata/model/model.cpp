@@ -1,0 +1,96 @@
+#include "strata/model/model.h"
+
+#include "strata/core/error.h"
+#include "strata/model/layout.h"
+
+namespace strata {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string describe(const std::vector<int64_t>& shape) {
+  std::string text;
+  for (int64_t size : shape) text += fmt::format("{}{}", text.empty() ? "" : ", ", size);
+  return "[" + text + "]";
+}
+
+void check_tensors(const Model& model) {
+  for (const ExpectedTensor& expected : expected_tensors(model.config)) {
+    if (!model.checkpoint->contains(expected.name))
+      fail("{} has no tensor {}, which its config asks for with shape {}", model.path.string(), expected.name,
+           describe(expected.shape));
+    const TensorInfo& found = model.checkpoint->info(expected.name);
+    if (found.shape != expected.shape)
+      fail("{}: the tensor {} has shape {}, but the config asks for {}", model.path.string(), expected.name,
+           describe(found.shape), describe(expected.shape));
+  }
+}
+
+void check_vocabulary(const Vocabulary& vocabulary, const ModelConfig& config, const fs::path& path) {
+  if (static_cast<int64_t>(vocabulary.tokens.size()) > config.vocab_size)
+    fail(
+        "{}: the tokenizer has {} tokens, but the model's vocabulary only {}; this tokenizer belongs to "
+        "another model",
+        path.string(), vocabulary.tokens.size(), config.vocab_size);
+}
+
+Model open_hugging_face(const fs::path& path) {
+  const fs::path directory = fs::is_directory(path) ? path : fs::absolute(path).parent_path();
+  const fs::path config = directory / "config.json";
+  if (!fs::is_regular_file(config))
+    fail(
+        "{} has no config.json; a model is a Hugging Face directory, a .safetensors beside its config.json, "
+        "or a .gguf",
+        directory.string());
+  Model model;
+  model.path = path;
+  model.config = read_config(config);
+  model.checkpoint = open_safetensors(path);
+  model.vocabulary = [directory, config = model.config] {
+    Vocabulary vocabulary = read_vocabulary(directory);
+    check_vocabulary(vocabulary, config, directory);
+    return vocabulary;
+  };
+  return model;
+}
+
+}  // namespace
+
+std::string_view name_of(Role role) {
+  switch (role) {
+    case Role::Q:
+      return "q";
+    case Role::K:
+      return "k";
+    case Role::V:
+      return "v";
+    case Role::O:
+      return "o";
+    case Role::Gate:
+      return "gate";
+    case Role::Up:
+      return "up";
+    case Role::Down:
+      return "down";
+  }
+  return "";
+}
+
+const Module& Model::module(int layer, Role role) const {
+  return modules.at(static_cast<size_t>(layer) * 7 + static_cast<size_t>(role));
+}
+
+std::string Model::layer_tensor(int layer, std::string_view name) const {
+  return fmt::format("model.layers.{}.{}", layer, name);
+}
+
+Model open_model(const fs::path& path) {
+  if (!fs::exists(path)) fail("there is no model at {}", path.string());
+  Model model = open_hugging_face(path);
+  if (model.config.tied_embeddings) model.head = model.embedding;
+  check_tensors(model);
+  model.modules = linear_modules(model.config);
+  return model;
+}
+
+}  // namespace strata

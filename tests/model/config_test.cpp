@@ -1,0 +1,216 @@
+#include <gtest/gtest.h>
+
+#include "strata/core/error.h"
+#include "strata/core/json.h"
+#include "strata/model/model.h"
+#include "strata/model/rope.h"
+#include "tests/support/temporary_directory.h"
+
+namespace strata {
+namespace {
+
+Json base(const std::string& type) {
+  return {{"model_type", type},         {"hidden_size", 64},        {"intermediate_size", 96},
+          {"num_hidden_layers", 3},     {"num_attention_heads", 4}, {"num_key_value_heads", 2},
+          {"vocab_size", 100},          {"rms_norm_eps", 1e-6},     {"max_position_embeddings", 4096},
+          {"tie_word_embeddings", true}};
+}
+
+ModelConfig read(const Json& document) {
+  const TemporaryDirectory directory;
+  write_json(directory / "config.json", document);
+  return read_config(directory / "config.json");
+}
+
+std::string error_of(const Json& document) {
+  try {
+    read(document);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+void expect_refused(const char* key, const Json& value, const std::string& mentioned) {
+  Json document = base("llama");
+  document[key] = value;
+  const std::string message = error_of(document);
+  EXPECT_NE(message.find(mentioned), std::string::npos) << key << " = " << value << ": '" << message << "'";
+}
+
+TEST(Config, OfTheBundledModel) {
+  const ModelConfig config = read_config(STRATA_SOURCE_DIR "/models/tiny-llama/config.json");
+  EXPECT_EQ(config.architecture, "llama");
+  EXPECT_EQ(config.hidden_size, 256);
+  EXPECT_EQ(config.intermediate_size, 768);
+  EXPECT_EQ(config.num_layers, 16);
+  EXPECT_EQ(config.num_heads, 8);
+  EXPECT_EQ(config.num_kv_heads, 4);
+  EXPECT_EQ(config.head_dim, 32);
+  EXPECT_EQ(config.vocab_size, 8192);
+  EXPECT_EQ(config.max_position_embeddings, 1024);
+  EXPECT_EQ(config.rms_norm_eps, 1e-5);
+  EXPECT_TRUE(config.tied_embeddings);
+  EXPECT_EQ(config.bos, 0);
+  EXPECT_EQ(config.eos, 0);
+  EXPECT_EQ(config.rope_scaling.type, RopeScaling::Type::None);
+}
+
+TEST(Config, DiffersByArchitecture) {
+  Json document = base("llama");
+  EXPECT_FALSE(read(document).attention_bias);
+  document["attention_bias"] = true;
+  document["mlp_bias"] = true;
+  EXPECT_TRUE(read(document).output_bias && read(document).mlp_bias);
+
+  const ModelConfig qwen2 = read(base("qwen2"));
+  EXPECT_TRUE(qwen2.attention_bias && !qwen2.output_bias && !qwen2.qk_norm);
+  const ModelConfig qwen3 = read(base("qwen3"));
+  EXPECT_TRUE(qwen3.qk_norm && !qwen3.attention_bias);
+  EXPECT_EQ(qwen3.head_dim, 128);
+
+  document = base("mistral");
+  document["head_dim"] = 32;
+  document["eos_token_id"] = {7, 8};
+  document["bos_token_id"] = -1;
+  const ModelConfig mistral = read(document);
+  EXPECT_EQ(mistral.head_dim, 32);
+  EXPECT_EQ(mistral.eos, 7);
+  EXPECT_FALSE(mistral.bos.has_value());
+  document.erase("num_key_value_heads");
+  EXPECT_EQ(read(document).num_kv_heads, 4);
+}
+
+TEST(Config, TakesTheClassNameWhereModelTypeIsMissing) {
+  Json document = base("");
+  document.erase("model_type");
+  EXPECT_NE(error_of(document).find("neither model_type nor architectures"), std::string::npos);
+  document["architectures"] = {"Qwen3ForCausalLM"};
+  EXPECT_EQ(read(document).architecture, "qwen3");
+}
+
+TEST(Config, NamesUnknownArchitecturesAndTheKnownOnes) {
+  const std::string message = error_of(base("mamba"));
+  for (const char* part : {"'mamba'", "llama", "mistral", "qwen2", "qwen3"})
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+}
+
+TEST(Config, ReadsRopeInBothSpellings) {
+  Json document = base("llama");
+  document["rope_theta"] = 500000.0;
+  document["rope_scaling"] = nullptr;
+  EXPECT_EQ(read(document).rope_theta, 500000);
+  document["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
+  EXPECT_EQ(read(document).rope_scaling.type, RopeScaling::Type::Linear);
+  EXPECT_EQ(read(document).rope_scaling.factor, 4);
+  document["rope_scaling"] = {{"rope_type", "llama3"},
+                              {"factor", 8.0},
+                              {"low_freq_factor", 1.0},
+                              {"high_freq_factor", 4.0},
+                              {"original_max_position_embeddings", 8192}};
+  const ModelConfig old_spelling = read(document);
+
+  document = base("llama");
+  document["rope_parameters"] = {{"rope_type", "llama3"},   {"rope_theta", 500000.0},
+                                 {"factor", 8.0},           {"low_freq_factor", 1.0},
+                                 {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 8192}};
+  const ModelConfig new_spelling = read(document);
+  EXPECT_EQ(new_spelling.rope_scaling.type, RopeScaling::Type::Llama3);
+  EXPECT_EQ(rope_frequencies(new_spelling), rope_frequencies(old_spelling));
+  document["rope_parameters"] = {{"rope_type", "linear"}, {"rope_theta", 20000}, {"factor", 2}};
+  EXPECT_EQ(read(document).rope_theta, 20000);
+  EXPECT_EQ(read(document).rope_scaling.factor, 2);
+}
+
+TEST(Config, RefusesRopeTypesByName) {
+  for (const char* type : {"yarn", "dynamic", "longrope"}) {
+    expect_refused("rope_scaling", {{"type", type}, {"factor", 2.0}}, std::string("'") + type + "'");
+    expect_refused("rope_parameters", {{"rope_type", type}, {"factor", 2.0}}, std::string("'") + type + "'");
+  }
+  expect_refused("rope_scaling", {{"factor", 2.0}}, "neither rope_type nor type");
+  expect_refused("rope_scaling", {{"type", "linear"}}, "no factor");
+  expect_refused("rope_scaling", 3, "not an object");
+}
+
+// transformers' formula (modeling_rope_utils.py, _compute_llama3_parameters) in wave lengths, for the values
+// of Llama-3.1.
+TEST(Rope, ScalesAsLlama3) {
+  Json document = base("llama");
+  document["head_dim"] = 128;
+  document["rope_theta"] = 500000.0;
+  document["rope_scaling"] = {{"rope_type", "llama3"},
+                              {"factor", 8.0},
+                              {"low_freq_factor", 1.0},
+                              {"high_freq_factor", 4.0},
+                              {"original_max_position_embeddings", 8192}};
+  const std::vector<double> divisors = rope_divisors(read(document));
+  ASSERT_EQ(divisors.size(), 64u);
+  int kept = 0, divided = 0, between = 0;
+  for (int i = 0; i < 64; ++i) {
+    const double wavelength = 2 * M_PI * std::pow(500000.0, i / 64.0);
+    double expected = 1;
+    if (wavelength > 8192 / 1.0) {
+      expected = 8;
+      ++divided;
+    } else if (wavelength >= 8192 / 4.0) {
+      const double smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0);
+      expected = 1 / ((1 - smooth) / 8 + smooth);
+      ++between;
+    } else {
+      ++kept;
+    }
+    EXPECT_NEAR(divisors[i], expected, 1e-9) << i;
+  }
+  EXPECT_TRUE(kept > 0 && divided > 0 && between > 0);
+}
+
+TEST(Config, ReadsSlidingWindows) {
+  Json document = base("mistral");
+  document["sliding_window"] = 8;
+  EXPECT_EQ(read(document).window_of(2), 8);
+  document["sliding_window"] = nullptr;
+  EXPECT_EQ(read(document).window_of(2), 0);
+
+  document = base("qwen2");
+  document["sliding_window"] = 8;
+  document["max_window_layers"] = 1;
+  EXPECT_EQ(read(document).window_of(2), 0);
+  document["use_sliding_window"] = true;
+  EXPECT_EQ(read(document).window_of(0), 0);
+  EXPECT_EQ(read(document).window_of(1), 8);
+  document["layer_types"] = {"sliding_attention", "full_attention", "sliding_attention"};
+  EXPECT_EQ(read(document).window_of(0), 8);
+  EXPECT_EQ(read(document).window_of(1), 0);
+  document["layer_types"] = {"sliding_attention"};
+  EXPECT_NE(error_of(document).find("layer_types"), std::string::npos);
+}
+
+TEST(Config, RefusesWhatCannotBe) {
+  expect_refused("hidden_size", 0, "hidden_size is 0");
+  expect_refused("hidden_size", -64, "hidden_size is -64");
+  expect_refused("hidden_size", 1e300, "must be an integer");
+  expect_refused("hidden_size", 18446744073709551615ull, "must be an integer");
+  expect_refused("hidden_size", "64", "must be an integer");
+  expect_refused("hidden_size", nullptr, "has no hidden_size");
+  expect_refused("hidden_size", 66, "does not divide");
+  expect_refused("intermediate_size", int64_t{1} << 40, "intermediate_size");
+  expect_refused("num_hidden_layers", 100000000, "num_hidden_layers");
+  expect_refused("num_attention_heads", 0, "num_attention_heads 0");
+  expect_refused("num_key_value_heads", 3, "num_key_value_heads 3 does not divide");
+  expect_refused("head_dim", 7, "head_dim is 7");
+  expect_refused("head_dim", 1 << 20, "query features");
+  expect_refused("vocab_size", int64_t{1} << 33, "vocab_size");
+  expect_refused("rope_theta", 0, "rope_theta");
+  expect_refused("rms_norm_eps", -1, "rms_norm_eps");
+  expect_refused("hidden_act", "gelu", "gelu");
+  expect_refused("tie_word_embeddings", "yes", "true or false");
+  expect_refused("quantization_config", {{"quant_method", "gptq"}}, "already quantized (gptq)");
+  expect_refused("partial_rotary_factor", 0.5, "partial_rotary_factor");
+  Json document = base("mistral");
+  document["sliding_window"] = -5;
+  EXPECT_NE(error_of(document).find("sliding_window is -5"), std::string::npos);
+  EXPECT_NE(error_of(Json::array()).find("not a JSON object"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace strata
