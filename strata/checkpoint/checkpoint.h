@@ -33,7 +33,8 @@ class Checkpoint {
   // tensor.
   virtual void read_rows(const TensorInfo& tensor, int64_t first, int64_t count, float* target) const = 0;
 
-  bool contains(const std::string& name) const;
+  virtual const TensorInfo* find(const std::string& name) const;  // null when absent
+  bool contains(const std::string& name) const { return find(name) != nullptr; }
   const TensorInfo& info(const std::string& name) const;  // throws, naming the file and the missing tensor
   std::vector<float> read(const std::string& name) const;
   void read(const TensorInfo& tensor, float* target) const { read_rows(tensor, 0, tensor.rows(), target); }

@@ -74,7 +74,8 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 void MappedFile::release(size_t offset, size_t length) const {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t begin = (offset + page - 1) / page * page;
+  // Whoever reads piece after piece gives back the page where the last piece ended with the next one.
+  const size_t begin = offset / page * page;
   const size_t end = (offset + length) / page * page;
   if (end > begin) madvise(data_ + begin, end - begin, MADV_DONTNEED);
 }
