@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -44,6 +45,10 @@ GgufValue gguf_strings(std::vector<std::string> values);
 GgufValue gguf_i32s(std::vector<int64_t> values);
 GgufValue gguf_f32s(std::vector<double> values);
 
+// Scalars and arrays by family; null when the value is something else.
+std::optional<int64_t> gguf_integer(const GgufValue& value);  // any integer type that fits
+std::optional<double> gguf_number(const GgufValue& value);    // any integer or float type
+
 struct GgufKey {
   std::string name;
   GgufValue value;
@@ -58,8 +63,12 @@ struct GgufTensor {
   uint64_t bytes() const;
 };
 
+// What the key general.alignment says (a power of two); 32 without it.
+uint64_t gguf_alignment(const std::vector<GgufKey>& keys, const std::string& where);
+
 // A GGUF v3 (or v2) file opened for reading. Checks magic, counts, string lengths, types, alignment, offsets,
-// overlaps and the file's size; a truncated or lying file is named with what was found and expected.
+// overlaps and that all data lies within the file; a truncated or lying file is named with what was found and
+// expected. Bytes after the last tensor are ignored, as the format allows padding there.
 class GgufFile {
  public:
   explicit GgufFile(const std::filesystem::path& path);
@@ -79,7 +88,8 @@ class GgufFile {
   uint64_t data_start_ = 0;
 };
 
-// Writes a GGUF v3 file: header at once, then the tensors' bytes in the order planned, aligned to 32.
+// Writes a GGUF v3 file: header at once, then the tensors' bytes in the order planned, aligned to 32 or to
+// what the key general.alignment says. Throws on names that readers refuse (empty, beyond 63 bytes, twice).
 class GgufWriter {
  public:
   GgufWriter(const std::filesystem::path& path, const std::vector<GgufKey>& keys,
@@ -94,7 +104,9 @@ class GgufWriter {
 
  private:
   OutputFile file_;
+  std::filesystem::path path_;
   std::vector<GgufTensor> tensors_;
+  uint64_t alignment_ = 32;
   size_t current_ = 0;
   uint64_t written_ = 0;
 };

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "strata/checkpoint/checkpoint.h"
-#include "tests/checkpoint/temporary_directory.h"
+#include "tests/checkpoint/support.h"
 
 namespace strata {
 namespace {
@@ -34,7 +34,8 @@ TEST(Safetensors, ReadsEveryFloatTypeAndKeepsFileOrder) {
   const std::string data = bytes_of(1.5) + bytes_of(-0.1) + bytes_of<uint16_t>(0x3fc0) +
                            bytes_of<uint16_t>(0xc2f7) + bytes_of(3.25f) + bytes_of<uint16_t>(0x3555) +
                            bytes_of<uint16_t>(0x8001);
-  const auto checkpoint = open_safetensors(directory.file("x.safetensors", safetensors(header, data)));
+  const auto checkpoint =
+      open_safetensors(write_file(directory / "x.safetensors", safetensors(header, data)));
 
   std::vector<std::string> names;
   for (const TensorInfo& tensor : checkpoint->tensors()) names.push_back(tensor.name);
@@ -56,7 +57,7 @@ TEST(Safetensors, ReadsEveryFloatTypeAndKeepsFileOrder) {
 TEST(Safetensors, ReadsRows) {
   TemporaryDirectory directory;
   const auto checkpoint =
-      open_safetensors(directory.file("x.safetensors", safetensors(kHeader, six_floats())));
+      open_safetensors(write_file(directory / "x.safetensors", safetensors(kHeader, six_floats())));
   float row[3];
   checkpoint->read_rows(checkpoint->info("a"), 1, 1, row);
   EXPECT_EQ(std::vector<float>(row, row + 3), (std::vector<float>{3, 4, 5}));
@@ -68,9 +69,9 @@ TEST(Safetensors, RereadsPagesItHasReleased) {
   const int64_t rows = 64, cols = 1500;
   std::string data;
   for (int64_t i = 0; i < rows * cols; ++i) data += bytes_of(static_cast<float>(i));
-  const auto checkpoint = open_safetensors(directory.file(
-      "x.safetensors",
-      safetensors(R"({"a":{"dtype":"F32","shape":[64,1500],"data_offsets":[0,384000]}})", data)));
+  const auto checkpoint = open_safetensors(
+      write_file(directory / "x.safetensors",
+                 safetensors(R"({"a":{"dtype":"F32","shape":[64,1500],"data_offsets":[0,384000]}})", data)));
   for (int repeat = 0; repeat < 2; ++repeat) {
     const std::vector<float> values = checkpoint->read("a");
     for (int64_t i = 0; i < rows * cols; ++i)
@@ -99,7 +100,7 @@ class BadSafetensors : public ::testing::TestWithParam<BadFile> {};
 
 TEST_P(BadSafetensors, IsNamedInOneSentence) {
   TemporaryDirectory directory;
-  const fs::path file = directory.file("bad.safetensors", GetParam().content);
+  const fs::path file = write_file(directory / "bad.safetensors", GetParam().content);
   expect_parts(error_of([&] { open_safetensors(file); }), {"bad.safetensors", GetParam().message});
 }
 
@@ -174,7 +175,8 @@ TEST(Safetensors, NamesTheTensorWithNanOrInfinity) {
   for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
     std::string data = six_floats();
     std::memcpy(data.data() + 16, &bad, 4);
-    const auto checkpoint = open_safetensors(directory.file("x.safetensors", safetensors(kHeader, data)));
+    const auto checkpoint =
+        open_safetensors(write_file(directory / "x.safetensors", safetensors(kHeader, data)));
     expect_parts(error_of([&] { checkpoint->read("a"); }),
                  {"x.safetensors", "tensor a", "row 1, column 1", std::isnan(bad) ? "NaN" : "infinity"});
   }
@@ -183,8 +185,8 @@ TEST(Safetensors, NamesTheTensorWithNanOrInfinity) {
 TEST(Safetensors, OpensTypesItCannotReadAndSaysSoOnReading) {
   TemporaryDirectory directory;
   for (const std::string type : {"U8", "F8_E4M3"}) {
-    const auto checkpoint = open_safetensors(directory.file(
-        "x.safetensors",
+    const auto checkpoint = open_safetensors(write_file(
+        directory / "x.safetensors",
         safetensors(R"({"a":{"dtype":")" + type + R"(","shape":[4],"data_offsets":[0,4]}})", "abcd")));
     expect_parts(error_of([&] { checkpoint->read("a"); }), {"tensor a", type});
   }
@@ -193,12 +195,12 @@ TEST(Safetensors, OpensTypesItCannotReadAndSaysSoOnReading) {
 class ShardedSafetensors : public ::testing::Test {
  protected:
   void SetUp() override {
-    directory_.file("one.safetensors", safetensors(kHeader, six_floats()));
-    directory_.file("two.safetensors",
-                    safetensors(R"({"b":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}})", six_floats()));
+    write_file(directory_ / "one.safetensors", safetensors(kHeader, six_floats()));
+    write_file(directory_ / "two.safetensors",
+               safetensors(R"({"b":{"dtype":"F32","shape":[6],"data_offsets":[0,24]}})", six_floats()));
   }
   std::string error_with_index(const std::string& index) {
-    directory_.file("model.safetensors.index.json", index);
+    write_file(directory_ / "model.safetensors.index.json", index);
     return error_of([&] { open_safetensors(directory_.path()); });
   }
   TemporaryDirectory directory_;
@@ -206,8 +208,8 @@ class ShardedSafetensors : public ::testing::Test {
 
 TEST_F(ShardedSafetensors, OpensThroughTheIndex) {
   const fs::path index =
-      directory_.file("model.safetensors.index.json",
-                      R"({"metadata":{},"weight_map":{"b":"two.safetensors","a":"one.safetensors"}})");
+      write_file(directory_ / "model.safetensors.index.json",
+                 R"({"metadata":{},"weight_map":{"b":"two.safetensors","a":"one.safetensors"}})");
   for (const fs::path& path : {directory_.path(), index}) {
     const auto checkpoint = open_safetensors(path);
     EXPECT_EQ(checkpoint->tensors().size(), 2u);
@@ -231,7 +233,7 @@ TEST_F(ShardedSafetensors, BadIndexesAreNamed) {
 }
 
 TEST_F(ShardedSafetensors, ATensorInTwoShardsIsNamed) {
-  directory_.file("two.safetensors", safetensors(kHeader, six_floats()));
+  write_file(directory_ / "two.safetensors", safetensors(kHeader, six_floats()));
   expect_parts(error_with_index(R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})"),
                {"tensor a is also in", "one.safetensors"});
 }

@@ -1,8 +1,8 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -10,36 +10,14 @@
 #include <vector>
 
 #include "strata/core/error.h"
+#include "tests/support/temporary_directory.h"
 
 namespace strata {
 
-// A directory of the test's own, removed when it ends.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-    path_ = std::filesystem::temp_directory_path() / ("strata-" + std::string(test->test_suite_name()) + "-" +
-                                                      test->name() + "-" + std::to_string(getpid()));
-    std::filesystem::remove_all(path_);
-    std::filesystem::create_directories(path_);
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-
-  std::filesystem::path file(const std::string& name, const std::string& content) const {
-    std::ofstream(path_ / name, std::ios::binary) << content;
-    return path_ / name;
-  }
-
- private:
-  std::filesystem::path path_;
-};
+inline std::filesystem::path write_file(const std::filesystem::path& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary) << content;
+  return path;
+}
 
 // The message with which `action` fails; the test fails when it does not throw an Error of one line.
 template <class Action>
@@ -69,6 +47,15 @@ std::string bytes_of(T value) {
   std::string bytes(sizeof(T), '\0');
   std::memcpy(bytes.data(), &value, sizeof(T));
   return bytes;
+}
+
+// The Python of the runtime tests (the environment variable STRATA_PYTHON, otherwise python3), when it has
+// these modules; empty otherwise.
+inline std::string python_with(const std::string& modules) {
+  const char* chosen = std::getenv("STRATA_PYTHON");
+  const std::string python = chosen != nullptr && *chosen != '\0' ? chosen : "python3";
+  const std::string probe = "'" + python + "' -c 'import " + modules + "' >/dev/null 2>&1";
+  return std::system(probe.c_str()) == 0 ? "'" + python + "'" : std::string();
 }
 
 }  // namespace strata
