@@ -7,6 +7,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "strata/model/decoder_layer.h"
 #include "strata/model/model.h"
 
 namespace strata {
@@ -20,15 +21,23 @@ struct DecoderOptions {
 // "cpu", "cuda", "cuda:1"; throws when there is no such device.
 at::Device parse_device(const std::string& name);
 
+// Gives LibTorch and its BLAS the thread count of core/threads.h. Decoders do it by themselves.
+void use_threads();
+
 // Reads one tensor to a device as float or bfloat16, in the checkpoint's shape.
 at::Tensor load_tensor(const Checkpoint& checkpoint, const std::string& name, at::Device device,
                        at::ScalarType dtype);
 
+// Reads rows [first, first + count) of a matrix: [count, cols].
+at::Tensor load_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, int64_t first, int64_t count,
+                     at::Device device, at::ScalarType dtype);
+
 // Sees activations as the layers run: `what` is "self_attn.q_proj" (the input of that module) or "layer" (its
-// output).
+// output). A large batch runs in several pieces and is seen piece by piece, in order.
 using Observer = std::function<void(int layer, std::string_view what, const at::Tensor& value)>;
 
-// The forward pass, layer by layer. Weights come from the model's checkpoint unless replaced.
+// The forward pass, layer by layer. Weights come from the model's checkpoint unless replaced. The model must
+// outlive its decoder.
 class Decoder {
  public:
   Decoder(const Model& model, DecoderOptions options);
@@ -38,7 +47,7 @@ class Decoder {
   at::Tensor logits(const at::Tensor& hidden);            // final norm and head: [B, T, d] -> [B, T, V] float
   at::Tensor forward(const at::Tensor& ids);              // all of it
 
-  // Uses `weight` in the place of a checkpoint tensor, until restored.
+  // Uses `weight` in the place of a checkpoint tensor, until restored. Throws when the shape differs.
   void replace(const std::string& tensor, at::Tensor weight);
   void restore(const std::string& tensor);
   void restore_all();
@@ -49,10 +58,16 @@ class Decoder {
 
  private:
   at::Tensor weight(const std::string& tensor);
+  at::Tensor weight_rows(const std::string& tensor, int64_t first, int64_t count);
+  bool in_memory(const std::string& tensor) const;
+  LayerWeights layer_weights(int index);
+  RopeTable rope_table(int64_t length);
+  int64_t windows_per_piece(int64_t length) const;
 
   const Model& model_;
   DecoderOptions options_;
   std::unordered_map<std::string, at::Tensor> loaded_, replaced_;
+  RopeTable rope_;
   Observer observer_;
 };
 

@@ -1,0 +1,72 @@
+#include "strata/model/decoder_layer.h"
+
+#include "strata/model/attention.h"
+#include "strata/model/rope.h"
+
+namespace strata {
+namespace {
+
+at::Tensor attention(const ModelConfig& config, const LayerWeights& w, const RopeTable& rope, int64_t window,
+                     const at::Tensor& x, const InputObserver& observe) {
+  const int64_t batch = x.size(0), length = x.size(1);
+  for (const char* module : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) observe(module, x);
+  const auto project = [&](const at::Tensor& weight, const at::Tensor& bias, int64_t heads) {
+    return at::linear(x, weight, bias).view({batch, length, heads, config.head_dim}).transpose(1, 2);
+  };
+  at::Tensor q = project(w.q, w.q_bias, config.num_heads);
+  at::Tensor k = project(w.k, w.k_bias, config.num_kv_heads);
+  const at::Tensor v = project(w.v, w.v_bias, config.num_kv_heads);
+  if (config.qk_norm) {
+    q = rms_norm(q, w.q_norm, config.rms_norm_eps);
+    k = rms_norm(k, w.k_norm, config.rms_norm_eps);
+  }
+  const at::Tensor mixed = causal_attention(apply_rope(q, rope), apply_rope(k, rope), v, window);
+  observe("self_attn.o_proj", mixed);
+  return at::linear(mixed, w.o, w.o_bias);
+}
+
+at::Tensor gated_mlp(const LayerWeights& w, const at::Tensor& x, const InputObserver& observe) {
+  observe("mlp.gate_proj", x);
+  observe("mlp.up_proj", x);
+  at::Tensor gate = at::linear(x, w.gate, w.gate_bias);
+  at::silu_(gate).mul_(at::linear(x, w.up, w.up_bias));
+  observe("mlp.down_proj", gate);
+  return at::linear(gate, w.down, w.down_bias);
+}
+
+}  // namespace
+
+RopeTable make_rope_table(const ModelConfig& config, int64_t length, at::Device device) {
+  const std::vector<double> frequencies = rope_frequencies(config);
+  const at::Tensor frequency = at::tensor(frequencies, at::kDouble);
+  const at::Tensor angle = at::outer(at::arange(length, at::kDouble), frequency);
+  const auto to_device = [&](const at::Tensor& table) { return table.to(device, at::kFloat); };
+  return {to_device(at::cos(angle)), to_device(at::sin(angle))};
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor mean_square = wide.square().mean(-1, true);
+  return (wide * mean_square.add_(eps).rsqrt_()).to(x.scalar_type()).mul_(weight);
+}
+
+at::Tensor apply_rope(const at::Tensor& x, const RopeTable& rope) {
+  const int64_t half = x.size(3) / 2;
+  const at::Tensor first = x.narrow(3, 0, half).to(at::kFloat);
+  const at::Tensor second = x.narrow(3, half, half).to(at::kFloat);
+  at::Tensor rotated = at::empty(x.sizes(), x.options().dtype(at::kFloat));
+  rotated.narrow(3, 0, half).copy_(first * rope.cosines).sub_(second * rope.sines);
+  rotated.narrow(3, half, half).copy_(second * rope.cosines).add_(first * rope.sines);
+  return rotated.to(x.scalar_type());
+}
+
+at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
+                             int64_t window, const at::Tensor& hidden, const InputObserver& observe) {
+  const at::Tensor attended =
+      hidden + attention(config, weights, rope, window,
+                         rms_norm(hidden, weights.input_norm, config.rms_norm_eps), observe);
+  return gated_mlp(weights, rms_norm(attended, weights.post_attention_norm, config.rms_norm_eps), observe)
+      .add_(attended);
+}
+
+}  // namespace strata

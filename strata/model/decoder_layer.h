@@ -1,0 +1,40 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <string_view>
+
+#include "strata/model/model.h"
+
+namespace strata {
+
+// The tensors of one decoder layer; those the architecture does not have are undefined.
+struct LayerWeights {
+  at::Tensor input_norm, post_attention_norm;  // [d]
+  at::Tensor q, k, v, o, gate, up, down;       // [out, in]
+  at::Tensor q_bias, k_bias, v_bias, o_bias, gate_bias, up_bias, down_bias;
+  at::Tensor q_norm, k_norm;  // [head_dim]
+};
+
+// Cosines and sines of the rotary angles, float [T, head_dim / 2].
+struct RopeTable {
+  at::Tensor cosines, sines;
+};
+RopeTable make_rope_table(const ModelConfig& config, int64_t length, at::Device device);
+
+// x / sqrt(mean(x^2) + eps) * weight over the last dimension, the norm in float32.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+// Rotates features i and i + D / 2 of every head by the angle of the position (Hugging Face's halves), in
+// float32. x [B, H, T, D].
+at::Tensor apply_rope(const at::Tensor& x, const RopeTable& rope);
+
+// Called with a module's name and its input.
+using InputObserver = std::function<void(std::string_view module, const at::Tensor& input)>;
+
+// Pre-norm attention and gated MLP, each added to its input: [B, T, d] -> [B, T, d].
+at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
+                             int64_t window, const at::Tensor& hidden, const InputObserver& observe);
+
+}  // namespace strata

@@ -1,0 +1,69 @@
+#include <ATen/Parallel.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+
+#include "strata/core/error.h"
+#include "strata/core/threads.h"
+#include "strata/model/decoder.h"
+
+namespace strata {
+
+void use_threads() {
+  at::set_num_threads(thread_count());
+  // OpenBLAS keeps a pool of its own that LibTorch does not know of.
+  using SetThreads = void (*)(int);
+  if (const auto set_threads = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads")))
+    set_threads(thread_count());
+}
+
+at::Device parse_device(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  const bool numbered =
+      name.size() >= 6 && name.size() <= 8 && name.compare(0, 5, "cuda:") == 0 &&
+      std::all_of(name.begin() + 5, name.end(), [](char c) { return c >= '0' && c <= '9'; });
+  if (name != "cuda" && !numbered)
+    fail_usage("there is no device '{}'; known are cpu, cuda and cuda:N", name);
+  const int index = numbered ? std::stoi(name.substr(5)) : 0;
+  if (!c10::impl::hasDeviceGuardImpl(at::kCUDA))
+    fail_usage("the device '{}' was asked for, but this LibTorch was built without CUDA; use cpu", name);
+  const int count = c10::impl::getDeviceGuardImpl(at::kCUDA)->deviceCount();
+  if (index >= count)
+    fail_usage("the device '{}' was asked for, but this machine has {} CUDA devices", name, count);
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+}
+
+at::Tensor load_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, int64_t first, int64_t count,
+                     at::Device device, at::ScalarType dtype) {
+  constexpr int64_t kGrain = int64_t{1} << 20;  // elements one thread converts at a time
+  constexpr int64_t kPiece = int64_t{1} << 26;  // elements held in float on their way to another type
+  const int64_t cols = tensor.cols();
+  const auto read = [&](int64_t from, int64_t rows, float* target) {
+    parallel_for(rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, cols)),
+                 [&](int64_t begin, int64_t end) {
+                   checkpoint.read_rows(tensor, from + begin, end - begin, target + begin * cols);
+                 });
+  };
+  at::Tensor loaded = at::empty({count, cols}, at::TensorOptions().dtype(dtype).device(device));
+  if (device.is_cpu() && dtype == at::kFloat) {
+    read(first, count, loaded.data_ptr<float>());
+    return loaded;
+  }
+  const int64_t piece = std::max<int64_t>(1, std::min(count, kPiece / std::max<int64_t>(1, cols)));
+  at::Tensor staging = at::empty({piece, cols}, at::kFloat);
+  for (int64_t done = 0; done < count; done += piece) {
+    const int64_t rows = std::min(piece, count - done);
+    read(first + done, rows, staging.data_ptr<float>());
+    loaded.narrow(0, done, rows).copy_(staging.narrow(0, 0, rows));
+  }
+  return loaded;
+}
+
+at::Tensor load_tensor(const Checkpoint& checkpoint, const std::string& name, at::Device device,
+                       at::ScalarType dtype) {
+  const TensorInfo& tensor = checkpoint.info(name);
+  return load_rows(checkpoint, tensor, 0, tensor.rows(), device, dtype).view(tensor.shape);
+}
+
+}  // namespace strata
