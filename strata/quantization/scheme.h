@@ -19,11 +19,17 @@ enum class ScaleStorage {
 // Affine groups: w = (q - zero) * scale, q in [0, 2^bits - 1].
 struct AffineScheme {
   int bits = 4;            // 2, 3, 4, 5, 6 or 8
-  int group_size = 64;     // weights sharing a scale; 0 = a whole row
+  int group_size = 64;     // weights sharing a scale: 32, 64, 128; 0 = a whole row (axis 0: a whole column)
   bool symmetric = false;  // zero point fixed at 2^(bits-1) and not stored
   int axis = 1;  // 1: groups along a row; 0: columns of W.reshape(g, rows*cols/g), as HQQ's papers used
   ScaleStorage scales = ScaleStorage::Half;
 };
+
+// Groups that share one fp16 range of their 8-bit scales (ScaleStorage::SecondLevel).
+constexpr int64_t kScalesPerRange = 128;
+
+// Groups of a [rows, cols] matrix; a last partial group counts as one.
+int64_t group_count(const AffineScheme& scheme, int64_t rows, int64_t cols);
 
 // How one matrix is stored: affine groups or a GGUF type.
 struct Scheme {
@@ -37,19 +43,23 @@ struct Scheme {
   // "a0" axis 0; "w3row" for whole rows. GGUF: "Q4_K".
   std::string name() const;
 
-  // Exact bits stored for a [rows, cols] matrix: codes (padded to 32-bit words a row), scales, zero points,
-  // padding of a last partial group, second level; for GGUF types after the fallback of stored_type().
+  // Exact bits stored for a [rows, cols] matrix: codes (padded to 32-bit words a row; axis 0: once a matrix),
+  // a scale and, when asymmetric, a zero point for every group, also for a last partial one, and the ranges
+  // of the second level; for GGUF types after the fallback of stored_type(). Throws Error for a shape that no
+  // matrix has.
   uint64_t stored_bits(int64_t rows, int64_t cols) const;
 
-  // Bits of the codes alone, for average code bits (`--avg-bits`): bits * rows * cols; for GGUF types the
-  // code width.
+  // Bits of one code, for average code bits (`--avg-bits`): the scheme's bits; for GGUF types the nominal
+  // width of the type that a row of `cols` weights really gets (Q2_K 2, ..., Q6_K 6, Q8_0 8, F16 16).
   double code_bits_per_weight(int64_t cols) const;
 };
 
 // Parses a canonical name, any letter case. Throws UsageError naming what is known.
 Scheme parse_scheme(std::string_view name);
 
-// "w2g64,w3g64,Q4_K" to schemes; also the menus "gguf", "affine" and "ladder" (the 12 rungs of the papers).
+// "w2g64,w3g64,Q4_K" to schemes, without repetitions. An item may be a menu: "gguf" (Q2_K to Q6_K and Q8_0),
+// "affine" (every width with groups of 128, 64 and 32) or "ladder" (the 12 rungs of the SensiBoost paper,
+// 2.13 to 8.51: {2, 3, 4, 8} bits with groups of 128, 64 and 32 and second-level scales).
 std::vector<Scheme> parse_schemes(std::string_view list);
 
 }  // namespace strata

@@ -1,0 +1,212 @@
+// Half-quadratic quantization, compiled for every vector instruction set and chosen when the program runs.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "strata/quantization/hqq.cpp"
+#include <hwy/foreach_target.h>
+// foreach_target.h must come first.
+#include <hwy/highway.h>
+
+#include <cstring>
+
+#include "strata/quantization/hqq.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace strata {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Floats = hn::CappedTag<float, kTileGroups>;
+using Integers = hn::RebindToSigned<Floats>;
+using Vector = hn::Vec<Floats>;
+
+constexpr float kNorm = 0.7f;            // p
+constexpr float kFirstBeta = 10.0f;      // weight of the quadratic term
+constexpr float kBetaGrowth = 1.01f;     // an update
+constexpr float kSettled = 1.0f / 8192;  // a zero point that moves less, in codes, has converged
+
+// log2 of positive numbers, within 3e-5: the exponent plus a polynomial in the mantissa, which is kept
+// between sqrt(1/2) and sqrt(2). The coefficients are a minimax fit.
+HWY_INLINE Vector FastLog2(Floats d, Vector x) {
+  const Integers di;
+  const auto bits = hn::BitCast(di, x);
+  const auto exponent = hn::ShiftRight<23>(hn::Sub(bits, hn::Set(di, 0x3f3504f3)));  // bits of sqrt(1/2)
+  const Vector m = hn::Sub(hn::BitCast(d, hn::Sub(bits, hn::ShiftLeft<23>(exponent))), hn::Set(d, 1.0f));
+  Vector p = hn::MulAdd(hn::Set(d, 0.26116977f), m, hn::Set(d, -0.39246142f));
+  p = hn::MulAdd(p, m, hn::Set(d, 0.48464830f));
+  p = hn::MulAdd(p, m, hn::Set(d, -0.72046243f));
+  p = hn::MulAdd(p, m, hn::Set(d, 1.44265585f));
+  return hn::MulAdd(p, m, hn::ConvertTo(d, exponent));
+}
+
+// 2^x within a relative 3e-6; x is kept between -126 and 126.
+HWY_INLINE Vector FastExp2(Floats d, Vector x) {
+  const Integers di;
+  const Vector kept = hn::Min(hn::Max(x, hn::Set(d, -126.0f)), hn::Set(d, 126.0f));
+  const Vector whole = hn::Round(kept), f = hn::Sub(kept, whole);
+  Vector p = hn::MulAdd(hn::Set(d, 0.00968571f), f, hn::Set(d, 0.05592203f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.24021866f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.69312104f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.00000015f));
+  const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(di, whole));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), exponent));
+}
+
+HWY_INLINE Vector RoundToHalf(Floats d, Vector x) {
+  const hn::Rebind<hwy::float16_t, Floats> half;
+  const Vector limit = hn::Set(d, 65504.0f);
+  return hn::PromoteTo(d, hn::DemoteTo(half, hn::Min(hn::Max(x, hn::Neg(limit)), limit)));
+}
+
+HWY_INLINE Vector Inverse(Floats d, Vector scale) {
+  return hn::IfThenElseZero(hn::Ne(scale, hn::Zero(d)), hn::Div(hn::Set(d, 1.0f), scale));
+}
+
+// (w / scale + zero) minus its code: the error of a weight, counted in codes.
+HWY_INLINE Vector ErrorInCodes(Floats d, Vector w, Vector inverse, Vector zero, Vector max_code) {
+  const Vector t = hn::MulAdd(w, inverse, zero);
+  return hn::Sub(t, hn::Min(hn::Max(hn::Round(t), hn::Zero(d)), max_code));
+}
+
+struct ErrorSums {
+  Vector absolute;  // sum |e|
+  Vector pull;      // sum of e minus its shrinkage
+};
+
+// With s = 1/scale, e counted in codes (e = s (w - w')) and e' its shrinkage, the update of the method,
+// mean(q - s (w - (w - w')')), is zero - mean(e - e'), where e - e' = sign(e) min(|e|, |e|^(p-1) s^(2-p) /
+// beta). `log_weight` is log2 of the last factor.
+HWY_INLINE ErrorSums SumErrorsShrunk(Floats d, const float* values, int64_t length, Vector inverse,
+                                     Vector zero, Vector max_code, Vector log_weight) {
+  ErrorSums sums = {hn::Zero(d), hn::Zero(d)};
+  for (int64_t k = 0; k < length; ++k) {
+    const Vector e = ErrorInCodes(d, hn::Load(d, values + k * kTileGroups), inverse, zero, max_code);
+    const Vector size = hn::Abs(e);
+    const Vector bound = FastExp2(d, hn::MulAdd(hn::Set(d, kNorm - 1), FastLog2(d, size), log_weight));
+    sums.absolute = hn::Add(sums.absolute, size);
+    sums.pull = hn::Add(sums.pull, hn::CopySign(hn::Min(size, bound), e));
+  }
+  return sums;
+}
+
+// The same where every error is small enough to be shrunk to nothing, e' = 0.
+HWY_INLINE ErrorSums SumErrors(Floats d, const float* values, int64_t length, Vector inverse, Vector zero,
+                               Vector max_code) {
+  ErrorSums even = {hn::Zero(d), hn::Zero(d)}, odd = even;
+  int64_t k = 0;
+  for (; k + 2 <= length; k += 2) {
+    const Vector e0 = ErrorInCodes(d, hn::Load(d, values + k * kTileGroups), inverse, zero, max_code);
+    const Vector e1 = ErrorInCodes(d, hn::Load(d, values + (k + 1) * kTileGroups), inverse, zero, max_code);
+    even.absolute = hn::Add(even.absolute, hn::Abs(e0));
+    odd.absolute = hn::Add(odd.absolute, hn::Abs(e1));
+    even.pull = hn::Add(even.pull, e0);
+    odd.pull = hn::Add(odd.pull, e1);
+  }
+  if (k < length) {
+    const Vector e = ErrorInCodes(d, hn::Load(d, values + k * kTileGroups), inverse, zero, max_code);
+    even.absolute = hn::Add(even.absolute, hn::Abs(e));
+    even.pull = hn::Add(even.pull, e);
+  }
+  return {hn::Add(even.absolute, odd.absolute), hn::Add(even.pull, odd.pull)};
+}
+
+// The zero points of one vector of groups.
+HWY_INLINE void OptimiseZeros(Floats d, const float* values, int64_t length, const float* lowest,
+                              const float* highest, const float* scales, int max_code, bool half,
+                              int iterations, float* zeros) {
+  const Vector top = hn::Set(d, static_cast<float>(max_code));
+  const Vector inverse = Inverse(d, hn::Load(d, scales));
+  const Vector per_weight = hn::Set(d, 1.0f / static_cast<float>(length));
+  const Vector low = hn::Mul(hn::Load(d, lowest), inverse), high = hn::Mul(hn::Load(d, highest), inverse);
+  const Vector log_inverse = FastLog2(d, inverse);
+  Vector zero = hn::Load(d, zeros), best = zero, best_error = hn::Set(d, 3e38f);
+  float log_beta = 0;
+  hn::Store(FastLog2(d, hn::Set(d, kFirstBeta)), d, zeros);  // one value in every lane
+  log_beta = zeros[0];
+  hn::Store(FastLog2(d, hn::Set(d, kBetaGrowth)), d, zeros);
+  const float log_growth = zeros[0];
+
+  for (int update = 0;; ++update, log_beta += log_growth) {
+    // Errors up to (s^(2-p) / beta)^(1/(2-p)) shrink to nothing; half a code is the largest without clipping.
+    const Vector log_weight = hn::MulAdd(hn::Set(d, 2 - kNorm), log_inverse, hn::Set(d, -log_beta));
+    const Vector shrunk_to_nothing = FastExp2(d, hn::Mul(log_weight, hn::Set(d, 1 / (2 - kNorm))));
+    const Vector clipped = hn::Max(hn::Neg(hn::Add(low, zero)), hn::Sub(hn::Add(high, zero), top));
+    const Vector largest = hn::Max(clipped, hn::Set(d, 0.5f));
+    const ErrorSums sums = hn::AllTrue(d, hn::Le(largest, shrunk_to_nothing))
+                               ? SumErrors(d, values, length, inverse, zero, top)
+                               : SumErrorsShrunk(d, values, length, inverse, zero, top, log_weight);
+    const auto better = hn::Lt(sums.absolute, best_error);
+    best = hn::IfThenElse(better, zero, best);
+    best_error = hn::IfThenElse(better, sums.absolute, best_error);
+    if (update == iterations) break;
+
+    Vector next = hn::NegMulAdd(sums.pull, per_weight, zero);
+    if (half) next = RoundToHalf(d, next);
+    if (hn::AllTrue(d, hn::Le(hn::Abs(hn::Sub(next, zero)), hn::Set(d, kSettled)))) break;
+    zero = next;
+  }
+  hn::Store(best, d, zeros);
+}
+
+void HqqZeros(const float* values, int64_t length, const TileRange& range, const AffineScheme& scheme,
+              int iterations, TileParameters& parameters) {
+  const Floats d;
+  for (size_t lane = 0; lane < kTileGroups; lane += hn::Lanes(d))
+    OptimiseZeros(d, values + lane, length, range.lowest + lane, range.highest + lane,
+                  parameters.scales + lane, (1 << scheme.bits) - 1, scheme.scales == ScaleStorage::Half,
+                  iterations, parameters.zeros + lane);
+}
+
+// sum |w - w'|^p of one vector of groups.
+HWY_INLINE Vector SumPowers(Floats d, const float* values, int64_t length, Vector scale, Vector zero,
+                            Vector max_code) {
+  const Vector inverse = Inverse(d, scale);
+  Vector sum = hn::Zero(d);
+  for (int64_t k = 0; k < length; ++k) {
+    const Vector e = ErrorInCodes(d, hn::Load(d, values + k * kTileGroups), inverse, zero, max_code);
+    sum = hn::Add(sum, FastExp2(d, hn::Mul(hn::Set(d, kNorm), FastLog2(d, hn::Abs(e)))));
+  }
+  return hn::Mul(sum, FastExp2(d, hn::Mul(hn::Set(d, kNorm), FastLog2(d, hn::Abs(scale)))));
+}
+
+void HqqSymmetricScales(const float* values, int64_t length, const AffineScheme& scheme, int iterations,
+                        TileParameters& parameters) {
+  constexpr float kShrink = 0.94f;
+  const Floats d;
+  const Vector zero = hn::Set(d, static_cast<float>(1 << (scheme.bits - 1)));
+  const Vector top = hn::Set(d, static_cast<float>((1 << scheme.bits) - 1));
+  for (size_t lane = 0; lane < kTileGroups; lane += hn::Lanes(d)) {
+    Vector unrounded = hn::Load(d, parameters.scales + lane), best = unrounded;
+    Vector best_error = hn::Set(d, 3e38f);
+    for (int step = 0; step <= iterations; ++step) {
+      const Vector scale = scheme.scales == ScaleStorage::Half ? RoundToHalf(d, unrounded) : unrounded;
+      const Vector error = SumPowers(d, values + lane, length, scale, zero, top);
+      const auto better = hn::And(hn::Lt(error, best_error), hn::Ne(scale, hn::Zero(d)));
+      best = hn::IfThenElse(better, scale, best);
+      best_error = hn::IfThenElse(better, error, best_error);
+      unrounded = hn::Mul(unrounded, hn::Set(d, kShrink));
+    }
+    hn::Store(best, d, parameters.scales + lane);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace strata
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace strata {
+
+HWY_EXPORT(HqqZeros);
+HWY_EXPORT(HqqSymmetricScales);
+
+void hqq_zeros(const float* values, int64_t length, const TileRange& range, const AffineScheme& scheme,
+               int iterations, TileParameters& parameters) {
+  HWY_DYNAMIC_DISPATCH(HqqZeros)(values, length, range, scheme, iterations, parameters);
+}
+
+void hqq_symmetric_scales(const float* values, int64_t length, const AffineScheme& scheme, int iterations,
+                          TileParameters& parameters) {
+  HWY_DYNAMIC_DISPATCH(HqqSymmetricScales)(values, length, scheme, iterations, parameters);
+}
+
+}  // namespace strata
+#endif  // HWY_ONCE

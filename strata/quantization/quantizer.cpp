@@ -1,0 +1,75 @@
+#include "strata/quantization/quantizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numeric>
+
+#include "strata/core/error.h"
+#include "strata/core/threads.h"
+#include "strata/quantization/affine.h"
+#include "strata/quantization/gguf_codec.h"
+
+namespace strata {
+namespace {
+
+// Rows encoded and decoded together, few so that a thread holds little.
+constexpr int64_t kRowsPerTask = 8;
+
+void check_finite(const float* row, int64_t row_number, int64_t cols) {
+  for (int64_t c = 0; c < cols; ++c)
+    if (!std::isfinite(row[c]))
+      fail("the weight in row {}, column {} is {}; a finite number was expected", row_number, c, row[c]);
+}
+
+double squared_distance(const float* a, const float* b, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    sum += difference * difference;
+  }
+  return sum;
+}
+
+// Like round_affine, with the encoder and decoder of a GGUF type.
+double round_gguf(MatrixView<const float> weights, GgufType asked, const float* importance, float* rounded) {
+  if (weights.size() == 0) return 0;
+  const GgufType type = stored_type(asked, weights.cols);
+  const int64_t bytes = row_bytes(type, weights.cols);
+  std::vector<double> squared_errors(static_cast<size_t>((weights.rows + kRowsPerTask - 1) / kRowsPerTask));
+  parallel_for(weights.rows, kRowsPerTask, [&](int64_t begin, int64_t end) {
+    const int64_t rows = end - begin;
+    for (int64_t r = begin; r < end; ++r) check_finite(weights.row(r), r, weights.cols);
+    std::vector<std::byte> blocks(static_cast<size_t>(rows * bytes));
+    std::vector<float> decoded(static_cast<size_t>(rows * weights.cols));
+    encode_gguf(type, weights.row(begin), rows, weights.cols, importance, blocks.data());
+    decode_gguf(type, blocks.data(), rows * weights.cols, decoded.data());
+    squared_errors[begin / kRowsPerTask] =
+        squared_distance(weights.row(begin), decoded.data(), rows * weights.cols);
+    if (rounded) std::copy(decoded.begin(), decoded.end(), rounded + begin * weights.cols);
+  });
+  return std::accumulate(squared_errors.begin(), squared_errors.end(), 0.0);
+}
+
+double round(MatrixView<const float> weights, const Scheme& scheme, const QuantizerOptions& options,
+             float* rounded) {
+  if (scheme.kind == Scheme::Kind::Gguf) return round_gguf(weights, scheme.gguf, options.importance, rounded);
+  return round_affine(weights, scheme.affine, options, rounded);
+}
+
+}  // namespace
+
+std::vector<std::string> quantizer_names() {
+  return {"rtn", "hqq"};
+}
+
+double fake_quantize(MatrixView<float> weights, const Scheme& scheme, const QuantizerOptions& options) {
+  return round(weights, scheme, options, weights.data);
+}
+
+double quantization_error(MatrixView<const float> weights, const Scheme& scheme,
+                          const QuantizerOptions& options) {
+  return round(weights, scheme, options, nullptr);
+}
+
+}  // namespace strata

@@ -1,0 +1,249 @@
+#include "strata/quantization/scheme.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <optional>
+
+#include "strata/core/bit_packing.h"
+#include "strata/core/error.h"
+#include "strata/core/text.h"
+
+namespace strata {
+namespace {
+
+constexpr std::array<int, 6> kBits = {2, 3, 4, 5, 6, 8};
+constexpr std::array<int, 4> kGroupSizes = {0, 32, 64, 128};  // 0: a whole row
+constexpr int kHalfBits = 16;
+
+template <class Container, class Value>
+bool contains(const Container& values, const Value& value) {
+  return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+uint64_t weights_in(int64_t rows, int64_t cols) {
+  constexpr int64_t kMost = int64_t{1} << 48;
+  if (rows < 0 || cols < 0 || (cols > 0 && rows > kMost / cols))
+    fail("a matrix of shape [{}, {}] cannot be stored; at most 2^48 weights were expected", rows, cols);
+  return static_cast<uint64_t>(rows) * static_cast<uint64_t>(cols);
+}
+
+uint64_t affine_code_bits(const AffineScheme& scheme, int64_t rows, int64_t cols) {
+  if (scheme.axis == 0) return 32 * static_cast<uint64_t>(packed_words(rows * cols, scheme.bits));
+  return 32 * static_cast<uint64_t>(rows) * static_cast<uint64_t>(packed_words(cols, scheme.bits));
+}
+
+// The papers' formula bits + 2*8/g + 32/(128 g) counts what is stored for large matrices: an 8-bit scale and
+// an 8-bit zero point a group, and for every 128 groups the fp16 minimum and step of their scales. True
+// storage adds 32 bits a matrix for the zero points' range, and padding where 128 does not divide the groups.
+uint64_t second_level_bits(uint64_t groups, bool symmetric) {
+  const uint64_t scale_ranges = (groups + kScalesPerRange - 1) / kScalesPerRange;
+  const uint64_t scales = 8 * groups + 2 * kHalfBits * scale_ranges;
+  const uint64_t zeros = symmetric ? 0 : 8 * groups + 2 * kHalfBits;
+  return scales + zeros;
+}
+
+uint64_t affine_stored_bits(const AffineScheme& scheme, int64_t rows, int64_t cols) {
+  if (weights_in(rows, cols) == 0) return 0;
+  const auto groups = static_cast<uint64_t>(group_count(scheme, rows, cols));
+  const uint64_t codes = affine_code_bits(scheme, rows, cols);
+  if (scheme.scales == ScaleStorage::SecondLevel) return codes + second_level_bits(groups, scheme.symmetric);
+  return codes + groups * kHalfBits * (scheme.symmetric ? 1 : 2);
+}
+
+// Nominal bits of one code, which is how the types got their names.
+int gguf_code_bits(GgufType type) {
+  switch (type) {
+    case GgufType::F32:
+      return 32;
+    case GgufType::F16:
+    case GgufType::BF16:
+      return 16;
+    case GgufType::Q8_0:
+      return 8;
+    case GgufType::Q6_K:
+      return 6;
+    case GgufType::Q5_0:
+    case GgufType::Q5_1:
+    case GgufType::Q5_K:
+      return 5;
+    case GgufType::Q4_0:
+    case GgufType::Q4_1:
+    case GgufType::Q4_K:
+    case GgufType::IQ4_NL:
+      return 4;
+    case GgufType::Q3_K:
+      return 3;
+    case GgufType::Q2_K:
+      return 2;
+  }
+  fail("GGUF type {} is not known", static_cast<uint32_t>(type));
+}
+
+// Reads the parts of an affine name from left to right.
+class NameReader {
+ public:
+  explicit NameReader(std::string_view text) : rest_(text) {}
+
+  bool take(std::string_view word) {
+    if (rest_.substr(0, word.size()) != word) return false;
+    rest_.remove_prefix(word.size());
+    return true;
+  }
+
+  // A number of at most three digits without a leading zero.
+  std::optional<int> take_number() {
+    int value = 0, digits = 0;
+    while (digits < 3 && !rest_.empty() && rest_[0] >= '0' && rest_[0] <= '9' && (digits == 0 || value > 0)) {
+      value = 10 * value + (rest_[0] - '0');
+      rest_.remove_prefix(1);
+      ++digits;
+    }
+    if (digits == 0) return std::nullopt;
+    return value;
+  }
+
+  bool done() const { return rest_.empty(); }
+
+ private:
+  std::string_view rest_;
+};
+
+std::optional<AffineScheme> parse_affine(std::string_view lower_case) {
+  NameReader reader(lower_case);
+  AffineScheme scheme;
+  if (!reader.take("w")) return std::nullopt;
+  const auto bits = reader.take_number();
+  if (!bits || !contains(kBits, *bits)) return std::nullopt;
+  scheme.bits = *bits;
+  if (reader.take("row")) {
+    scheme.group_size = 0;
+  } else {
+    if (!reader.take("g")) return std::nullopt;
+    const auto group_size = reader.take_number();
+    if (!group_size || *group_size == 0 || !contains(kGroupSizes, *group_size)) return std::nullopt;
+    scheme.group_size = *group_size;
+  }
+  scheme.symmetric = reader.take("s");
+  if (reader.take("m")) scheme.scales = ScaleStorage::SecondLevel;
+  if (reader.take("a0")) scheme.axis = 0;
+  if (!reader.done()) return std::nullopt;
+  return scheme;
+}
+
+std::string to_lower(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return lower;
+}
+
+std::optional<GgufType> find_gguf_type(std::string_view lower_case) {
+  for (const GgufTypeTraits& traits : gguf_types())
+    if (to_lower(traits.name) == lower_case) return traits.type;
+  return std::nullopt;
+}
+
+std::string known_schemes() {
+  std::string types;
+  for (const GgufTypeTraits& traits : gguf_types()) types += fmt::format(" {}", traits.name);
+  return fmt::format(
+      "w{{2,3,4,5,6,8}} with g32, g64, g128 or row, then any of s (symmetric), m (8-bit scales), a0 (axis "
+      "0), "
+      "such as w3g64; or a GGUF type:{}",
+      types);
+}
+
+Scheme affine_scheme(int bits, int group_size, ScaleStorage scales) {
+  Scheme scheme;
+  scheme.affine.bits = bits;
+  scheme.affine.group_size = group_size;
+  scheme.affine.scales = scales;
+  return scheme;
+}
+
+std::vector<Scheme> gguf_menu() {
+  std::vector<Scheme> menu;
+  for (GgufType type :
+       {GgufType::Q2_K, GgufType::Q3_K, GgufType::Q4_K, GgufType::Q5_K, GgufType::Q6_K, GgufType::Q8_0}) {
+    Scheme scheme;
+    scheme.kind = Scheme::Kind::Gguf;
+    scheme.gguf = type;
+    menu.push_back(scheme);
+  }
+  return menu;
+}
+
+// Every width with every group size, cheapest first within a width.
+std::vector<Scheme> affine_menu(const std::vector<int>& widths, ScaleStorage scales) {
+  std::vector<Scheme> menu;
+  for (int bits : widths)
+    for (int group_size : {128, 64, 32}) menu.push_back(affine_scheme(bits, group_size, scales));
+  return menu;
+}
+
+std::vector<Scheme> menu_or_scheme(const std::string& item) {
+  if (item == "gguf") return gguf_menu();
+  if (item == "affine") return affine_menu({kBits.begin(), kBits.end()}, ScaleStorage::Half);
+  // The 12 rungs named 2.13 2.25 2.51 3.13 ... 8.51, after their bits rounded to two places.
+  if (item == "ladder") return affine_menu({2, 3, 4, 8}, ScaleStorage::SecondLevel);
+  return {parse_scheme(item)};
+}
+
+std::string_view trimmed(std::string_view text) {
+  const auto first = text.find_first_not_of(" \t");
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+}  // namespace
+
+int64_t group_count(const AffineScheme& scheme, int64_t rows, int64_t cols) {
+  const int64_t g = scheme.group_size;
+  if (scheme.axis == 0) return g == 0 ? cols : (rows * cols + g - 1) / g;
+  return g == 0 ? rows : rows * ((cols + g - 1) / g);
+}
+
+std::string Scheme::name() const {
+  if (kind == Kind::Gguf) return std::string(traits_of(gguf).name);
+  const std::string group = affine.group_size == 0 ? "row" : fmt::format("g{}", affine.group_size);
+  return fmt::format("w{}{}{}{}{}", affine.bits, group, affine.symmetric ? "s" : "",
+                     affine.scales == ScaleStorage::SecondLevel ? "m" : "", affine.axis == 0 ? "a0" : "");
+}
+
+uint64_t Scheme::stored_bits(int64_t rows, int64_t cols) const {
+  if (kind == Kind::Affine) return affine_stored_bits(affine, rows, cols);
+  if (weights_in(rows, cols) == 0) return 0;
+  return 8 * static_cast<uint64_t>(rows) * static_cast<uint64_t>(row_bytes(stored_type(gguf, cols), cols));
+}
+
+double Scheme::code_bits_per_weight(int64_t cols) const {
+  return kind == Kind::Affine ? affine.bits : gguf_code_bits(stored_type(gguf, cols));
+}
+
+Scheme parse_scheme(std::string_view name) {
+  const std::string lower = to_lower(trimmed(name));
+  Scheme scheme;
+  if (const auto affine = parse_affine(lower)) {
+    scheme.affine = *affine;
+    return scheme;
+  }
+  if (const auto type = find_gguf_type(lower)) {
+    scheme.kind = Scheme::Kind::Gguf;
+    scheme.gguf = *type;
+    return scheme;
+  }
+  fail_usage("scheme '{}' is not known; expected {}", printable(name), known_schemes());
+}
+
+std::vector<Scheme> parse_schemes(std::string_view list) {
+  std::vector<Scheme> schemes;
+  for (size_t begin = 0; begin <= list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    for (const Scheme& scheme : menu_or_scheme(to_lower(trimmed(list.substr(begin, end - begin)))))
+      if (!contains(schemes, scheme)) schemes.push_back(scheme);
+    begin = end + 1;
+  }
+  return schemes;
+}
+
+}  // namespace strata
