@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "strata/core/dtype.h"
 #include "strata/core/error.h"
@@ -148,9 +149,11 @@ void encode_gguf(GgufType type, const float* weights, int64_t rows, int64_t cols
   const int64_t bytes = row_bytes(type, cols);
   if (rows <= 0 || cols <= 0) return;
   const int64_t grain = std::max<int64_t>(1, weights_a_chunk / cols);
+  const std::vector<float> arranged = arrange_importance(type, importance, cols);
+  const float* row_importance = arranged.empty() ? nullptr : arranged.data();
   parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
-      encode_row(type, weights + row * cols, cols, importance, blocks + row * bytes);
+      encode_row(type, weights + row * cols, cols, row_importance, blocks + row * bytes);
   });
 }
 

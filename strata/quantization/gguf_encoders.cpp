@@ -6,207 +6,296 @@
 
 #include "strata/core/dtype.h"
 #include "strata/quantization/gguf_fields.h"
+#include "strata/quantization/gguf_half.h"
+#include "strata/quantization/gguf_tuning.h"
 
+// AVX2 and the machine's baseline (SSE2, NEON) are enough: the encoders take eight sub-blocks at a time.
+#include <hwy/detect_targets.h>
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "strata/quantization/gguf_encoders.cpp"
+#include <hwy/foreach_target.h>
+
+#include "strata/quantization/gguf_superblock-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace strata {
+namespace HWY_NAMESPACE {
+
+template <class Block>
+void write_block(const Block& block, std::byte* bytes, int64_t index) {
+  std::memcpy(bytes + index * static_cast<int64_t>(sizeof(Block)), &block, sizeof(Block));
+}
+
+// ---- blocks of 32, eight at a time ----
+
+struct alignas(64) EightValues {
+  float at[lane_count];
+};
+
+// Calls find(Column, first lane) for the columns of eight blocks.
+template <bool weighted, class Find>
+HWY_INLINE void for_eight_blocks(float* lanes, const float* weight_lanes, const Find& find) {
+  for (int s = 0; s < lane_count; s += column_width)
+    find(Column<weighted>{lanes + s, weighted ? weight_lanes + s : nullptr, 32}, s);
+}
+
+// Calls encode(weights of eight blocks, their importance, number of blocks present, first block's index).
+template <class Encode>
+HWY_INLINE void for_groups(const float* weights, int64_t cols, const float* importance,
+                           const Encode& encode) {
+  constexpr int64_t group = 32 * lane_count;
+  for (int64_t i = 0; i < cols; i += group) {
+    const float* group_importance = importance ? importance + i : nullptr;
+    const int present = static_cast<int>(std::min(group, cols - i) / 32);
+    if (present == lane_count) {
+      encode(weights + i, group_importance, present, i / 32);
+    } else {
+      float padded[group] = {};
+      std::copy(weights + i, weights + cols, padded);
+      encode(padded, group_importance, present, i / 32);
+    }
+  }
+}
+
+template <bool weighted, class Levels>
+HWY_INLINE void search_scales(const float* weights, const float* importance, const Levels& levels,
+                              const CandidateLevels& candidates, EightValues& scales) {
+  alignas(64) float lanes[256];
+  to_lanes(weights, 32, lanes);
+  for_eight_blocks<weighted>(lanes, importance, [&](const Column<weighted>& column, int s) HWY_ATTR {
+    store(search_scale(column, levels, candidates), scales.at + s);
+  });
+}
+
+// Eight blocks' scales by symmetric search, then write(weights, d, inverse of d, block) for each block.
+template <class Block, class Levels, class Write>
+HWY_INLINE void encode_scaled(const float* weights, int64_t cols, const float* importance,
+                              const Levels& levels, const CandidateLevels& candidates, std::byte* bytes,
+                              const Write& write) {
+  for_groups(weights, cols, importance,
+             [&](const float* x, const float* w, int present, int64_t first) HWY_ATTR {
+               EightValues scales;
+               if (w)
+                 search_scales<true>(x, w, levels, candidates, scales);
+               else
+                 search_scales<false>(x, w, levels, candidates, scales);
+               for (int s = 0; s < present; ++s) {
+                 const float d = stored_half(scales.at[s]);
+                 Block block;
+                 block.d = float_to_half(d);
+                 write(x + 32 * s, d != 0 ? 1 / d : 0, block);
+                 write_block(block, bytes, first + s);
+               }
+             });
+}
+
+template <bool weighted>
+HWY_INLINE void search_affine_fits(const float* weights, const float* importance, float largest_code,
+                                   const CandidateEnds& candidates, EightValues& scales,
+                                   EightValues& offsets) {
+  alignas(64) float lanes[256];
+  to_lanes(weights, 32, lanes);
+  for_eight_blocks<weighted>(lanes, importance, [&](const Column<weighted>& column, int s) HWY_ATTR {
+    const Vec total_weight = column.total_weight();
+    const Vec mean = centre(column, lanes + s, total_weight);
+    const AffineFit fit = search_affine(column, largest_code, mean, total_weight, false, candidates);
+    store(fit.a, scales.at + s);
+    store(fit.b, offsets.at + s);
+  });
+}
+
+template <class Block, class Pack>
+HWY_INLINE void encode_offset(const float* weights, int64_t cols, const float* importance, float largest_code,
+                              const CandidateEnds& candidates, std::byte* bytes, const Pack& pack_codes) {
+  for_groups(weights, cols, importance,
+             [&](const float* x, const float* w, int present, int64_t first) HWY_ATTR {
+               EightValues scales, offsets;
+               if (w)
+                 search_affine_fits<true>(x, w, largest_code, candidates, scales, offsets);
+               else
+                 search_affine_fits<false>(x, w, largest_code, candidates, scales, offsets);
+               for (int s = 0; s < present; ++s) {
+                 const float d = stored_half(scales.at[s]);
+                 // Where d is too small for fp16, m stands for the whole block: its middle.
+                 const float middle = d != 0 ? 0 : scales.at[s] * largest_code / 2;
+                 const float m = stored_half(offsets.at[s] + middle);
+                 Block block;
+                 block.d = float_to_half(d);
+                 block.m = float_to_half(m);
+                 uint8_t codes[32];
+                 write_codes(x + 32 * s, 32, -m, d != 0 ? 1 / d : 0, 0, largest_code, codes);
+                 pack_codes(codes, block);
+                 write_block(block, bytes, first + s);
+               }
+             });
+}
+
+void encode_blocks_of_32(GgufType type, const float* weights, int64_t cols, const float* importance,
+                         std::byte* bytes) {
+  switch (type) {
+    case GgufType::Q8_0:
+      return encode_scaled<BlockQ8_0>(weights, cols, importance, UniformLevels{-127, 127}, tuning::q8_0,
+                                      bytes, [](const float* x, float inverse, BlockQ8_0& block) HWY_ATTR {
+                                        uint8_t codes[32];
+                                        write_codes(x, 32, 0, inverse, -127, 127, codes);
+                                        for (int i = 0; i < 32; ++i)
+                                          block.codes[i] = static_cast<int8_t>(codes[i] - 127);
+                                      });
+    case GgufType::Q4_0:
+      return encode_scaled<BlockQ4_0>(weights, cols, importance, UniformLevels{-8, 7}, tuning::q4_0, bytes,
+                                      [](const float* x, float inverse, BlockQ4_0& block) HWY_ATTR {
+                                        uint8_t codes[32];
+                                        write_codes(x, 32, 0, inverse, -8, 7, codes);
+                                        pack_nibbles(codes, block.codes);
+                                      });
+    case GgufType::Q5_0:
+      return encode_scaled<BlockQ5_0>(weights, cols, importance, UniformLevels{-16, 15}, tuning::q5_0, bytes,
+                                      [](const float* x, float inverse, BlockQ5_0& block) HWY_ATTR {
+                                        uint8_t codes[32];
+                                        write_codes(x, 32, 0, inverse, -16, 15, codes);
+                                        pack_nibbles(codes, block.codes);
+                                        pack_fifth_bits(codes, block.high);
+                                      });
+    case GgufType::IQ4_NL:
+      return encode_scaled<BlockIQ4_NL>(weights, cols, importance, Iq4NlLevels{}, tuning::iq4_nl, bytes,
+                                        [](const float* x, float inverse, BlockIQ4_NL& block) HWY_ATTR {
+                                          uint8_t codes[32];
+                                          write_iq4_nl_codes(x, 32, inverse, codes);
+                                          pack_nibbles(codes, block.codes);
+                                        });
+    case GgufType::Q4_1:
+      return encode_offset<BlockQ4_1>(
+          weights, cols, importance, 15, tuning::q4_1, bytes,
+          [](const uint8_t* codes, BlockQ4_1& block) { pack_nibbles(codes, block.codes); });
+    default:  // Q5_1
+      return encode_offset<BlockQ5_1>(weights, cols, importance, 31, tuning::q5_1, bytes,
+                                      [](const uint8_t* codes, BlockQ5_1& block) {
+                                        pack_nibbles(codes, block.codes);
+                                        pack_fifth_bits(codes, block.high);
+                                      });
+  }
+}
+
+// ---- blocks of 256 ----
+
+template <class Block, class Encode>
+HWY_INLINE void encode_super_blocks(const float* weights, int64_t cols, const float* importance,
+                                    std::byte* bytes, const Encode& encode) {
+  for (int64_t i = 0; i < cols; i += 256) {
+    SuperBlockFields fields;
+    encode(weights + i, importance ? importance + i : nullptr, fields);
+    Block block;
+    pack(fields, block);
+    write_block(block, bytes, i / 256);
+  }
+}
+
+template <bool weighted>
+void encode_blocks_of_256(GgufType type, const float* weights, int64_t cols, const float* importance,
+                          std::byte* bytes) {
+  const auto symmetric = [](const SymmetricTuning& tuning) {
+    return [&tuning](const float* x, const float* w, SuperBlockFields& fields)
+               HWY_ATTR { encode_symmetric<weighted>(tuning, x, w, fields); };
+  };
+  const auto of_32 = [](const AffineTuning& tuning) {
+    return [&tuning](const float* x, const float* w, SuperBlockFields& fields)
+               HWY_ATTR { encode_affine<weighted, 8>(tuning, x, w, fields); };
+  };
+  switch (type) {
+    case GgufType::Q2_K:
+      return encode_super_blocks<BlockQ2_K>(
+          weights, cols, importance, bytes,
+          [](const float* x, const float* w, SuperBlockFields& fields)
+              HWY_ATTR { encode_affine<weighted, 16>(tuning::q2_k, x, w, fields); });
+    case GgufType::Q3_K:
+      return encode_super_blocks<BlockQ3_K>(weights, cols, importance, bytes, symmetric(tuning::q3_k));
+    case GgufType::Q4_K:
+      return encode_super_blocks<BlockQ4_K>(weights, cols, importance, bytes, of_32(tuning::q4_k));
+    case GgufType::Q5_K:
+      return encode_super_blocks<BlockQ5_K>(weights, cols, importance, bytes, of_32(tuning::q5_k));
+    default:  // Q6_K
+      return encode_super_blocks<BlockQ6_K>(weights, cols, importance, bytes, symmetric(tuning::q6_k));
+  }
+}
+
+void encode_in_blocks(GgufType type, const float* weights, int64_t cols, const float* importance,
+                      std::byte* bytes) {
+  if (traits_of(type).block_elements == 32)
+    encode_blocks_of_32(type, weights, cols, importance, bytes);
+  else if (importance)
+    encode_blocks_of_256<true>(type, weights, cols, importance, bytes);
+  else
+    encode_blocks_of_256<false>(type, weights, cols, importance, bytes);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace strata
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace strata {
 namespace {
 
-constexpr float largest_half = 65504.0f;
+HWY_EXPORT(encode_in_blocks);
 
-uint16_t to_half(float value) {
-  return float_to_half(std::clamp(value, -largest_half, largest_half));
+// Weights of one sub-block lie together; which sub-blocks stand side by side is up to gguf_lanes-inl.h.
+int sub_block_size(GgufType type) {
+  return type == GgufType::Q2_K || type == GgufType::Q3_K || type == GgufType::Q6_K ? 16 : 32;
 }
 
-int nearest(float value, int low, int high) {
-  return static_cast<int>(std::lrint(std::clamp(value, static_cast<float>(low), static_cast<float>(high))));
+float usable(float importance) {
+  return importance > 0 ? std::min(importance, 1e30f) : 0.0f;
 }
 
-float inverse(float value) {
-  return value != 0 ? 1 / value : 0.0f;
-}
-
-// The value of largest magnitude, with its sign.
-float extreme(const float* x, int n) {
-  return *std::max_element(x, x + n, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
-}
-
-struct Range {
-  float scale, offset;
-};
-
-Range range_of(const float* x, int n, int levels) {
-  const auto [low, high] = std::minmax_element(x, x + n);
-  return {(*high - *low) / static_cast<float>(levels - 1), *low};
-}
-
-void encode(const float* x, BlockQ8_0& block) {
-  block.d = to_half(std::fabs(extreme(x, 32)) / 127);
-  const float id = inverse(half_to_float(block.d));
-  for (int i = 0; i < 32; ++i) block.codes[i] = static_cast<int8_t>(nearest(x[i] * id, -127, 127));
-}
-
-void encode(const float* x, BlockQ4_0& block) {
-  block.d = to_half(extreme(x, 32) / -8);
-  const float id = inverse(half_to_float(block.d));
-  uint8_t q[32];
-  for (int i = 0; i < 32; ++i) q[i] = static_cast<uint8_t>(nearest(x[i] * id, -8, 7) + 8);
-  pack_nibbles(q, block.codes);
-}
-
-void encode(const float* x, BlockQ5_0& block) {
-  block.d = to_half(extreme(x, 32) / -16);
-  const float id = inverse(half_to_float(block.d));
-  uint8_t q[32];
-  for (int i = 0; i < 32; ++i) q[i] = static_cast<uint8_t>(nearest(x[i] * id, -16, 15) + 16);
-  pack_nibbles(q, block.codes);
-  pack_fifth_bits(q, block.high);
-}
-
-template <class Block>
-void asymmetric_codes(const float* x, int levels, Block& block, uint8_t q[32]) {
-  const Range range = range_of(x, 32, levels);
-  block.d = to_half(range.scale);
-  block.m = to_half(range.offset);
-  const float id = inverse(half_to_float(block.d)), m = half_to_float(block.m);
-  for (int i = 0; i < 32; ++i) q[i] = static_cast<uint8_t>(nearest((x[i] - m) * id, 0, levels - 1));
-}
-
-void encode(const float* x, BlockQ4_1& block) {
-  uint8_t q[32];
-  asymmetric_codes(x, 16, block, q);
-  pack_nibbles(q, block.codes);
-}
-
-void encode(const float* x, BlockQ5_1& block) {
-  uint8_t q[32];
-  asymmetric_codes(x, 32, block, q);
-  pack_nibbles(q, block.codes);
-  pack_fifth_bits(q, block.high);
-}
-
-void encode(const float* x, BlockIQ4_NL& block) {
-  block.d = to_half(extreme(x, 32) / -127);
-  const float id = inverse(half_to_float(block.d));
-  uint8_t q[32];
-  for (int i = 0; i < 32; ++i) {
-    const float value = x[i] * id;
-    q[i] = 0;
-    for (uint8_t k = 1; k < 16; ++k)
-      if (std::fabs(value - iq4_nl_values[k]) < std::fabs(value - iq4_nl_values[q[i]])) q[i] = k;
-  }
-  pack_nibbles(q, block.codes);
-}
-
-template <int size>
-void symmetric_fields(const float* x, int zero, int scale_low, int scale_high, int scale_offset,
-                      SuperBlockFields& fields) {
-  constexpr int count = 256 / size;
-  float scales[count];
-  for (int s = 0; s < count; ++s) scales[s] = extreme(x + s * size, size) / static_cast<float>(-zero);
-  fields.d = to_half(extreme(scales, count) / static_cast<float>(scale_low));
-  const float d = half_to_float(fields.d);
-  for (int s = 0; s < count; ++s) {
-    const int scale = nearest(scales[s] * inverse(d), scale_low, scale_high);
-    fields.scales[s] = static_cast<int16_t>(scale + scale_offset);
-    const float id = inverse(d * static_cast<float>(scale));
-    for (int i = s * size; i < (s + 1) * size; ++i)
-      fields.codes[i] = static_cast<uint8_t>(nearest(x[i] * id, -zero, zero - 1) + zero);
-  }
-}
-
-template <int size>
-void asymmetric_fields(const float* x, int levels, int largest, SuperBlockFields& fields) {
-  constexpr int count = 256 / size;
-  float scales[count], mins[count];
-  for (int s = 0; s < count; ++s) {
-    const auto [low, high] = std::minmax_element(x + s * size, x + (s + 1) * size);
-    mins[s] = std::max(0.0f, -*low);
-    scales[s] = std::max(0.0f, *high + mins[s]) / static_cast<float>(levels - 1);
-  }
-  fields.d = to_half(*std::max_element(scales, scales + count) / static_cast<float>(largest));
-  fields.dmin = to_half(*std::max_element(mins, mins + count) / static_cast<float>(largest));
-  const float d = half_to_float(fields.d), dmin = half_to_float(fields.dmin);
-  for (int s = 0; s < count; ++s) {
-    fields.scales[s] = static_cast<int16_t>(nearest(scales[s] * inverse(d), 0, largest));
-    fields.mins[s] = static_cast<int16_t>(nearest(mins[s] * inverse(dmin), 0, largest));
-    const float id = inverse(d * fields.scales[s]), min = dmin * fields.mins[s];
-    for (int i = s * size; i < (s + 1) * size; ++i)
-      fields.codes[i] = static_cast<uint8_t>(nearest((x[i] + min) * id, 0, levels - 1));
-  }
-}
-
-void encode(const float* x, BlockQ2_K& block) {
-  SuperBlockFields fields;
-  asymmetric_fields<16>(x, 4, 15, fields);
-  pack(fields, block);
-}
-
-void encode(const float* x, BlockQ3_K& block) {
-  SuperBlockFields fields;
-  symmetric_fields<16>(x, 4, -32, 31, 32, fields);
-  pack(fields, block);
-}
-
-void encode(const float* x, BlockQ4_K& block) {
-  SuperBlockFields fields;
-  asymmetric_fields<32>(x, 16, 63, fields);
-  pack(fields, block);
-}
-
-void encode(const float* x, BlockQ5_K& block) {
-  SuperBlockFields fields;
-  asymmetric_fields<32>(x, 32, 63, fields);
-  pack(fields, block);
-}
-
-void encode(const float* x, BlockQ6_K& block) {
-  SuperBlockFields fields;
-  symmetric_fields<16>(x, 32, -128, 127, 0, fields);
-  pack(fields, block);
-}
-
-template <class Block>
-void encode_blocks(const float* x, int64_t n, int block_elements, std::byte* bytes) {
-  for (int64_t i = 0; i < n; i += block_elements, bytes += sizeof(Block)) {
-    Block block;
-    encode(x + i, block);
-    std::memcpy(bytes, &block, sizeof(Block));
+// Weights that 16-bit storage would turn into infinities are stored as its largest numbers.
+void encode_16_bits(DType type, const float* weights, int64_t cols, std::byte* bytes) {
+  const float largest = type == DType::F16 ? 65504.0f : 0x1.FEp127f;
+  float bounded[256];
+  for (int64_t i = 0; i < cols; i += 256) {
+    const int64_t count = std::min<int64_t>(256, cols - i);
+    for (int64_t k = 0; k < count; ++k) bounded[k] = std::clamp(weights[i + k], -largest, largest);
+    from_float(type, bounded, bytes + 2 * i, count);
   }
 }
 
 }  // namespace
 
-void encode_row(GgufType type, const float* weights, int64_t cols, const float* importance,
+std::vector<float> arrange_importance(GgufType type, const float* importance, int64_t cols) {
+  if (!importance || traits_of(type).block_elements == 1) return {};
+  const int size = sub_block_size(type);
+  const int normalised = traits_of(type).block_elements;
+  std::vector<float> arranged(static_cast<size_t>((cols + 255) / 256 * 256), 1.0f);
+  for (int64_t block = 0; block < cols; block += normalised) {
+    double total = 0;
+    for (int64_t i = block; i < block + normalised; ++i) total += usable(importance[i]);
+    const double scale = total > 0 ? normalised / total : 0;
+    for (int64_t i = block; i < block + normalised; ++i) {
+      // The small constant decides among codes that the importance leaves open.
+      const double weight = usable(importance[i]) * scale + 1e-6;
+      const int64_t group = i / (8 * size) * (8 * size), sub_block = (i - group) / size;
+      arranged[static_cast<size_t>(group + 8 * (i % size) + sub_block)] = static_cast<float>(weight);
+    }
+  }
+  return arranged;
+}
+
+void encode_row(GgufType type, const float* weights, int64_t cols, const float* arranged_importance,
                 std::byte* blocks) {
   switch (type) {
     case GgufType::F32:
       return from_float(DType::F32, weights, blocks, cols);
     case GgufType::F16:
-      return from_float(DType::F16, weights, blocks, cols);
+      return encode_16_bits(DType::F16, weights, cols, blocks);
     case GgufType::BF16:
-      return from_float(DType::BF16, weights, blocks, cols);
-    case GgufType::Q8_0:
-      return encode_blocks<BlockQ8_0>(weights, cols, 32, blocks);
-    case GgufType::Q4_0:
-      return encode_blocks<BlockQ4_0>(weights, cols, 32, blocks);
-    case GgufType::Q4_1:
-      return encode_blocks<BlockQ4_1>(weights, cols, 32, blocks);
-    case GgufType::Q5_0:
-      return encode_blocks<BlockQ5_0>(weights, cols, 32, blocks);
-    case GgufType::Q5_1:
-      return encode_blocks<BlockQ5_1>(weights, cols, 32, blocks);
-    case GgufType::IQ4_NL:
-      return encode_blocks<BlockIQ4_NL>(weights, cols, 32, blocks);
-    case GgufType::Q2_K:
-      return encode_blocks<BlockQ2_K>(weights, cols, 256, blocks);
-    case GgufType::Q3_K:
-      return encode_blocks<BlockQ3_K>(weights, cols, 256, blocks);
-    case GgufType::Q4_K:
-      return encode_blocks<BlockQ4_K>(weights, cols, 256, blocks);
-    case GgufType::Q5_K:
-      return encode_blocks<BlockQ5_K>(weights, cols, 256, blocks);
-    case GgufType::Q6_K:
-      return encode_blocks<BlockQ6_K>(weights, cols, 256, blocks);
+      return encode_16_bits(DType::BF16, weights, cols, blocks);
+    default:
+      HWY_DYNAMIC_DISPATCH(encode_in_blocks)(type, weights, cols, arranged_importance, blocks);
   }
 }
 
 }  // namespace strata
+#endif

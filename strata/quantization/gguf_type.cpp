@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <limits>
 #include <string>
 
 #include "strata/core/error.h"
@@ -79,6 +80,8 @@ int64_t row_bytes(GgufType type, int64_t cols) {
         "a row of {} weights cannot be stored as {}: its blocks hold {} weights; use the type that "
         "stored_type gives for this length",
         cols, traits.name, traits.block_elements);
+  if (cols > std::numeric_limits<int64_t>::max() / 8)
+    fail("a row of {} weights is longer than any file can hold; a sound tensor was expected", cols);
   return cols / traits.block_elements * traits.block_bytes;
 }
 
