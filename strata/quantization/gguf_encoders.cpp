@@ -93,18 +93,22 @@ HWY_INLINE void encode_scaled(const float* weights, int64_t cols, const float* i
              });
 }
 
+struct AffineFits {
+  EightValues scales, offsets, means;
+};
+
 template <bool weighted>
 HWY_INLINE void search_affine_fits(const float* weights, const float* importance, float largest_code,
-                                   const CandidateEnds& candidates, EightValues& scales,
-                                   EightValues& offsets) {
+                                   const CandidateEnds& candidates, AffineFits& fits) {
   alignas(64) float lanes[256];
   to_lanes(weights, 32, lanes);
   for_eight_blocks<weighted>(lanes, importance, [&](const Column<weighted>& column, int s) HWY_ATTR {
     const Vec total_weight = column.total_weight();
     const Vec mean = centre(column, lanes + s, total_weight);
     const AffineFit fit = search_affine(column, largest_code, mean, total_weight, false, candidates);
-    store(fit.a, scales.at + s);
-    store(fit.b, offsets.at + s);
+    store(fit.a, fits.scales.at + s);
+    store(fit.b, fits.offsets.at + s);
+    store(mean, fits.means.at + s);
   });
 }
 
@@ -113,16 +117,15 @@ HWY_INLINE void encode_offset(const float* weights, int64_t cols, const float* i
                               const CandidateEnds& candidates, std::byte* bytes, const Pack& pack_codes) {
   for_groups(weights, cols, importance,
              [&](const float* x, const float* w, int present, int64_t first) HWY_ATTR {
-               EightValues scales, offsets;
+               AffineFits fits;
                if (w)
-                 search_affine_fits<true>(x, w, largest_code, candidates, scales, offsets);
+                 search_affine_fits<true>(x, w, largest_code, candidates, fits);
                else
-                 search_affine_fits<false>(x, w, largest_code, candidates, scales, offsets);
+                 search_affine_fits<false>(x, w, largest_code, candidates, fits);
                for (int s = 0; s < present; ++s) {
-                 const float d = stored_half(scales.at[s]);
-                 // Where d is too small for fp16, m stands for the whole block: its middle.
-                 const float middle = d != 0 ? 0 : scales.at[s] * largest_code / 2;
-                 const float m = stored_half(offsets.at[s] + middle);
+                 const float d = stored_half(fits.scales.at[s]);
+                 // Where d is too small for fp16, m stands for the whole block.
+                 const float m = stored_half(d != 0 ? fits.offsets.at[s] : fits.means.at[s]);
                  Block block;
                  block.d = float_to_half(d);
                  block.m = float_to_half(m);
