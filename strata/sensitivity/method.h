@@ -1,0 +1,60 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "strata/allocation/scores.h"
+#include "strata/model/model.h"
+#include "strata/quantization/quantizer.h"
+#include "strata/quantization/scheme.h"
+#include "strata/sensitivity/nsds_options.h"
+
+namespace strata {
+
+struct WeightErrors;
+
+struct SensitivityOptions {
+  NsdsOptions nsds;
+  at::Device device = at::kCPU;  // where NSDS computes
+  uint64_t seed = 0;             // of `random`
+
+  // Schemes to give the cost of for every module; none gives scores alone. The low width of `weight-error` is
+  // the scheme with the fewest stored bits, w2g64 where there is none.
+  std::vector<Scheme> schemes;
+  QuantizerOptions quantizer = round_to_nearest();  // what measures the weight errors
+
+  // Weight errors measured before with these schemes, for scoring one model with several methods.
+  std::shared_ptr<const WeightErrors> errors;
+
+  static QuantizerOptions round_to_nearest() {
+    QuantizerOptions options;
+    options.name = "rtn";
+    return options;
+  }
+};
+
+// A way to tell how fragile the parts of a model are.
+struct SensitivityMethod {
+  std::string name;
+  std::string summary;  // one line, for --help
+  bool needs_calibration = false;
+  std::function<Scores(const Model&, const SensitivityOptions&)> score;  // scores and details, no costs
+};
+
+// Every method, in the order in which they are listed to the user.
+const std::vector<SensitivityMethod>& sensitivity_methods();
+
+// The method of this name; throws UsageError listing those there are.
+const SensitivityMethod& sensitivity_method(std::string_view name);
+
+// Scores a model's layers or modules, and the costs of options.schemes (costs.h says how they follow from the
+// scores).
+Scores score(const Model& model, std::string_view method, const SensitivityOptions& options);
+
+}  // namespace strata

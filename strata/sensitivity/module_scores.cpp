@@ -1,0 +1,94 @@
+#include "strata/sensitivity/module_scores.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "strata/core/progress.h"
+#include "strata/core/threads.h"
+
+namespace strata {
+namespace {
+
+Scores empty_scores(const Model& model, std::string method) {
+  Scores scores;
+  scores.model = model.path.string();
+  scores.method = std::move(method);
+  for (const Module& module : model.modules)
+    scores.modules.push_back({module.layer, module.name, module.tensor, module.rows, module.cols});
+  return scores;
+}
+
+std::vector<double> layer_means(const Model& model, const std::vector<double>& values) {
+  std::vector<double> sums(model.config.num_layers), counts(model.config.num_layers);
+  for (size_t i = 0; i < values.size(); ++i) {
+    sums[model.modules[i].layer] += values[i];
+    counts[model.modules[i].layer] += 1;
+  }
+  for (size_t layer = 0; layer < sums.size(); ++layer) sums[layer] /= std::max(1.0, counts[layer]);
+  return sums;
+}
+
+}  // namespace
+
+void for_each_module(const Model& model, const std::string& what,
+                     const std::function<void(const Module&, MatrixView<const float>)>& visit) {
+  Progress progress(what, static_cast<int64_t>(model.modules.size()), "matrices");
+  std::vector<float> values;
+  for (const Module& module : model.modules) {
+    values.resize(static_cast<size_t>(module.params()));
+    model.checkpoint->read(model.checkpoint->info(module.tensor), values.data());
+    visit(module, {values.data(), module.rows, module.cols});
+    progress.advance();
+  }
+}
+
+double sum_over(MatrixView<const float> weights,
+                const std::function<double(const float* values, int64_t n)>& chunk_sum) {
+  constexpr int64_t kChunk = 1 << 16;
+  std::vector<double> parts(static_cast<size_t>((weights.size() + kChunk - 1) / kChunk));
+  parallel_for(weights.size(), kChunk, [&](int64_t begin, int64_t end) {
+    parts[begin / kChunk] = chunk_sum(weights.data + begin, end - begin);
+  });
+  double total = 0;
+  for (double part : parts) total += part;
+  return total;
+}
+
+double sum_of_squares(MatrixView<const float> weights) {
+  return sum_over(weights, [](const float* w, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(w[i]) * w[i];
+    return sum;
+  });
+}
+
+Scores layer_scores(const Model& model, std::string method, const std::vector<double>& values) {
+  Scores scores = empty_scores(model, std::move(method));
+  for (size_t layer = 0; layer < values.size(); ++layer)
+    scores.scores.push_back({static_cast<int>(layer), "", values[layer], 0});
+  for (const Module& module : model.modules) scores.scores[module.layer].params += module.params();
+  return scores;
+}
+
+Scores per_module_scores(const Model& model, std::string method, const std::vector<double>& values) {
+  Scores scores = empty_scores(model, std::move(method));
+  scores.per_module = true;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const Module& module = model.modules[i];
+    scores.scores.push_back({module.layer, module.name, values[i], module.params()});
+  }
+  scores.details["layer_means"] = layer_means(model, values);
+  return scores;
+}
+
+Scores mean_layer_scores(const Model& model, std::string method, const std::vector<double>& values) {
+  Scores scores = layer_scores(model, std::move(method), layer_means(model, values));
+  Json modules = Json::array();
+  for (size_t i = 0; i < values.size(); ++i)
+    modules.push_back(
+        {{"layer", model.modules[i].layer}, {"module", model.modules[i].name}, {"value", values[i]}});
+  scores.details["modules"] = std::move(modules);
+  return scores;
+}
+
+}  // namespace strata

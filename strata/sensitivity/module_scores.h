@@ -1,0 +1,33 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "strata/allocation/scores.h"
+#include "strata/core/matrix.h"
+#include "strata/model/model.h"
+
+namespace strata {
+
+// Reads the model's modules one by one as float and hands each to `visit`, with a progress bar over layers.
+void for_each_module(const Model& model, const std::string& what,
+                     const std::function<void(const Module&, MatrixView<const float>)>& visit);
+
+// Sum of f(w) over all weights, computed in threads over fixed chunks: the result does not depend on their
+// number. `chunk_sum(values, n)` gives the sum of one chunk.
+double sum_over(MatrixView<const float> weights,
+                const std::function<double(const float* values, int64_t n)>& chunk_sum);
+double sum_of_squares(MatrixView<const float> weights);
+
+// Scores with one line a layer; `values` has one a layer.
+Scores layer_scores(const Model& model, std::string method, const std::vector<double>& values);
+
+// Scores with one line a module; `values` has one a module. Details give the means of the layers.
+Scores per_module_scores(const Model& model, std::string method, const std::vector<double>& values);
+
+// One line a layer, the mean over its modules. Details give the values of the modules.
+Scores mean_layer_scores(const Model& model, std::string method, const std::vector<double>& values);
+
+}  // namespace strata
