@@ -1,0 +1,260 @@
+#include "strata/allocation/choice_problem.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "strata/allocation/integer_program.h"
+
+namespace strata {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// A problem with some options left out, and what the remaining ones were called.
+struct Reduced {
+  ChoiceProblem problem;
+  std::vector<std::vector<int>> original;  // option index before, for each group and option
+
+  std::vector<int> restore(const std::vector<int>& chosen) const {
+    std::vector<int> result;
+    for (size_t g = 0; g < chosen.size(); ++g) result.push_back(original[g][chosen[g]]);
+    return result;
+  }
+};
+
+template <class Keep>
+Reduced filter_options(const ChoiceProblem& problem, const Keep& keep) {
+  Reduced reduced;
+  reduced.problem.limits = problem.limits;
+  for (size_t g = 0; g < problem.groups.size(); ++g) {
+    auto& options = reduced.problem.groups.emplace_back();
+    auto& original = reduced.original.emplace_back();
+    for (size_t o = 0; o < problem.groups[g].size(); ++o) {
+      if (!keep(g, o)) continue;
+      options.push_back(problem.groups[g][o]);
+      original.push_back(static_cast<int>(o));
+    }
+  }
+  return reduced;
+}
+
+// a is no worse than b in anything, and better in something or listed first.
+bool dominates(const ChoiceOption& a, const ChoiceOption& b, bool a_is_first) {
+  if (a.cost > b.cost) return false;
+  bool better = a.cost < b.cost;
+  for (size_t l = 0; l < a.use.size(); ++l) {
+    if (a.use[l] > b.use[l]) return false;
+    better = better || a.use[l] < b.use[l];
+  }
+  return better || a_is_first;
+}
+
+Reduced remove_dominated(const ChoiceProblem& problem) {
+  return filter_options(problem, [&](size_t g, size_t o) {
+    const auto& group = problem.groups[g];
+    for (size_t other = 0; other < group.size(); ++other)
+      if (other != o && dominates(group[other], group[o], other < o)) return false;
+    return true;
+  });
+}
+
+// Counts every limit from its groups' smallest uses and in its largest common unit: small numbers keep the
+// solver's rounding far from one unit.
+void shrink_units(ChoiceProblem& problem) {
+  for (size_t l = 0; l < problem.limits.size(); ++l) {
+    int64_t unit = 0;
+    for (auto& group : problem.groups) {
+      int64_t smallest = group.front().use[l];
+      for (const ChoiceOption& option : group) smallest = std::min(smallest, option.use[l]);
+      problem.limits[l] -= smallest;
+      for (ChoiceOption& option : group) unit = std::gcd(unit, option.use[l] -= smallest);
+    }
+    if (unit <= 1) continue;
+    problem.limits[l] = problem.limits[l] < 0 ? -1 : problem.limits[l] / unit;
+    for (auto& group : problem.groups)
+      for (ChoiceOption& option : group) option.use[l] /= unit;
+  }
+}
+
+// cost + multipliers . use
+double priced(const ChoiceOption& option, const std::vector<double>& multipliers) {
+  double price = option.cost;
+  for (size_t l = 0; l < multipliers.size(); ++l)
+    price += multipliers[l] * static_cast<double>(option.use[l]);
+  return price;
+}
+
+struct Lagrangian {
+  std::vector<int> chosen;                   // cheapest priced option a group
+  std::vector<std::vector<double>> reduced;  // priced cost above the group's cheapest, not negative
+  double bound = 0;  // sum of the cheapest prices - multipliers . limits; holds for any multipliers >= 0
+};
+
+Lagrangian lagrangian(const ChoiceProblem& problem, const std::vector<double>& multipliers) {
+  Lagrangian result;
+  for (const auto& group : problem.groups) {
+    auto& prices = result.reduced.emplace_back();
+    for (const ChoiceOption& option : group) prices.push_back(priced(option, multipliers));
+    const auto cheapest = std::min_element(prices.begin(), prices.end());
+    result.chosen.push_back(static_cast<int>(cheapest - prices.begin()));
+    result.bound += *cheapest;
+    const double base = *cheapest;
+    for (double& price : prices) price -= base;
+  }
+  for (size_t l = 0; l < multipliers.size(); ++l)
+    result.bound -= multipliers[l] * static_cast<double>(problem.limits[l]);
+  return result;
+}
+
+// A choice that is moved one group at a time, with the sums of its uses.
+class Choice {
+ public:
+  Choice(const ChoiceProblem& problem, const Lagrangian& start)
+      : problem_(problem), reduced_(start.reduced), chosen_(start.chosen), use_(problem.limits.size(), 0) {
+    for (size_t g = 0; g < chosen_.size(); ++g)
+      for (size_t l = 0; l < use_.size(); ++l) use_[l] += current(g).use[l];
+  }
+
+  // Moves to what costs least, at the multipliers' prices, for the excess over the limits that it takes away,
+  // until all limits are met. False when no single move lessens the excess.
+  bool repair() {
+    const std::vector<int64_t> none(use_.size(), 0);
+    for (double excess = excess_after(none); excess > 0; excess = excess_after(none)) {
+      const auto value = [&](size_t g, size_t o) {
+        const double removed = excess - excess_after(change(g, o));
+        return removed > 0 ? reduced_change(g, o) / removed : kInfinity;
+      };
+      if (!move_to_best(value)) return false;
+    }
+    return true;
+  }
+
+  // Spends what is left: the move that lowers the cost within the limits and is best at the multipliers'
+  // prices, until there is none.
+  void improve() {
+    const auto value = [&](size_t g, size_t o) {
+      const bool lowers = problem_.groups[g][o].cost < current(g).cost;
+      return lowers && excess_after(change(g, o)) == 0 ? reduced_change(g, o) : kInfinity;
+    };
+    while (move_to_best(value)) {
+    }
+  }
+
+  const std::vector<int>& chosen() const { return chosen_; }
+
+ private:
+  const ChoiceOption& current(size_t g) const { return problem_.groups[g][chosen_[g]]; }
+
+  double reduced_change(size_t g, size_t o) const { return reduced_[g][o] - reduced_[g][chosen_[g]]; }
+
+  const std::vector<int64_t>& change(size_t g, size_t o) {
+    change_.resize(use_.size());
+    for (size_t l = 0; l < use_.size(); ++l) change_[l] = problem_.groups[g][o].use[l] - current(g).use[l];
+    return change_;
+  }
+
+  // Sum over the limits of the relative excess.
+  double excess_after(const std::vector<int64_t>& change) const {
+    double excess = 0;
+    for (size_t l = 0; l < use_.size(); ++l) {
+      const int64_t over = use_[l] + change[l] - problem_.limits[l];
+      if (over > 0)
+        excess += static_cast<double>(over) / static_cast<double>(std::max<int64_t>(1, problem_.limits[l]));
+    }
+    return excess;
+  }
+
+  template <class Value>
+  bool move_to_best(const Value& value) {
+    double best = kInfinity;
+    size_t group = 0, option = 0;
+    for (size_t g = 0; g < chosen_.size(); ++g)
+      for (size_t o = 0; o < problem_.groups[g].size(); ++o) {
+        if (static_cast<int>(o) == chosen_[g]) continue;
+        const double v = value(g, o);
+        if (v < best) best = v, group = g, option = o;
+      }
+    if (best == kInfinity) return false;
+    const std::vector<int64_t>& delta = change(group, option);
+    for (size_t l = 0; l < use_.size(); ++l) use_[l] += delta[l];
+    chosen_[group] = static_cast<int>(option);
+    return true;
+  }
+
+  const ChoiceProblem& problem_;
+  const std::vector<std::vector<double>>& reduced_;
+  std::vector<int> chosen_;
+  std::vector<int64_t> use_, change_;
+};
+
+// What branch and bound adds to a first solution (or to none) and the Lagrangian bound.
+void search(const ChoiceProblem& problem, const Lagrangian& start, const ChoiceSettings& settings,
+            std::optional<ChoiceSolution>& best) {
+  const double allowed = best ? settings.relative_gap * std::abs(best->cost) : 0;
+  const double cutoff = best ? best->cost - allowed : kInfinity;
+  // Every choice with this option costs at least bound + reduced cost.
+  const Reduced open = filter_options(
+      problem, [&](size_t g, size_t o) { return start.bound + start.reduced[g][o] <= cutoff; });
+  const BranchAndBoundResult found = branch_and_bound(open.problem, cutoff, allowed, settings.seconds);
+  if (found.chosen) {
+    const std::vector<int> chosen = open.restore(*found.chosen);
+    const double cost = cost_of(problem, chosen);
+    if (meets_limits(problem, chosen) && (!best || cost < best->cost)) best = {chosen, cost, start.bound};
+  }
+  if (!best) return;
+  const bool finished = found.status == BranchAndBoundResult::Status::Finished;
+  const double searched = finished ? best->cost - allowed : std::min(found.bound, best->cost);
+  best->bound = std::max(start.bound, searched);
+}
+
+std::optional<ChoiceSolution> solve_reduced(ChoiceProblem problem, const ChoiceSettings& settings) {
+  shrink_units(problem);
+  for (int64_t limit : problem.limits)
+    if (limit < 0) return std::nullopt;
+  const auto multipliers = relaxation_multipliers(problem);
+  if (!multipliers) return std::nullopt;
+  const Lagrangian start = lagrangian(problem, *multipliers);
+
+  std::optional<ChoiceSolution> best;
+  Choice choice(problem, start);
+  if (choice.repair()) {
+    choice.improve();
+    const double cost = cost_of(problem, choice.chosen());
+    best = {choice.chosen(), cost, std::min(start.bound, cost)};
+  }
+  if (!best || best->gap() > settings.relative_gap) search(problem, start, settings, best);
+  return best;
+}
+
+}  // namespace
+
+double ChoiceSolution::gap() const {
+  if (bound >= cost) return 0;
+  return (cost - bound) / std::max(std::abs(cost), std::numeric_limits<double>::min());
+}
+
+double cost_of(const ChoiceProblem& problem, const std::vector<int>& chosen) {
+  double cost = 0;
+  for (size_t g = 0; g < chosen.size(); ++g) cost += problem.groups[g][chosen[g]].cost;
+  return cost;
+}
+
+bool meets_limits(const ChoiceProblem& problem, const std::vector<int>& chosen) {
+  for (size_t l = 0; l < problem.limits.size(); ++l) {
+    int64_t use = 0;
+    for (size_t g = 0; g < chosen.size(); ++g) use += problem.groups[g][chosen[g]].use[l];
+    if (use > problem.limits[l]) return false;
+  }
+  return true;
+}
+
+std::optional<ChoiceSolution> solve(const ChoiceProblem& problem, const ChoiceSettings& settings) {
+  const Reduced reduced = remove_dominated(problem);
+  auto solution = solve_reduced(reduced.problem, settings);
+  if (solution) solution->chosen = reduced.restore(solution->chosen);
+  return solution;
+}
+
+}  // namespace strata

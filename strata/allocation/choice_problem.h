@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace strata {
+
+// A multiple-choice knapsack problem with several limits: choose one option of every group so that the chosen
+// options' uses add up to at most each limit and their costs to as little as possible. Costs are finite, uses
+// and limits are whole numbers; all sums must fit 2^53.
+struct ChoiceOption {
+  double cost = 0;
+  std::vector<int64_t> use;  // one a limit
+};
+
+struct ChoiceProblem {
+  std::vector<std::vector<ChoiceOption>> groups;
+  std::vector<int64_t> limits;
+};
+
+struct ChoiceSolution {
+  std::vector<int> chosen;  // an option index a group
+  double cost = 0;
+  double bound = 0;  // no choice can cost less
+
+  // Relative distance of the cost to the bound, 0 when proven optimal.
+  double gap() const;
+};
+
+struct ChoiceSettings {
+  double relative_gap = 0;  // stop once gap() is at most this
+  double seconds = 60;      // limit of the branch and bound
+};
+
+// Solves in three steps: the linear relaxation's multipliers give a Lagrangian bound; a greedy repair of the
+// Lagrangian choice gives a first solution; what these two leave open, after removing every option whose
+// reduced cost exceeds their distance, is solved by CBC. Nothing when no choice meets all limits.
+// Deterministic unless the time limit strikes.
+std::optional<ChoiceSolution> solve(const ChoiceProblem& problem, const ChoiceSettings& settings);
+
+double cost_of(const ChoiceProblem& problem, const std::vector<int>& chosen);
+bool meets_limits(const ChoiceProblem& problem, const std::vector<int>& chosen);
+
+}  // namespace strata
