@@ -11,6 +11,8 @@ Json read_json(const std::filesystem::path& path) {
     return Json::parse(text);
   } catch (const nlohmann::json::parse_error& error) {
     fail("{} is not valid JSON: parsing stopped at byte {} of {}", path.string(), error.byte, text.size());
+  } catch (const nlohmann::json::out_of_range&) {
+    fail("{} holds a number that is too large for double precision", path.string());
   }
 }
 

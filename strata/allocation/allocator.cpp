@@ -1,0 +1,101 @@
+#include "strata/allocation/allocator.h"
+
+#include <utility>
+
+#include "strata/allocation/problem.h"
+#include "strata/core/error.h"
+#include "strata/core/units.h"
+
+namespace strata {
+namespace {
+
+struct Allocator {
+  const char* name;
+  Allocation (*allocate)(const AllocationProblem& problem);
+  bool needs_budget;
+};
+
+constexpr Allocator kAllocators[] = {
+    {"uniform", allocate_uniform, true},
+    {"rank", allocate_by_rank, true},
+    {"boost", allocate_boost, false},
+    {"exact", allocate_exact, true},
+};
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+const Allocator& find_allocator(const std::string& name) {
+  for (const Allocator& allocator : kAllocators)
+    if (name == allocator.name) return allocator;
+  fail_usage("there is no allocator \"{}\"; there are {}", name, joined(allocator_names()));
+}
+
+Plan plan_of(const AllocationProblem& problem, const Allocation& allocation) {
+  Plan plan;
+  plan.model = problem.scores.model;
+  plan.method = problem.scores.method;
+  plan.allocator = problem.options.name;
+  plan.budget = problem.options.budget.text();
+  plan.gap = allocation.gap;
+  plan.cost = 0;
+  plan.assignments.resize(problem.modules.size());
+  for (size_t c = 0; c < problem.classes.size(); ++c)
+    for (size_t m : problem.classes[c]) {
+      const AllocationModule& module = problem.modules[m];
+      const Scheme& scheme = problem.menu[allocation.chosen[c]];
+      plan.assignments[m] = {module.tensor, module.rows, module.cols, scheme};
+      const auto cost = problem.costs.cost(m, scheme);
+      if (plan.cost && cost)
+        *plan.cost += *cost;
+      else
+        plan.cost.reset();
+    }
+  plan.sum_up();
+  return plan;
+}
+
+}  // namespace
+
+std::string Budget::text() const {
+  std::vector<std::string> parts;
+  if (bits_per_weight) parts.push_back(fmt::format("{} bpw", *bits_per_weight));
+  if (average_code_bits) parts.push_back(fmt::format("{} average code bits", *average_code_bits));
+  if (bytes) parts.push_back(format_bytes(*bytes));
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : " and ") + part;
+  return text.empty() ? "none" : text;
+}
+
+Ties parse_ties(std::string_view name) {
+  if (name == "none") return Ties::None;
+  if (name == "fused") return Ties::Fused;
+  if (name == "layer") return Ties::Layer;
+  fail_usage("\"{}\" is no kind of ties; there are none, fused and layer", name);
+}
+
+AllocatorOptions::Differences parse_differences(std::string_view name) {
+  if (name == "subtract") return AllocatorOptions::Differences::Subtract;
+  if (name == "divide") return AllocatorOptions::Differences::Divide;
+  fail_usage("\"{}\" is no kind of differences; there are subtract and divide", name);
+}
+
+std::vector<std::string> allocator_names() {
+  std::vector<std::string> names;
+  for (const Allocator& allocator : kAllocators) names.emplace_back(allocator.name);
+  return names;
+}
+
+Plan allocate(const std::vector<AllocationModule>& modules, const Scores& scores,
+              const AllocatorOptions& options) {
+  const Allocator& allocator = find_allocator(options.name);
+  if (allocator.needs_budget && options.budget.empty())
+    fail_usage("the allocator \"{}\" needs a budget: --bpw, --avg-bits or --size", options.name);
+  const AllocationProblem problem(modules, scores, options);
+  return plan_of(problem, allocator.allocate(problem));
+}
+
+}  // namespace strata

@@ -1,0 +1,67 @@
+#include <algorithm>
+
+#include "strata/allocation/choice_problem.h"
+#include "strata/allocation/problem.h"
+
+namespace strata {
+namespace {
+
+ChoiceProblem choice_problem(const AllocationProblem& problem) {
+  ChoiceProblem choices;
+  for (const Limit& limit : problem.limits.list()) choices.limits.push_back(limit.amount);
+  for (size_t c = 0; c < problem.classes.size(); ++c) {
+    auto& group = choices.groups.emplace_back();
+    for (size_t s = 0; s < problem.menu.size(); ++s) {
+      ChoiceOption option;
+      for (size_t m : problem.classes[c]) option.cost += problem.costs.required(m, problem.menu[s]);
+      for (const Limit& limit : problem.limits.list())
+        option.use.push_back(problem.uses[c][s][limit.resource]);
+      group.push_back(std::move(option));
+    }
+  }
+  return choices;
+}
+
+// Checked for each limit alone, every class in its own smallest and largest scheme.
+void check_range(const AllocationProblem& problem) {
+  Use smallest{}, largest{};
+  for (const auto& row : problem.uses)
+    for (size_t r = 0; r < smallest.size(); ++r) {
+      const auto [low, high] = std::minmax_element(row.begin(), row.end(),
+                                                   [r](const Use& a, const Use& b) { return a[r] < b[r]; });
+      smallest[r] += (*low)[r];
+      largest[r] += (*high)[r];
+    }
+  problem.limits.check_range(smallest, largest, problem.possible_with());
+}
+
+// Gives what the budget leaves to larger schemes that cost no more.
+void spend_the_rest(const AllocationProblem& problem, const ChoiceProblem& choices,
+                    std::vector<int>& chosen) {
+  for (size_t c = 0; c < chosen.size(); ++c)
+    for (size_t s = 0; s < problem.menu.size(); ++s) {
+      const double now = choices.groups[c][chosen[c]].cost, then = choices.groups[c][s].cost;
+      const bool is_larger = problem.uses[c][s][kStoredBits] > problem.uses[c][chosen[c]][kStoredBits];
+      if (then > now || (then == now && !is_larger)) continue;
+      std::vector<int> moved = chosen;
+      moved[c] = static_cast<int>(s);
+      if (problem.limits.allow(problem.total(moved))) chosen = std::move(moved);
+    }
+}
+
+}  // namespace
+
+Allocation allocate_exact(const AllocationProblem& problem) {
+  check_range(problem);
+  const ChoiceProblem choices = choice_problem(problem);
+  ChoiceSettings settings;
+  settings.relative_gap = problem.options.relative_gap;
+  settings.seconds = problem.options.seconds;
+  auto solution = solve(choices, settings);
+  if (!solution) problem.fail_together();
+  spend_the_rest(problem, choices, solution->chosen);
+  solution->cost = cost_of(choices, solution->chosen);
+  return {solution->chosen, solution->gap()};
+}
+
+}  // namespace strata
