@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <vector>
 
@@ -25,8 +26,14 @@ struct Evaluation {
   std::optional<double> kld, kld_standard_error, kld_p99, top1;
 };
 
+// The whole text file as token ids, with the special tokens the vocabulary asks for. Throws when the text is
+// empty or the tokenizer does not fit the model.
+std::vector<int32_t> tokenize_file(const Model& model, const std::filesystem::path& text);
+
 // Mean negative log likelihood of `ids` under a decoder; with a reference also the KL divergence
 // KL(reference || decoder) of the next-token distributions and how often both predict the same token.
+// Throws when there are fewer ids than one window, an id lies outside the vocabulary, the vocabularies of the
+// two differ, or the options contradict each other.
 Evaluation evaluate(Decoder& decoder, const std::vector<int32_t>& ids, const EvaluationOptions& options,
                     Decoder* reference = nullptr);
 

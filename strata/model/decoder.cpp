@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "strata/core/error.h"
+#include "strata/core/threads.h"
+#include "strata/model/device.h"
 
 namespace strata {
 namespace {
@@ -62,11 +64,19 @@ at::Tensor Decoder::layer(int index, const at::Tensor& hidden) {
   };
 
   const int64_t batch = hidden.size(0), step = windows_per_piece(hidden.size(1));
-  if (batch <= step) return run(hidden);
+  if (batch <= step && !spreads_windows(batch)) return run(hidden);
   at::Tensor output = at::empty_like(hidden);
-  for (int64_t first = 0; first < batch; first += step) {
-    const int64_t count = std::min(step, batch - first);
-    output.narrow(0, first, count).copy_(run(hidden.narrow(0, first, count)));
+  const auto run_piece = [&](int64_t first, int64_t end) {
+    output.narrow(0, first, end - first).copy_(run(hidden.narrow(0, first, end - first)));
+  };
+  if (spreads_windows(batch)) {
+    const SingleThreadedBlas single_threaded;
+    parallel_for(batch, 1, [&](int64_t first, int64_t end) {
+      const at::NoGradGuard no_grad_in_thread;
+      run_piece(first, end);
+    });
+  } else {
+    for (int64_t first = 0; first < batch; first += step) run_piece(first, std::min(batch, first + step));
   }
   return output;
 }
@@ -157,6 +167,12 @@ RopeTable Decoder::rope_table(int64_t length) {
   if (!rope_.cosines.defined() || rope_.cosines.size(0) < length)
     rope_ = make_rope_table(model_.config, length, options_.device);
   return {rope_.cosines.narrow(0, 0, length), rope_.sines.narrow(0, 0, length)};
+}
+
+// Whole windows are what threads share best on a CPU, once there are enough of them: nothing waits for
+// anything within a layer. Observers see one piece after the other.
+bool Decoder::spreads_windows(int64_t batch) const {
+  return options_.device.is_cpu() && !observer_ && thread_count() > 1 && batch >= thread_count();
 }
 
 int64_t Decoder::windows_per_piece(int64_t length) const {

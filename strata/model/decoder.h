@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "strata/model/decoder_layer.h"
+#include "strata/model/device.h"
 #include "strata/model/model.h"
 
 namespace strata {
@@ -17,20 +18,6 @@ struct DecoderOptions {
   at::ScalarType dtype = at::kFloat;  // or at::kBFloat16
   bool resident = true;               // false: a layer's weights are loaded when it runs and dropped after
 };
-
-// "cpu", "cuda", "cuda:1"; throws when there is no such device.
-at::Device parse_device(const std::string& name);
-
-// Gives LibTorch and its BLAS the thread count of core/threads.h. Decoders do it by themselves.
-void use_threads();
-
-// Reads one tensor to a device as float or bfloat16, in the checkpoint's shape.
-at::Tensor load_tensor(const Checkpoint& checkpoint, const std::string& name, at::Device device,
-                       at::ScalarType dtype);
-
-// Reads rows [first, first + count) of a matrix: [count, cols].
-at::Tensor load_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, int64_t first, int64_t count,
-                     at::Device device, at::ScalarType dtype);
 
 // Sees activations as the layers run: `what` is "self_attn.q_proj" (the input of that module) or "layer" (its
 // output). A large batch runs in several pieces and is seen piece by piece, in order.
@@ -63,6 +50,7 @@ class Decoder {
   LayerWeights layer_weights(int index);
   RopeTable rope_table(int64_t length);
   int64_t windows_per_piece(int64_t length) const;
+  bool spreads_windows(int64_t batch) const;
 
   const Model& model_;
   DecoderOptions options_;

@@ -1,3 +1,5 @@
+#include "strata/model/device.h"
+
 #include <ATen/Parallel.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <dlfcn.h>
@@ -6,16 +8,33 @@
 
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
-#include "strata/model/decoder.h"
 
 namespace strata {
 
+namespace {
+
+// OpenBLAS keeps a pool of threads of its own that LibTorch does not know of; with other libraries nothing
+// happens here.
+void set_openblas_threads(int count) {
+  using SetThreads = void (*)(int);
+  static const auto set_threads =
+      reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
+  if (set_threads != nullptr) set_threads(count);
+}
+
+}  // namespace
+
 void use_threads() {
   at::set_num_threads(thread_count());
-  // OpenBLAS keeps a pool of its own that LibTorch does not know of.
-  using SetThreads = void (*)(int);
-  if (const auto set_threads = reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads")))
-    set_threads(thread_count());
+  set_openblas_threads(thread_count());
+}
+
+SingleThreadedBlas::SingleThreadedBlas() {
+  set_openblas_threads(1);
+}
+
+SingleThreadedBlas::~SingleThreadedBlas() {
+  set_openblas_threads(thread_count());
 }
 
 at::Device parse_device(const std::string& name) {

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "strata/core/error.h"
+#include "strata/core/threads.h"
 #include "strata/model/attention.h"
 #include "tests/model/reference_decoder.h"
 #include "tests/support/temporary_directory.h"
@@ -172,6 +173,12 @@ TEST(Decoder, RunsLargeBatchesPieceByPiece) {
   EXPECT_GT(pieces, 1);
   EXPECT_LT(relative_difference(logits[0], pair.reference.logits(some_ids(40, 64, 1))), kTolerance);
   EXPECT_LT(relative_difference(logits[8], pair.reference.logits(some_ids(40, 64, 9))), kTolerance);
+
+  // Without an observer the windows go through in threads.
+  set_thread_count(3);
+  pair.decoder.observe(nullptr);
+  EXPECT_TRUE(at::allclose(pair.decoder.forward(at::stack(rows)), logits, 1e-4, 1e-4));
+  set_thread_count(0);
 }
 
 TEST(Decoder, RunsLayersOneByOne) {

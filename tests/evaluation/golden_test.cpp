@@ -1,0 +1,64 @@
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "strata/core/error.h"
+#include "strata/core/progress.h"
+#include "strata/evaluation/evaluate.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/tiny_model.h"
+
+namespace strata {
+namespace {
+
+// The bundled model on the bundled novel. Figures of the whole text: transformers in half precision. Figures
+// of the first four windows: numpy in double precision.
+class Golden : public ::testing::Test {
+ protected:
+  Golden() : model_(open_model(STRATA_SOURCE_DIR "/models/tiny-llama")), decoder_(model_, {}) {
+    set_progress_style(ProgressStyle::Quiet);
+    ids_ = tokenize_file(model_, STRATA_SOURCE_DIR "/data/books/the-man-who-was-thursday.txt");
+  }
+
+  Model model_;
+  Decoder decoder_;
+  std::vector<int32_t> ids_;
+};
+
+TEST_F(Golden, FirstWindows) {
+  EXPECT_EQ(ids_.size(), 85307u);
+  EvaluationOptions options;
+  options.max_tokens = 2048;
+  const Evaluation found = evaluate(decoder_, ids_, options);
+  EXPECT_EQ(found.tokens, 2044);
+  EXPECT_NEAR(found.nll, 3.50474107, 1e-5);
+  EXPECT_NEAR(found.nll_standard_error, 0.06303000, 1e-6);
+}
+
+TEST_F(Golden, WholeNovel) {
+  const Evaluation found = evaluate(decoder_, ids_, {});
+  EXPECT_EQ(found.tokens, 84826);
+  EXPECT_NEAR(found.ppl, 25.398, 0.001 * 25.398);
+}
+
+TEST(TokenizeFile, NamesAnEmptyTextAndATokenizerOfAnotherModel) {
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "empty.txt").flush();
+  const Model model = open_model(STRATA_SOURCE_DIR "/models/tiny-llama");
+  EXPECT_THROW(tokenize_file(model, directory / "empty.txt"), Error);
+  EXPECT_THROW(tokenize_file(model, directory / "missing.txt"), Error);
+
+  TinyModel small;
+  small.tokenizer = true;
+  write_tiny_model(directory / "small", small);
+  std::ofstream(directory / "text.txt") << "Some text.";
+  try {
+    tokenize_file(open_model(directory / "small"), directory / "text.txt");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("8192 tokens"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace strata

@@ -1,0 +1,78 @@
+#include "strata/model/model.h"
+
+#include <gtest/gtest.h>
+
+#include "strata/core/error.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/tiny_model.h"
+
+namespace strata {
+namespace {
+
+std::string error_of(const std::filesystem::path& path) {
+  try {
+    open_model(path);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(OpenModel, ListsTheModulesOfTheBundledModel) {
+  const Model model = open_model(STRATA_SOURCE_DIR "/models/tiny-llama");
+  ASSERT_EQ(model.modules.size(), 16u * 7);
+  EXPECT_EQ(model.head, model.embedding);
+  const Module& k = model.module(15, Role::K);
+  EXPECT_EQ(k.layer, 15);
+  EXPECT_EQ(k.name, "self_attn.k_proj");
+  EXPECT_EQ(k.tensor, "model.layers.15.self_attn.k_proj.weight");
+  EXPECT_EQ(k.rows, 128);
+  EXPECT_EQ(k.cols, 256);
+  EXPECT_EQ(model.module(3, Role::Down).cols, 768);
+  EXPECT_EQ(name_of(k.role), "k");
+}
+
+TEST(OpenModel, TakesADirectoryOrTheFileInIt) {
+  for (const char* architecture : {"llama", "mistral", "qwen2", "qwen3"}) {
+    const TemporaryDirectory directory;
+    TinyModel tiny;
+    tiny.architecture = architecture;
+    tiny.tied = false;
+    tiny.type = DType::BF16;
+    write_tiny_model(directory.path(), tiny);
+    EXPECT_EQ(open_model(directory.path()).head, "lm_head.weight");
+    EXPECT_EQ(open_model(directory / "model.safetensors").modules.size(), 14u);
+  }
+}
+
+TEST(OpenModel, ComparesTensorsWithTheConfig) {
+  const TemporaryDirectory directory;
+  const auto error_with = [&](const char* key, const Json& value) {
+    TinyModel tiny;
+    tiny.config[key] = value;
+    write_tiny_model(directory.path(), tiny);
+    return error_of(directory.path());
+  };
+  EXPECT_EQ(error_with("vocab_size", 64), "");
+  EXPECT_NE(error_with("vocab_size", 65).find("model.embed_tokens.weight has shape [64, 32]"),
+            std::string::npos);
+  EXPECT_NE(error_with("num_hidden_layers", 3).find("model.layers.2.input_layernorm.weight"),
+            std::string::npos);
+  EXPECT_NE(error_with("tie_word_embeddings", false).find("no tensor lm_head.weight"), std::string::npos);
+  EXPECT_NE(error_with("attention_bias", true).find("q_proj.bias"), std::string::npos);
+  EXPECT_NE(error_with("num_key_value_heads", 4).find("[16, 32], but the config asks for [32, 32]"),
+            std::string::npos);
+  EXPECT_NE(error_with("model_type", "qwen3").find("q_norm"), std::string::npos);
+}
+
+TEST(OpenModel, SaysWhatIsMissing) {
+  const TemporaryDirectory directory;
+  EXPECT_NE(error_of(directory / "nothing").find("there is no model"), std::string::npos);
+  EXPECT_NE(error_of(directory.path()).find("config.json"), std::string::npos);
+  write_tiny_model(directory.path(), TinyModel{});
+  std::filesystem::remove(directory / "model.safetensors");
+  EXPECT_NE(error_of(directory.path()), "");
+}
+
+}  // namespace
+}  // namespace strata
