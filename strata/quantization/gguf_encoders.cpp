@@ -6,7 +6,6 @@
 
 #include "strata/core/dtype.h"
 #include "strata/quantization/gguf_fields.h"
-#include "strata/quantization/gguf_half.h"
 #include "strata/quantization/gguf_tuning.h"
 
 // AVX2 and the machine's baseline (SSE2, NEON) are enough: the encoders take eight sub-blocks at a time.
@@ -67,24 +66,24 @@ HWY_INLINE void search_scales(const float* weights, const float* importance, con
   alignas(64) float lanes[256];
   to_lanes(weights, 32, lanes);
   for_eight_blocks<weighted>(lanes, importance, [&](const Column<weighted>& column, int s) HWY_ATTR {
-    store(search_scale(column, levels, candidates), scales.at + s);
+    store(round_to_half(search_scale(column, levels, candidates)), scales.at + s);
   });
 }
 
 // Eight blocks' scales by symmetric search, then write(weights, d, inverse of d, block) for each block.
 template <class Block, class Levels, class Write>
 HWY_INLINE void encode_scaled(const float* weights, int64_t cols, const float* importance,
-                              const Levels& levels, const CandidateLevels& candidates, std::byte* bytes,
-                              const Write& write) {
+                              const Levels& levels, const Choice<CandidateLevels>& candidates,
+                              std::byte* bytes, const Write& write) {
   for_groups(weights, cols, importance,
              [&](const float* x, const float* w, int present, int64_t first) HWY_ATTR {
                EightValues scales;
                if (w)
-                 search_scales<true>(x, w, levels, candidates, scales);
+                 search_scales<true>(x, w, levels, candidates(true), scales);
                else
-                 search_scales<false>(x, w, levels, candidates, scales);
+                 search_scales<false>(x, w, levels, candidates(false), scales);
                for (int s = 0; s < present; ++s) {
-                 const float d = stored_half(scales.at[s]);
+                 const float d = scales.at[s];
                  Block block;
                  block.d = float_to_half(d);
                  write(x + 32 * s, d != 0 ? 1 / d : 0, block);
@@ -94,7 +93,7 @@ HWY_INLINE void encode_scaled(const float* weights, int64_t cols, const float* i
 }
 
 struct AffineFits {
-  EightValues scales, offsets, means;
+  EightValues scales, offsets;
 };
 
 template <bool weighted>
@@ -106,26 +105,26 @@ HWY_INLINE void search_affine_fits(const float* weights, const float* importance
     const Vec total_weight = column.total_weight();
     const Vec mean = centre(column, lanes + s, total_weight);
     const AffineFit fit = search_affine(column, largest_code, mean, total_weight, false, candidates);
-    store(fit.a, fits.scales.at + s);
-    store(fit.b, fits.offsets.at + s);
-    store(mean, fits.means.at + s);
+    // Where the scale is too small for fp16, the offset stands for the whole block.
+    const Vec d = round_to_half(fit.a);
+    store(d, fits.scales.at + s);
+    store(round_to_half(hn::IfThenElse(hn::Eq(d, zero()), mean, fit.b)), fits.offsets.at + s);
   });
 }
 
 template <class Block, class Pack>
 HWY_INLINE void encode_offset(const float* weights, int64_t cols, const float* importance, float largest_code,
-                              const CandidateEnds& candidates, std::byte* bytes, const Pack& pack_codes) {
+                              const Choice<CandidateEnds>& candidates, std::byte* bytes,
+                              const Pack& pack_codes) {
   for_groups(weights, cols, importance,
              [&](const float* x, const float* w, int present, int64_t first) HWY_ATTR {
                AffineFits fits;
                if (w)
-                 search_affine_fits<true>(x, w, largest_code, candidates, fits);
+                 search_affine_fits<true>(x, w, largest_code, candidates(true), fits);
                else
-                 search_affine_fits<false>(x, w, largest_code, candidates, fits);
+                 search_affine_fits<false>(x, w, largest_code, candidates(false), fits);
                for (int s = 0; s < present; ++s) {
-                 const float d = stored_half(fits.scales.at[s]);
-                 // Where d is too small for fp16, m stands for the whole block.
-                 const float m = stored_half(d != 0 ? fits.offsets.at[s] : fits.means.at[s]);
+                 const float d = fits.scales.at[s], m = fits.offsets.at[s];
                  Block block;
                  block.d = float_to_half(d);
                  block.m = float_to_half(m);
@@ -141,8 +140,8 @@ void encode_blocks_of_32(GgufType type, const float* weights, int64_t cols, cons
                          std::byte* bytes) {
   switch (type) {
     case GgufType::Q8_0:
-      return encode_scaled<BlockQ8_0>(weights, cols, importance, UniformLevels{-127, 127}, tuning::q8_0,
-                                      bytes, [](const float* x, float inverse, BlockQ8_0& block) HWY_ATTR {
+      return encode_scaled<BlockQ8_0>(weights, cols, importance, NearestLevels{}, tuning::q8_0, bytes,
+                                      [](const float* x, float inverse, BlockQ8_0& block) HWY_ATTR {
                                         uint8_t codes[32];
                                         write_codes(x, 32, 0, inverse, -127, 127, codes);
                                         for (int i = 0; i < 32; ++i)

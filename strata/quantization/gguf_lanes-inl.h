@@ -13,6 +13,7 @@
 
 #include <hwy/highway.h>
 
+#include <cmath>
 #include <cstdint>
 
 #include "strata/quantization/gguf_blocks.h"
@@ -87,6 +88,20 @@ HWY_INLINE void transpose(const float* HWY_RESTRICT source, int stride, float* H
 }
 #endif
 
+// The nearest fp16 numbers (ties to even, kept finite), as floats.
+HWY_INLINE Vec round_to_half(Vec v) {
+  const Floats f;
+  const hn::RebindToUnsigned<Floats> bits;
+  const Vec magnitude = hn::Min(hn::Abs(v), splat(65504));
+  // Normal numbers lose their lowest 13 bits; below 2^-14, fp16 is spaced as floats around 0.75 are.
+  const auto raw = hn::BitCast(bits, magnitude);
+  const auto even = hn::And(hn::ShiftRight<13>(raw), hn::Set(bits, 1));
+  const auto rounded = hn::Add(hn::Add(raw, hn::Set(bits, 0x0fff)), even);
+  const Vec normal = hn::BitCast(f, hn::And(rounded, hn::Set(bits, 0xffffe000u)));
+  const Vec subnormal = hn::Sub(hn::Add(magnitude, splat(0.75f)), splat(0.75f));
+  return hn::CopySign(hn::IfThenElse(hn::Lt(magnitude, splat(0x1.0p-14f)), subnormal, normal), v);
+}
+
 // Eight sub-blocks of `size` consecutive weights to lanes.
 HWY_INLINE void to_lanes(const float* HWY_RESTRICT weights, int size, float* HWY_RESTRICT lanes) {
   for (int i = 0; i < size; i += 8) transpose(weights + i, size, lanes + 8 * i);
@@ -96,6 +111,11 @@ HWY_INLINE void to_lanes(const float* HWY_RESTRICT weights, int size, float* HWY
 struct UniformLevels {
   float low, high;
   HWY_INLINE Vec operator()(Vec t) const { return hn::Round(clamp(t, splat(low), splat(high))); }
+};
+
+// The nearest integer, for scales that keep all weights in range.
+struct NearestLevels {
+  HWY_INLINE Vec operator()(Vec t) const { return hn::Round(t); }
 };
 
 // The nearest of the sixteen values of IQ4_NL.
@@ -111,35 +131,37 @@ struct Iq4NlLevels {
   }
 };
 
-// codes[i] = nearest integer to (x[i] + offset) * inverse within [low, high], less low; x in natural order, n
-// a multiple of 8.
+// codes[i] = code(x[i]), integers from 0 to 255 in floats, for n consecutive weights, a multiple of 8.
+template <class Code>
+HWY_INLINE void write_codes_of(const float* HWY_RESTRICT x, int n, uint8_t* HWY_RESTRICT codes,
+                               const Code& code) {
+  const Floats f;
+  const hn::Rebind<uint8_t, Floats> bytes;
+  for (int i = 0; i < n; i += column_width)
+    hn::StoreU(hn::DemoteTo(bytes, hn::NearestInt(code(hn::LoadU(f, x + i)))), bytes, codes + i);
+}
+
+// codes[i] = nearest integer to (x[i] + offset) * inverse within [low, high], less low.
 HWY_INLINE void write_codes(const float* HWY_RESTRICT x, int n, float offset, float inverse, float low,
                             float high, uint8_t* HWY_RESTRICT codes) {
-  const Floats f;
-  const hn::RebindToSigned<Floats> integers;
-  const hn::Rebind<uint8_t, Floats> bytes;
-  for (int i = 0; i < n; i += column_width) {
-    const Vec t = hn::Mul(hn::Add(hn::LoadU(f, x + i), splat(offset)), splat(inverse));
-    const Vec level = hn::Sub(hn::Round(clamp(t, splat(low), splat(high))), splat(low));
-    hn::StoreU(hn::DemoteTo(bytes, hn::ConvertTo(integers, level)), bytes, codes + i);
-  }
+  const float shift = std::fma(offset, inverse, -low);
+  write_codes_of(x, n, codes, [=](Vec v) HWY_ATTR {
+    return clamp(hn::MulAdd(v, splat(inverse), splat(shift)), zero(), splat(high - low));
+  });
 }
 
 // codes[i] = index of the value of IQ4_NL nearest to x[i] * inverse.
 HWY_INLINE void write_iq4_nl_codes(const float* HWY_RESTRICT x, int n, float inverse,
                                    uint8_t* HWY_RESTRICT codes) {
-  const Floats f;
-  const hn::RebindToSigned<Floats> integers;
-  const hn::Rebind<uint8_t, Floats> bytes;
-  for (int i = 0; i < n; i += column_width) {
-    const Vec t = hn::Mul(hn::LoadU(f, x + i), splat(inverse));
+  write_codes_of(x, n, codes, [=](Vec v) HWY_ATTR {
+    const Vec t = hn::Mul(v, splat(inverse));
     Vec index = zero();
     for (int k = 1; k < 16; ++k) {
       const float middle = (static_cast<float>(iq4_nl_values[k - 1]) + iq4_nl_values[k]) / 2;
       index = hn::Add(index, hn::IfThenElseZero(hn::Gt(t, splat(middle)), splat(1)));
     }
-    hn::StoreU(hn::DemoteTo(bytes, hn::ConvertTo(integers, index)), bytes, codes + i);
-  }
+    return index;
+  });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -55,6 +55,9 @@ HWY_INLINE Vec extreme(const Column<weighted>& column) {
   return hn::IfThenElse(hn::Gt(hn::Neg(low), high), low, high);
 }
 
+// Sums run in two halves, even and odd weights, so that one addition need not wait for the one before.
+constexpr int halves = 2;
+
 // S(w q x) and S(w q q) with q = levels(x * inverse).
 struct SymmetricSums {
   Vec qx, qq;
@@ -62,28 +65,30 @@ struct SymmetricSums {
 
 template <bool weighted, class Levels>
 HWY_INLINE SymmetricSums symmetric_sums(const Column<weighted>& column, const Levels& levels, Vec inverse) {
-  SymmetricSums sums{zero(), zero()};
-  for (int i = 0; i < column.size; ++i) {
-    const Vec x = column.value(i);
-    const Vec q = levels(hn::Mul(x, inverse));
-    const Vec wq = column.times_weight(q, i);
-    sums.qx = hn::MulAdd(wq, x, sums.qx);
-    sums.qq = hn::MulAdd(wq, q, sums.qq);
-  }
-  return sums;
+  Vec qx[halves] = {zero(), zero()}, qq[halves] = {zero(), zero()};
+  for (int i = 0; i < column.size; i += halves)
+    for (int h = 0; h < halves; ++h) {
+      const Vec x = column.value(i + h);
+      const Vec q = levels(hn::Mul(x, inverse));
+      const Vec wq = column.times_weight(q, i + h);
+      qx[h] = hn::MulAdd(wq, x, qx[h]);
+      qq[h] = hn::MulAdd(wq, q, qq[h]);
+    }
+  return {hn::Add(qx[0], qx[1]), hn::Add(qq[0], qq[1])};
 }
 
-// S(w (x - a q)^2) with q = levels(x / a).
+// S(w (x - a q)^2) with q = levels(x / a), x shifted by `shift`.
 template <bool weighted, class Levels>
-HWY_INLINE Vec symmetric_error(const Column<weighted>& column, const Levels& levels, Vec a) {
+HWY_INLINE Vec squared_error(const Column<weighted>& column, const Levels& levels, Vec a, Vec shift) {
   const Vec inverse = ratio(splat(1), a);
-  Vec error = zero();
-  for (int i = 0; i < column.size; ++i) {
-    const Vec x = column.value(i);
-    const Vec rest = hn::NegMulAdd(levels(hn::Mul(x, inverse)), a, x);
-    error = hn::MulAdd(column.times_weight(rest, i), rest, error);
-  }
-  return error;
+  Vec error[halves] = {zero(), zero()};
+  for (int i = 0; i < column.size; i += halves)
+    for (int h = 0; h < halves; ++h) {
+      const Vec x = hn::Add(column.value(i + h), shift);
+      const Vec rest = hn::NegMulAdd(levels(hn::Mul(x, inverse)), a, x);
+      error[h] = hn::MulAdd(column.times_weight(rest, i + h), rest, error[h]);
+    }
+  return hn::Add(error[0], error[1]);
 }
 
 // The best scale of x ~ a q among candidates that map the weight of largest magnitude to the (real)
@@ -114,30 +119,17 @@ struct AffineSums {
 template <bool weighted>
 HWY_INLINE AffineSums affine_sums(const Column<weighted>& column, float high, Vec inverse, Vec offset) {
   const UniformLevels levels{0, high};
-  AffineSums sums{zero(), zero(), zero()};
-  for (int i = 0; i < column.size; ++i) {
-    const Vec x = column.value(i);
-    const Vec q = levels(hn::MulAdd(x, inverse, offset));
-    const Vec wq = column.times_weight(q, i);
-    sums.q = hn::Add(sums.q, wq);
-    sums.qq = hn::MulAdd(wq, q, sums.qq);
-    sums.qx = hn::MulAdd(wq, x, sums.qx);
-  }
-  return sums;
-}
-
-// S(w (x - a q)^2) with q = nearest integer to x / a within [0, high], x shifted by `shift`.
-template <bool weighted>
-HWY_INLINE Vec affine_error(const Column<weighted>& column, float high, Vec a, Vec shift) {
-  const UniformLevels levels{0, high};
-  const Vec inverse = ratio(splat(1), a);
-  Vec error = zero();
-  for (int i = 0; i < column.size; ++i) {
-    const Vec x = hn::Add(column.value(i), shift);
-    const Vec rest = hn::NegMulAdd(levels(hn::Mul(x, inverse)), a, x);
-    error = hn::MulAdd(column.times_weight(rest, i), rest, error);
-  }
-  return error;
+  Vec total[halves] = {zero(), zero()}, qq[halves] = {zero(), zero()}, qx[halves] = {zero(), zero()};
+  for (int i = 0; i < column.size; i += halves)
+    for (int h = 0; h < halves; ++h) {
+      const Vec x = column.value(i + h);
+      const Vec q = levels(hn::MulAdd(x, inverse, offset));
+      const Vec wq = column.times_weight(q, i + h);
+      total[h] = hn::Add(total[h], wq);
+      qq[h] = hn::MulAdd(wq, q, qq[h]);
+      qx[h] = hn::MulAdd(wq, x, qx[h]);
+    }
+  return {hn::Add(total[0], total[1]), hn::Add(qq[0], qq[1]), hn::Add(qx[0], qx[1])};
 }
 
 // Takes the weighted mean off every sub-block and returns it.

@@ -77,7 +77,7 @@ HWY_INLINE SymmetricState choose_scales(const SymmetricTuning& tuning, const flo
     for (int offset = offsets.first; offset <= offsets.last; ++offset) {
       const Vec scale = clamp(hn::Add(middle, splat(static_cast<float>(offset))), splat(tuning.scale_low),
                               splat(tuning.scale_high));
-      const Vec error = symmetric_error(column, levels, hn::Mul(scale, splat(d)));
+      const Vec error = squared_error(column, levels, hn::Mul(scale, splat(d)), zero());
       best = hn::IfThenElse(hn::Lt(error, least), scale, best);
       least = hn::Min(error, least);
     }
@@ -114,21 +114,21 @@ HWY_INLINE void encode_symmetric(const SymmetricTuning& tuning, const float* wei
 
   PerSubBlock own;
   for_columns<weighted>(lanes, weight_lanes, 16, [&](int s, const Column<weighted>& column) HWY_ATTR {
-    own.set(s, search_scale(column, UniformLevels{tuning.low, tuning.high}, tuning.candidates));
+    own.set(s, search_scale(column, UniformLevels{tuning.low, tuning.high}, tuning.candidates(weighted)));
   });
   float largest = 0;
   for (int s = 0; s < 16; ++s)
     if (std::fabs(own.at[s]) > std::fabs(largest)) largest = own.at[s];
 
   SymmetricState best;
-  for (int k = 0; k < tuning.start_count; ++k) {
+  for (int k = 0; k < tuning.alternation.start_count; ++k) {
     PerSubBlock wanted = own;
-    float d = stored_scale(largest / tuning.starts[k]);
-    for (int round = 0; d != 0 && round < tuning.round_count; ++round) {
+    float d = stored_scale(largest / tuning.alternation.starts[k]);
+    for (int round = 0; d != 0 && round < tuning.alternation.round_count; ++round) {
       const SymmetricState state =
-          choose_scales<weighted>(tuning, lanes, weight_lanes, d, wanted, tuning.rounds[round]);
+          choose_scales<weighted>(tuning, lanes, weight_lanes, d, wanted, tuning.alternation.rounds[round]);
       if (state.error < best.error) best = state;
-      if (round + 1 == tuning.round_count) break;
+      if (round + 1 == tuning.alternation.round_count) break;
       d = refit<weighted>(tuning, lanes, weight_lanes, state);
       for (int s = 0; s < 16; ++s) wanted.at[s] = d * state.scales.at[s];
     }
@@ -187,7 +187,8 @@ HWY_INLINE AffineState choose_scales(const AffineTuning& tuning, const AffineBlo
           for (int k = 0; k < offsets.mins; ++k) {
             const Vec step = k == 0 ? zero() : k == 1 ? side : hn::Neg(side);
             const Vec this_min = clamp(hn::Add(nearest, step), zero(), most);
-            const Vec error = affine_error(column, tuning.high, a, hn::MulAdd(this_min, splat(dmin), mean));
+            const Vec error = squared_error(column, UniformLevels{0, tuning.high}, a,
+                                            hn::MulAdd(this_min, splat(dmin), mean));
             const Mask better = hn::Lt(error, least);
             scale = hn::IfThenElse(better, this_scale, scale);
             min = hn::IfThenElse(better, this_min, min);
@@ -251,7 +252,8 @@ HWY_INLINE void search_own_fits(const AffineTuning& tuning, AffineBlock<sub_bloc
         const Vec total_weight = column.total_weight();
         float* x = block.lanes + (column.x - block.lanes);
         const Vec mean = centre(column, x, total_weight);
-        const AffineFit fit = search_affine(column, tuning.high, mean, total_weight, true, tuning.candidates);
+        const AffineFit fit =
+            search_affine(column, tuning.high, mean, total_weight, true, tuning.candidates(weighted));
         block.means.set(s, mean);
         block.total_weights.set(s, total_weight);
         wish.a.set(s, fit.a);
@@ -274,15 +276,16 @@ HWY_INLINE void encode_affine(const AffineTuning& tuning, const float* weights, 
   const float largest_min = *std::max_element(mins.at, mins.at + sub_blocks);
 
   AffineState best;
-  for (int k = 0; k < tuning.start_count; ++k) {
+  for (int k = 0; k < tuning.alternation.start_count; ++k) {
     AffineWish wish = own;
     // A block without spread still needs some d > 0.
-    float d = stored_scale(std::max(largest, 1e-30f) / tuning.starts[k]);
-    float dmin = largest_min > 0 ? stored_scale(largest_min / tuning.starts[k]) : 0;
-    for (int round = 0; round < tuning.round_count; ++round) {
-      const AffineState state = choose_scales<weighted>(tuning, block, d, dmin, wish, tuning.rounds[round]);
+    float d = stored_scale(std::max(largest, 1e-30f) / tuning.alternation.starts[k]);
+    float dmin = largest_min > 0 ? stored_scale(largest_min / tuning.alternation.starts[k]) : 0;
+    for (int round = 0; round < tuning.alternation.round_count; ++round) {
+      const AffineState state =
+          choose_scales<weighted>(tuning, block, d, dmin, wish, tuning.alternation.rounds[round]);
       if (state.error < best.error) best = state;
-      if (round + 1 < tuning.round_count) refit<weighted>(tuning, block, state, wish, d, dmin);
+      if (round + 1 < tuning.alternation.round_count) refit<weighted>(tuning, block, state, wish, d, dmin);
     }
   }
   fields.d = float_to_half(best.d);

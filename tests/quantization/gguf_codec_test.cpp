@@ -113,9 +113,9 @@ struct Ceiling {
 };
 constexpr Ceiling ceilings[] = {
     {GgufType::Q8_0, 2.33e-5, 2.84e-5},   {GgufType::Q4_0, 6.66e-3, 7.35e-3},
-    {GgufType::Q4_1, 4.90e-3, 6.09e-3},   {GgufType::Q5_0, 1.63e-3, 1.80e-3},
-    {GgufType::Q5_1, 1.17e-3, 1.42e-3},   {GgufType::Q2_K, 6.80e-2, 8.71e-2},
-    {GgufType::Q3_K, 2.09e-2, 2.26e-2},   {GgufType::Q4_K, 4.97e-3, 5.06e-3},
+    {GgufType::Q4_1, 5.05e-3, 6.09e-3},   {GgufType::Q5_0, 1.63e-3, 1.80e-3},
+    {GgufType::Q5_1, 1.20e-3, 1.42e-3},   {GgufType::Q2_K, 6.80e-2, 8.71e-2},
+    {GgufType::Q3_K, 2.09e-2, 2.26e-2},   {GgufType::Q4_K, 4.92e-3, 5.06e-3},
     {GgufType::Q5_K, 1.23e-3, 1.30e-3},   {GgufType::Q6_K, 2.83e-4, 3.13e-4},
     {GgufType::IQ4_NL, 5.50e-3, 5.77e-3},
 };
@@ -228,7 +228,7 @@ TEST_P(GgufBlocks, EqualImportanceIsNoImportance) {
   const double plain = squared_error(weights, round_trip(type(), weights, 512));
   for (const float value : {0.0f, 1e-30f, 1.0f, 1e30f}) {
     const Weights importance(512, value);
-    EXPECT_LT(squared_error(weights, round_trip(type(), weights, 512, importance.data())), 1.001 * plain)
+    EXPECT_LT(squared_error(weights, round_trip(type(), weights, 512, importance.data())), 1.005 * plain)
         << value;
   }
 }
