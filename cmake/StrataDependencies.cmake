@@ -39,6 +39,12 @@ endfunction()
 
 strata_find_library(strata_pcre2 libpcre2-8 pcre2.h pcre2-8)
 strata_find_library(strata_sentencepiece sentencepiece sentencepiece_processor.h sentencepiece)
+strata_find_library(strata_utf8proc libutf8proc utf8proc.h utf8proc)
+if(TARGET strata_utf8proc AND TARGET strata_pcre2)
+  # Unicode normalization goes where patterns are matched; tokenizers take only normal text without it.
+  target_link_libraries(strata_pcre2 INTERFACE strata_utf8proc)
+  target_compile_definitions(strata_pcre2 INTERFACE STRATA_HAS_UTF8PROC)
+endif()
 strata_find_library(strata_cbc cbc coin/CbcModel.hpp Cbc)
 strata_find_library(strata_lapacke lapacke lapacke.h lapacke)
 

@@ -116,13 +116,7 @@ class SafetensorsCheckpoint final : public Checkpoint {
 // The weight_map of an index: tensor to file name.
 std::vector<std::pair<std::string, std::string>> read_weight_map(const fs::path& index) {
   const std::string where = index.string();
-  const std::string text = read_text(index);
-  nlohmann::json document;  // the order of the keys does not matter here, the speed of inserting them does
-  try {
-    document = nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    fail("{} is not valid JSON: parsing stopped at byte {} of {}", where, error.byte, text.size());
-  }
+  const LargeJson document = read_large_json(index);
   if (!document.is_object() || !document.contains("weight_map") || !document["weight_map"].is_object())
     fail("{} has no weight_map object that names the file of every tensor", where);
   std::vector<std::pair<std::string, std::string>> map;

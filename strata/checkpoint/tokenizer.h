@@ -24,10 +24,22 @@ struct Vocabulary {
     Byte = 6
   };
 
-  std::string pre_tokenizer;        // GGUF's name: "gpt-2", "llama-bpe", "qwen2", "smollm", "default"
-  std::string pre_tokenizer_regex;  // PCRE2 pattern splitting text into words (BPE)
+  // A token that is recognised in the text before anything else happens to it.
+  struct AddedToken {
+    int32_t id = 0;
+    bool lstrip = false, rstrip = false;  // takes the white space before or after it along
+    bool single_word = false;             // only where no letter, digit or underscore touches it
+    bool normalized = false;              // looked for in the normalized text
+  };
+
+  // GGUF's name: "gpt-2", "llama-bpe", "qwen2", "smollm", "default"; empty when GGUF has none that does the
+  // same, so that a GGUF file cannot be written.
+  std::string pre_tokenizer;
+  std::vector<std::string> word_patterns;  // PCRE2; each splits the pieces of the one before (BPE only)
+  bool normalize_nfc = false;              // Unicode normalization form C comes first (BPE only)
   bool add_prefix_space = false;
   bool ignore_merges = false;       // a word that is a token as it stands is not merged
+  std::vector<AddedToken> added;    // in any order
   std::vector<std::string> tokens;  // BPE: in the byte-to-unicode alphabet, as tokenizer.json stores them
   std::vector<TokenType> types;
   std::vector<float> scores;        // SentencePiece only

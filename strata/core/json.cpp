@@ -5,15 +5,28 @@
 
 namespace strata {
 
-Json read_json(const std::filesystem::path& path) {
+namespace {
+
+template <class Document>
+Document parse_file(const std::filesystem::path& path) {
   const std::string text = read_text(path);
   try {
-    return Json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
+    return Document::parse(text);
+  } catch (const typename Document::parse_error& error) {
     fail("{} is not valid JSON: parsing stopped at byte {} of {}", path.string(), error.byte, text.size());
-  } catch (const nlohmann::json::out_of_range&) {
+  } catch (const typename Document::out_of_range&) {
     fail("{} holds a number that is too large for double precision", path.string());
   }
+}
+
+}  // namespace
+
+Json read_json(const std::filesystem::path& path) {
+  return parse_file<Json>(path);
+}
+
+LargeJson read_large_json(const std::filesystem::path& path) {
+  return parse_file<LargeJson>(path);
 }
 
 void write_json(const std::filesystem::path& path, const Json& document) {
