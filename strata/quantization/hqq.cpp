@@ -18,10 +18,10 @@ using Floats = hn::CappedTag<float, kTileGroups>;
 using Integers = hn::RebindToSigned<Floats>;
 using Vector = hn::Vec<Floats>;
 
-constexpr float kNorm = 0.7f;            // p
-constexpr float kFirstBeta = 10.0f;      // weight of the quadratic term
-constexpr float kBetaGrowth = 1.01f;     // an update
-constexpr float kSettled = 1.0f / 8192;  // a zero point that moves less, in codes, has converged
+constexpr float kNorm = 0.7f;                   // p
+constexpr float kLogFirstBeta = 3.3219281f;     // log2 of 10: beta weighs the quadratic term
+constexpr float kLogBetaGrowth = 0.014355293f;  // log2 of 1.01: its growth an update
+constexpr float kSettled = 1.0f / 8192;         // a zero point that moves less, in codes, has converged
 
 // log2 of positive numbers, within 3e-5: the exponent plus a polynomial in the mantissa, which is kept
 // between sqrt(1/2) and sqrt(2). The coefficients are a minimax fit.
@@ -60,10 +60,20 @@ HWY_INLINE Vector Inverse(Floats d, Vector scale) {
   return hn::IfThenElseZero(hn::Ne(scale, hn::Zero(d)), hn::Div(hn::Set(d, 1.0f), scale));
 }
 
-// (w / scale + zero) minus its code: the error of a weight, counted in codes.
-HWY_INLINE Vector ErrorInCodes(Floats d, Vector w, Vector inverse, Vector zero, Vector max_code) {
-  const Vector t = hn::MulAdd(w, inverse, zero);
-  return hn::Sub(t, hn::Min(hn::Max(hn::Round(t), hn::Zero(d)), max_code));
+// One vector of groups, one in each lane.
+struct Groups {
+  const float* values;
+  int64_t length;
+  Vector inverse;          // 1 / scale
+  Vector lowest, highest;  // of the weights, counted in codes
+  Vector max_code;
+};
+
+// (w / scale + zero) minus its code, for weight k of every group: the error of a weight, counted in codes.
+HWY_INLINE Vector ErrorInCodes(Floats d, const Groups& groups, int64_t k, Vector zero) {
+  const Vector w = hn::Load(d, groups.values + k * kTileGroups);
+  const Vector t = hn::MulAdd(w, groups.inverse, zero);
+  return hn::Sub(t, hn::Min(hn::Max(hn::Round(t), hn::Zero(d)), groups.max_code));
 }
 
 struct ErrorSums {
@@ -74,11 +84,10 @@ struct ErrorSums {
 // With s = 1/scale, e counted in codes (e = s (w - w')) and e' its shrinkage, the update of the method,
 // mean(q - s (w - (w - w')')), is zero - mean(e - e'), where e - e' = sign(e) min(|e|, |e|^(p-1) s^(2-p) /
 // beta). `log_weight` is log2 of the last factor.
-HWY_INLINE ErrorSums SumErrorsShrunk(Floats d, const float* values, int64_t length, Vector inverse,
-                                     Vector zero, Vector max_code, Vector log_weight) {
+HWY_INLINE ErrorSums SumErrorsShrunk(Floats d, const Groups& groups, Vector zero, Vector log_weight) {
   ErrorSums sums = {hn::Zero(d), hn::Zero(d)};
-  for (int64_t k = 0; k < length; ++k) {
-    const Vector e = ErrorInCodes(d, hn::Load(d, values + k * kTileGroups), inverse, zero, max_code);
+  for (int64_t k = 0; k < groups.length; ++k) {
+    const Vector e = ErrorInCodes(d, groups, k, zero);
     const Vector size = hn::Abs(e);
     const Vector bound = FastExp2(d, hn::MulAdd(hn::Set(d, kNorm - 1), FastLog2(d, size), log_weight));
     sums.absolute = hn::Add(sums.absolute, size);
@@ -88,80 +97,99 @@ HWY_INLINE ErrorSums SumErrorsShrunk(Floats d, const float* values, int64_t leng
 }
 
 // The same where every error is small enough to be shrunk to nothing, e' = 0.
-HWY_INLINE ErrorSums SumErrors(Floats d, const float* values, int64_t length, Vector inverse, Vector zero,
-                               Vector max_code) {
+HWY_INLINE ErrorSums SumErrors(Floats d, const Groups& groups, Vector zero) {
   ErrorSums even = {hn::Zero(d), hn::Zero(d)}, odd = even;
   int64_t k = 0;
-  for (; k + 2 <= length; k += 2) {
-    const Vector e0 = ErrorInCodes(d, hn::Load(d, values + k * kTileGroups), inverse, zero, max_code);
-    const Vector e1 = ErrorInCodes(d, hn::Load(d, values + (k + 1) * kTileGroups), inverse, zero, max_code);
+  for (; k + 2 <= groups.length; k += 2) {
+    const Vector e0 = ErrorInCodes(d, groups, k, zero);
+    const Vector e1 = ErrorInCodes(d, groups, k + 1, zero);
     even.absolute = hn::Add(even.absolute, hn::Abs(e0));
     odd.absolute = hn::Add(odd.absolute, hn::Abs(e1));
     even.pull = hn::Add(even.pull, e0);
     odd.pull = hn::Add(odd.pull, e1);
   }
-  if (k < length) {
-    const Vector e = ErrorInCodes(d, hn::Load(d, values + k * kTileGroups), inverse, zero, max_code);
+  if (k < groups.length) {
+    const Vector e = ErrorInCodes(d, groups, k, zero);
     even.absolute = hn::Add(even.absolute, hn::Abs(e));
     even.pull = hn::Add(even.pull, e);
   }
   return {hn::Add(even.absolute, odd.absolute), hn::Add(even.pull, odd.pull)};
 }
 
-// The zero points of one vector of groups.
-HWY_INLINE void OptimiseZeros(Floats d, const float* values, int64_t length, const float* lowest,
-                              const float* highest, const float* scales, int max_code, bool half,
-                              int iterations, float* zeros) {
-  const Vector top = hn::Set(d, static_cast<float>(max_code));
-  const Vector inverse = Inverse(d, hn::Load(d, scales));
-  const Vector per_weight = hn::Set(d, 1.0f / static_cast<float>(length));
-  const Vector low = hn::Mul(hn::Load(d, lowest), inverse), high = hn::Mul(hn::Load(d, highest), inverse);
-  const Vector log_inverse = FastLog2(d, inverse);
-  Vector zero = hn::Load(d, zeros), best = zero, best_error = hn::Set(d, 3e38f);
-  float log_beta = 0;
-  hn::Store(FastLog2(d, hn::Set(d, kFirstBeta)), d, zeros);  // one value in every lane
-  log_beta = zeros[0];
-  hn::Store(FastLog2(d, hn::Set(d, kBetaGrowth)), d, zeros);
-  const float log_growth = zeros[0];
+struct BestZero {
+  Vector zero;
+  Vector absolute;  // its sum |e|
+};
 
-  for (int update = 0;; ++update, log_beta += log_growth) {
-    // Errors up to (s^(2-p) / beta)^(1/(2-p)) shrink to nothing; half a code is the largest without clipping.
+HWY_INLINE void KeepBetter(Vector zero, Vector absolute, BestZero& best) {
+  const auto better = hn::Lt(absolute, best.absolute);
+  best.zero = hn::IfThenElse(better, zero, best.zero);
+  best.absolute = hn::IfThenElse(better, absolute, best.absolute);
+}
+
+// Half a code is the largest error of a weight that is not clipped.
+HWY_INLINE Vector LargestError(Floats d, const Groups& groups, Vector zero) {
+  const Vector below = hn::Neg(hn::Add(groups.lowest, zero));
+  const Vector above = hn::Sub(hn::Add(groups.highest, zero), groups.max_code);
+  return hn::Max(hn::Set(d, 0.5f), hn::Max(below, above));
+}
+
+// The updates of the method from one start.
+HWY_INLINE void Descend(Floats d, const Groups& groups, Vector zero, int updates, BestZero& best) {
+  const Vector per_weight = hn::Set(d, 1.0f / static_cast<float>(groups.length));
+  const Vector log_inverse = FastLog2(d, groups.inverse);
+  float log_beta = kLogFirstBeta;
+  for (int update = 0;; ++update, log_beta += kLogBetaGrowth) {
     const Vector log_weight = hn::MulAdd(hn::Set(d, 2 - kNorm), log_inverse, hn::Set(d, -log_beta));
+    // |e| = |e|^(p-1) s^(2-p) / beta
     const Vector shrunk_to_nothing = FastExp2(d, hn::Mul(log_weight, hn::Set(d, 1 / (2 - kNorm))));
-    const Vector clipped = hn::Max(hn::Neg(hn::Add(low, zero)), hn::Sub(hn::Add(high, zero), top));
-    const Vector largest = hn::Max(clipped, hn::Set(d, 0.5f));
-    const ErrorSums sums = hn::AllTrue(d, hn::Le(largest, shrunk_to_nothing))
-                               ? SumErrors(d, values, length, inverse, zero, top)
-                               : SumErrorsShrunk(d, values, length, inverse, zero, top, log_weight);
-    const auto better = hn::Lt(sums.absolute, best_error);
-    best = hn::IfThenElse(better, zero, best);
-    best_error = hn::IfThenElse(better, sums.absolute, best_error);
-    if (update == iterations) break;
-
-    Vector next = hn::NegMulAdd(sums.pull, per_weight, zero);
-    if (half) next = RoundToHalf(d, next);
-    if (hn::AllTrue(d, hn::Le(hn::Abs(hn::Sub(next, zero)), hn::Set(d, kSettled)))) break;
-    zero = next;
+    const ErrorSums sums = hn::AllTrue(d, hn::Le(LargestError(d, groups, zero), shrunk_to_nothing))
+                               ? SumErrors(d, groups, zero)
+                               : SumErrorsShrunk(d, groups, zero, log_weight);
+    KeepBetter(zero, sums.absolute, best);
+    if (update == updates) return;
+    const Vector change = hn::Mul(sums.pull, per_weight);
+    if (hn::AllTrue(d, hn::Le(hn::Abs(change), hn::Set(d, kSettled)))) return;
+    zero = hn::Sub(zero, change);
   }
-  hn::Store(best, d, zeros);
+}
+
+// The better of the nearest fp16 value and, where the zero point lies well between two, the other one.
+HWY_INLINE Vector BetterHalf(Floats d, const Groups& groups, Vector zero) {
+  const Vector nearest = RoundToHalf(d, zero);
+  const Vector other = RoundToHalf(d, hn::Sub(hn::Add(zero, zero), nearest));
+  BestZero best = {nearest, SumErrors(d, groups, nearest).absolute};
+  KeepBetter(other, SumErrors(d, groups, other).absolute, best);
+  return best.zero;
 }
 
 void HqqZeros(const float* values, int64_t length, const TileRange& range, const AffineScheme& scheme,
               int iterations, TileParameters& parameters) {
   const Floats d;
-  for (size_t lane = 0; lane < kTileGroups; lane += hn::Lanes(d))
-    OptimiseZeros(d, values + lane, length, range.lowest + lane, range.highest + lane,
-                  parameters.scales + lane, (1 << scheme.bits) - 1, scheme.scales == ScaleStorage::Half,
-                  iterations, parameters.zeros + lane);
+  for (size_t lane = 0; lane < kTileGroups; lane += hn::Lanes(d)) {
+    Groups groups;
+    groups.values = values + lane;
+    groups.length = length;
+    groups.inverse = Inverse(d, hn::Load(d, parameters.scales + lane));
+    groups.lowest = hn::Mul(hn::Load(d, range.lowest + lane), groups.inverse);
+    groups.highest = hn::Mul(hn::Load(d, range.highest + lane), groups.inverse);
+    groups.max_code = hn::Set(d, static_cast<float>((1 << scheme.bits) - 1));
+
+    const Vector start = hn::Load(d, parameters.zeros + lane);
+    BestZero best = {start, hn::Set(d, 3e38f)};
+    Descend(d, groups, start, iterations, best);
+    // The published code starts 4-bit groups from an integer: mostly worse, sometimes better, so try both.
+    if (scheme.bits == 4) Descend(d, groups, hn::Round(start), iterations, best);
+    const bool half = scheme.scales == ScaleStorage::Half;
+    hn::Store(half ? BetterHalf(d, groups, best.zero) : best.zero, d, parameters.zeros + lane);
+  }
 }
 
-// sum |w - w'|^p of one vector of groups.
-HWY_INLINE Vector SumPowers(Floats d, const float* values, int64_t length, Vector scale, Vector zero,
-                            Vector max_code) {
-  const Vector inverse = Inverse(d, scale);
+// sum |w - w'|^p of every group.
+HWY_INLINE Vector SumPowers(Floats d, const Groups& groups, Vector scale, Vector zero) {
   Vector sum = hn::Zero(d);
-  for (int64_t k = 0; k < length; ++k) {
-    const Vector e = ErrorInCodes(d, hn::Load(d, values + k * kTileGroups), inverse, zero, max_code);
+  for (int64_t k = 0; k < groups.length; ++k) {
+    const Vector e = ErrorInCodes(d, groups, k, zero);
     sum = hn::Add(sum, FastExp2(d, hn::Mul(hn::Set(d, kNorm), FastLog2(d, hn::Abs(e)))));
   }
   return hn::Mul(sum, FastExp2(d, hn::Mul(hn::Set(d, kNorm), FastLog2(d, hn::Abs(scale)))));
@@ -172,13 +200,17 @@ void HqqSymmetricScales(const float* values, int64_t length, const AffineScheme&
   constexpr float kShrink = 0.94f;
   const Floats d;
   const Vector zero = hn::Set(d, static_cast<float>(1 << (scheme.bits - 1)));
-  const Vector top = hn::Set(d, static_cast<float>((1 << scheme.bits) - 1));
   for (size_t lane = 0; lane < kTileGroups; lane += hn::Lanes(d)) {
+    Groups groups = {};
+    groups.values = values + lane;
+    groups.length = length;
+    groups.max_code = hn::Set(d, static_cast<float>((1 << scheme.bits) - 1));
     Vector unrounded = hn::Load(d, parameters.scales + lane), best = unrounded;
     Vector best_error = hn::Set(d, 3e38f);
     for (int step = 0; step <= iterations; ++step) {
       const Vector scale = scheme.scales == ScaleStorage::Half ? RoundToHalf(d, unrounded) : unrounded;
-      const Vector error = SumPowers(d, values + lane, length, scale, zero, top);
+      groups.inverse = Inverse(d, scale);
+      const Vector error = SumPowers(d, groups, scale, zero);
       const auto better = hn::And(hn::Lt(error, best_error), hn::Ne(scale, hn::Zero(d)));
       best = hn::IfThenElse(better, scale, best);
       best_error = hn::IfThenElse(better, error, best_error);
