@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "strata/allocation/integer_program.h"
+#include "strata/allocation/lagrangian.h"
 
 namespace strata {
 namespace {
@@ -76,36 +77,6 @@ void shrink_units(ChoiceProblem& problem) {
     for (auto& group : problem.groups)
       for (ChoiceOption& option : group) option.use[l] /= unit;
   }
-}
-
-// cost + multipliers . use
-double priced(const ChoiceOption& option, const std::vector<double>& multipliers) {
-  double price = option.cost;
-  for (size_t l = 0; l < multipliers.size(); ++l)
-    price += multipliers[l] * static_cast<double>(option.use[l]);
-  return price;
-}
-
-struct Lagrangian {
-  std::vector<int> chosen;                   // cheapest priced option a group
-  std::vector<std::vector<double>> reduced;  // priced cost above the group's cheapest, not negative
-  double bound = 0;  // sum of the cheapest prices - multipliers . limits; holds for any multipliers >= 0
-};
-
-Lagrangian lagrangian(const ChoiceProblem& problem, const std::vector<double>& multipliers) {
-  Lagrangian result;
-  for (const auto& group : problem.groups) {
-    auto& prices = result.reduced.emplace_back();
-    for (const ChoiceOption& option : group) prices.push_back(priced(option, multipliers));
-    const auto cheapest = std::min_element(prices.begin(), prices.end());
-    result.chosen.push_back(static_cast<int>(cheapest - prices.begin()));
-    result.bound += *cheapest;
-    const double base = *cheapest;
-    for (double& price : prices) price -= base;
-  }
-  for (size_t l = 0; l < multipliers.size(); ++l)
-    result.bound -= multipliers[l] * static_cast<double>(problem.limits[l]);
-  return result;
 }
 
 // A choice that is moved one group at a time, with the sums of its uses.
@@ -213,9 +184,7 @@ std::optional<ChoiceSolution> solve_reduced(ChoiceProblem problem, const ChoiceS
   shrink_units(problem);
   for (int64_t limit : problem.limits)
     if (limit < 0) return std::nullopt;
-  const auto multipliers = relaxation_multipliers(problem);
-  if (!multipliers) return std::nullopt;
-  const Lagrangian start = lagrangian(problem, *multipliers);
+  const Lagrangian start = best_lagrangian(problem);
 
   std::optional<ChoiceSolution> best;
   Choice choice(problem, start);

@@ -33,9 +33,9 @@ struct ChoiceSettings {
   double seconds = 60;      // limit of the branch and bound
 };
 
-// Solves in three steps: the linear relaxation's multipliers give a Lagrangian bound; a greedy repair of the
-// Lagrangian choice gives a first solution; what these two leave open, after removing every option whose
-// reduced cost exceeds their distance, is solved by CBC. Nothing when no choice meets all limits.
+// Solves in three steps: the best multipliers of the limits give a Lagrangian bound; a greedy repair of the
+// choice made at their prices gives a first solution; what these two leave open, after removing every option
+// whose reduced cost exceeds their distance, is solved by CBC. Nothing when no choice meets all limits.
 // Deterministic unless the time limit strikes.
 std::optional<ChoiceSolution> solve(const ChoiceProblem& problem, const ChoiceSettings& settings);
 

@@ -33,23 +33,28 @@ struct Program {
   explicit Program(const ChoiceProblem& problem) {
     const double spread = largest_spread(problem);
     if (spread > 0) unit = spread * 1e-3;
-    CoinPackedMatrix matrix(/*colordered=*/true, 0, 0);
     const int groups = static_cast<int>(problem.groups.size());
     const int limits = static_cast<int>(problem.limits.size());
-    matrix.setDimensions(groups + limits, 0);
-    std::vector<double> objective;
+    std::vector<double> objective, elements;
+    std::vector<int> rows;
+    std::vector<CoinBigIndex> starts = {0};
     for (int g = 0; g < groups; ++g) {
       const double first = problem.groups[g].front().cost;
       offset += first;
       for (const ChoiceOption& option : problem.groups[g]) {
-        CoinPackedVector column;
-        column.insert(g, 1.0);
-        for (int l = 0; l < limits; ++l)
-          if (option.use[l] != 0) column.insert(groups + l, static_cast<double>(option.use[l]));
-        matrix.appendCol(column);
         objective.push_back((option.cost - first) / unit);
+        rows.push_back(g);
+        elements.push_back(1.0);
+        for (int l = 0; l < limits; ++l) {
+          if (option.use[l] == 0) continue;
+          rows.push_back(groups + l);
+          elements.push_back(static_cast<double>(option.use[l]));
+        }
+        starts.push_back(static_cast<CoinBigIndex>(rows.size()));
       }
     }
+    const CoinPackedMatrix matrix(/*colordered=*/true, groups + limits, static_cast<int>(objective.size()),
+                                  starts.back(), elements.data(), rows.data(), starts.data(), nullptr);
     const std::vector<double> zeros(objective.size(), 0.0), ones(objective.size(), 1.0);
     std::vector<double> row_low(groups, 1.0), row_high(groups, 1.0);
     for (int64_t limit : problem.limits) {
@@ -72,17 +77,6 @@ std::vector<int> chosen_columns(const ChoiceProblem& problem, const double* valu
 }
 
 }  // namespace
-
-std::optional<std::vector<double>> relaxation_multipliers(const ChoiceProblem& problem) {
-  Program program(problem);
-  program.solver.initialSolve();
-  if (program.solver.isProvenPrimalInfeasible()) return std::nullopt;
-  const double* prices = program.solver.getRowPrice() + problem.groups.size();
-  std::vector<double> multipliers;
-  for (size_t l = 0; l < problem.limits.size(); ++l)
-    multipliers.push_back(std::max(0.0, -prices[l] * program.unit));
-  return multipliers;
-}
 
 BranchAndBoundResult branch_and_bound(const ChoiceProblem& problem, double cutoff, double absolute_gap,
                                       double seconds) {

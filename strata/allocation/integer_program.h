@@ -7,10 +7,6 @@
 
 namespace strata {
 
-// Multipliers (one a limit, not negative) of the linear relaxation, by COIN-OR Clp; nothing when even the
-// relaxation has no solution.
-std::optional<std::vector<double>> relaxation_multipliers(const ChoiceProblem& problem);
-
 struct BranchAndBoundResult {
   enum class Status { Finished, OutOfTime } status = Status::Finished;
   std::optional<std::vector<int>> chosen;  // the best choice found below the cutoff
