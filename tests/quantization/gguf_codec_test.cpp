@@ -1,6 +1,7 @@
 #include "strata/quantization/gguf_codec.h"
 
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 
 #include <cmath>
 #include <cstring>
@@ -243,7 +244,7 @@ TEST_P(GgufBlocks, UnimportantColumnsStayReasonable) {
 }
 
 TEST_P(GgufBlocks, BytesDoNotDependOnThreads) {
-  const Weights weights = gaussian(300 * 512), importance = importance_of(512);
+  const Weights weights = gaussian(140 * 512), importance = importance_of(512);
   set_thread_count(1);
   const Bytes one = encode(type(), weights, 512),
               one_weighted = encode(type(), weights, 512, importance.data());
@@ -252,6 +253,22 @@ TEST_P(GgufBlocks, BytesDoNotDependOnThreads) {
   EXPECT_EQ(encode(type(), weights, 512, importance.data()), one_weighted);
   EXPECT_EQ(decode(type(), one, weights.size()).size(), weights.size());
   set_thread_count(0);
+}
+
+// Every instruction set that was compiled and that this machine has gives the same quality.
+TEST_P(GgufBlocks, InstructionSetsAgree) {
+  const Weights weights = gaussian(2 * 512), importance = importance_of(512);
+  const double plain = squared_error(weights, round_trip(type(), weights, 512));
+  const double weighted = squared_error(weights, round_trip(type(), weights, 512, importance.data()));
+  for (const int64_t target : {static_cast<int64_t>(HWY_STATIC_TARGET), static_cast<int64_t>(HWY_AVX2)}) {
+    if (target != HWY_STATIC_TARGET && (hwy::SupportedTargets() & target) == 0) continue;
+    hwy::GetChosenTarget().Update(target);
+    EXPECT_NEAR(squared_error(weights, round_trip(type(), weights, 512)), plain, 0.01 * plain) << target;
+    EXPECT_NEAR(squared_error(weights, round_trip(type(), weights, 512, importance.data())), weighted,
+                0.01 * weighted)
+        << target;
+  }
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
 // Blocks are independent: rows whose blocks do not fill the vectors give the same bytes.
