@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "strata/checkpoint/json_fields.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/json.h"
@@ -22,21 +23,18 @@ struct SpecialToken {
   std::optional<int32_t> Vocabulary::*id;
   const char* token_key;
   const char* id_key;
+  const char* usual_piece;  // in SentencePiece models
 };
 
-constexpr SpecialToken kSpecialTokens[] = {{&Vocabulary::bos, "bos_token", "bos_token_id"},
-                                           {&Vocabulary::eos, "eos_token", "eos_token_id"},
-                                           {&Vocabulary::unknown, "unk_token", nullptr},
-                                           {&Vocabulary::padding, "pad_token", "pad_token_id"}};
+constexpr SpecialToken kSpecialTokens[] = {{&Vocabulary::bos, "bos_token", "bos_token_id", "<s>"},
+                                           {&Vocabulary::eos, "eos_token", "eos_token_id", "</s>"},
+                                           {&Vocabulary::unknown, "unk_token", nullptr, ""},
+                                           {&Vocabulary::padding, "pad_token", "pad_token_id", ""}};
 
 // A token is given as a string or as an object with its content.
 std::string token_of(const LargeJson& document, const char* key) {
-  const auto found = document.find(key);
-  if (found == document.end()) return {};
-  if (found->is_string()) return found->get<std::string>();
-  if (found->is_object() && found->contains("content") && (*found)["content"].is_string())
-    return (*found)["content"].get<std::string>();
-  return {};
+  const std::string text = text_of(document, key);
+  return text.empty() ? text_of(field(document, key), "content") : text;
 }
 
 std::optional<int32_t> find_token(const Vocabulary& vocabulary, const std::string& token) {
@@ -61,21 +59,14 @@ std::optional<int32_t> id_of(const LargeJson& document, const char* key, const V
 }
 
 void read_chat_template(const fs::path& directory, const LargeJson& config, Vocabulary& vocabulary) {
-  const auto found = config.find("chat_template");
-  if (found != config.end() && found->is_string()) vocabulary.chat_template = found->get<std::string>();
-  if (found != config.end() && found->is_array()) {
-    // Several named ones; the one called "default" is what applies.
-    for (const LargeJson& entry : *found)
-      if (token_of(entry.is_object() ? entry : LargeJson::object(), "name") == "default")
-        vocabulary.chat_template = token_of(entry, "template");
-  }
+  vocabulary.chat_template = text_of(config, "chat_template");
+  const LargeJson& templates = field(config, "chat_template");
+  // Where there are several named ones, the one called "default" is what applies.
+  if (templates.is_array())
+    for (const LargeJson& entry : templates)
+      if (text_of(entry, "name") == "default") vocabulary.chat_template = text_of(entry, "template");
   if (fs::is_regular_file(directory / "chat_template.jinja"))
     vocabulary.chat_template = read_text(directory / "chat_template.jinja");
-}
-
-void read_flag(const LargeJson& config, const char* key, bool& flag) {
-  const auto found = config.find(key);
-  if (found != config.end() && found->is_boolean()) flag = found->get<bool>();
 }
 
 }  // namespace
@@ -90,11 +81,11 @@ void read_special_tokens(const fs::path& directory, Vocabulary& vocabulary) {
     for (const char* name : {"generation_config.json", "config.json"})
       if (!id && special.id_key != nullptr)
         id = id_of(read_object(directory / name), special.id_key, vocabulary, directory / name);
+    if (!id && vocabulary.model == Vocabulary::Model::SentencePiece)
+      id = find_token(vocabulary, special.usual_piece);
   }
-  read_flag(tokenizer_config, "add_bos_token", vocabulary.add_bos);
-  read_flag(tokenizer_config, "add_eos_token", vocabulary.add_eos);
-  vocabulary.add_bos = vocabulary.add_bos && vocabulary.bos.has_value();
-  vocabulary.add_eos = vocabulary.add_eos && vocabulary.eos.has_value();
+  vocabulary.add_bos = flag_of(tokenizer_config, "add_bos_token", vocabulary.add_bos) && vocabulary.bos;
+  vocabulary.add_eos = flag_of(tokenizer_config, "add_eos_token", vocabulary.add_eos) && vocabulary.eos;
   read_chat_template(directory, tokenizer_config, vocabulary);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "strata/checkpoint/json_fields.h"
 #include "strata/checkpoint/pre_tokenizers.h"
 #include "strata/core/error.h"
 #include "strata/core/text.h"
@@ -10,24 +11,6 @@ namespace strata {
 namespace {
 
 using TokenType = Vocabulary::TokenType;
-
-// A field of an object; null when the object or the field is missing.
-const LargeJson& field(const LargeJson& object, const char* name) {
-  static const LargeJson missing;
-  if (!object.is_object()) return missing;
-  const auto found = object.find(name);
-  return found == object.end() ? missing : *found;
-}
-
-std::string text_of(const LargeJson& object, const char* name) {
-  const LargeJson& value = field(object, name);
-  return value.is_string() ? value.get<std::string>() : std::string();
-}
-
-bool flag_of(const LargeJson& object, const char* name, bool missing = false) {
-  const LargeJson& value = field(object, name);
-  return value.is_boolean() ? value.get<bool>() : missing;
-}
 
 // A step itself, or the steps of a Sequence, which stand under `list`.
 std::vector<LargeJson> steps_of(const LargeJson& step, const char* list) {
