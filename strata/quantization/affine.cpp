@@ -30,6 +30,21 @@ struct GroupParameters {
   std::vector<float> scales, zeros;
 };
 
+// Puts one value for each group of the tile to its place among all groups.
+void remember(const TileWork& work, const float* of_tile, std::vector<float>& of_matrix) {
+  for (int64_t i = 0; i < work.tile.groups; ++i)
+    of_matrix[work.tile.first_group + i * work.tile.group_number_step] = of_tile[i];
+}
+
+void recall(const GroupParameters& groups, TileWork& work) {
+  work.parameters = {};
+  for (int64_t i = 0; i < work.tile.groups; ++i) {
+    const int64_t group = work.tile.first_group + i * work.tile.group_number_step;
+    work.parameters.scales[i] = groups.scales[group];
+    work.parameters.zeros[i] = groups.zeros[group];
+  }
+}
+
 [[noreturn]] void fail_not_finite(MatrixView<const float> weights, const AffineTile& tile) {
   for (int64_t i = 0; i < tile.groups; ++i) {
     for (int64_t k = 0; k < tile.length; ++k) {
@@ -137,22 +152,6 @@ class AffineQuantizer {
     if (!scheme_.symmetric) store_zeros_in_8_bits(groups_.zeros, second_level_);
   }
 
- public:
-  static void remember(const TileWork& work, const float* of_tile, std::vector<float>& of_matrix) {
-    for (int64_t i = 0; i < work.tile.groups; ++i)
-      of_matrix[work.tile.first_group + i * work.tile.group_number_step] = of_tile[i];
-  }
-
- private:
-  static void recall(const GroupParameters& groups, TileWork& work) {
-    work.parameters = {};
-    for (int64_t i = 0; i < work.tile.groups; ++i) {
-      const int64_t group = work.tile.first_group + i * work.tile.group_number_step;
-      work.parameters.scales[i] = groups.scales[group];
-      work.parameters.zeros[i] = groups.zeros[group];
-    }
-  }
-
   MatrixView<const float> weights_;
   AffineScheme scheme_;
   const QuantizerOptions& options_;
@@ -190,8 +189,8 @@ AffineMatrix quantize_affine(MatrixView<const float> weights, const AffineScheme
     std::vector<uint8_t> tile_codes(static_cast<size_t>(work.tile.length * kTileGroups));
     encode_tile(work.values, work.tile.length, work.parameters, quantizer.max_code(), tile_codes.data());
     scatter_codes(work.tile, tile_codes.data(), matrix.codes.data());
-    AffineQuantizer::remember(work, work.parameters.scales, matrix.scales);
-    AffineQuantizer::remember(work, work.parameters.zeros, matrix.zeros);
+    remember(work, work.parameters.scales, matrix.scales);
+    remember(work, work.parameters.zeros, matrix.zeros);
   });
   matrix.second_level = std::move(quantizer.second_level());
   return matrix;

@@ -5,7 +5,6 @@
 // foreach_target.h must come first.
 #include <hwy/highway.h>
 
-#include <cstring>
 #include <numeric>
 
 #include "strata/quantization/affine_tile.h"
@@ -109,25 +108,6 @@ double RoundTile(float* values, int64_t length, const TileParameters& parameters
   return squared_error.Total();
 }
 
-void GatherTile(const AffineTile& tile, const float* weights, float* values) {
-  const float* first = weights + tile.first_weight;
-  if (tile.groups < kTileGroups) std::memset(values, 0, sizeof(float) * tile.length * kTileGroups);
-  if (tile.group_step == 1) {
-    for (int64_t k = 0; k < tile.length; ++k)
-      std::memcpy(values + k * kTileGroups, first + k * tile.weight_step, sizeof(float) * tile.groups);
-    return;
-  }
-  for (int64_t i = 0; i < tile.groups; ++i)
-    for (int64_t k = 0; k < tile.length; ++k) values[k * kTileGroups + i] = first[i * tile.group_step + k];
-}
-
-void ScatterTile(const AffineTile& tile, const float* values, float* weights) {
-  float* first = weights + tile.first_weight;
-  for (int64_t i = 0; i < tile.groups; ++i)
-    for (int64_t k = 0; k < tile.length; ++k)
-      first[i * tile.group_step + k * tile.weight_step] = values[k * kTileGroups + i];
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace strata
 HWY_AFTER_NAMESPACE();
@@ -138,23 +118,6 @@ namespace strata {
 HWY_EXPORT(RangeOfTile);
 HWY_EXPORT(EncodeTile);
 HWY_EXPORT(RoundTile);
-HWY_EXPORT(GatherTile);
-HWY_EXPORT(ScatterTile);
-
-void gather_tile(const AffineTile& tile, const float* weights, float* values) {
-  HWY_DYNAMIC_DISPATCH(GatherTile)(tile, weights, values);
-}
-
-void scatter_tile(const AffineTile& tile, const float* values, float* weights) {
-  HWY_DYNAMIC_DISPATCH(ScatterTile)(tile, values, weights);
-}
-
-void scatter_codes(const AffineTile& tile, const uint8_t* tile_codes, uint8_t* codes) {
-  uint8_t* first = codes + tile.first_weight;
-  for (int64_t i = 0; i < tile.groups; ++i)
-    for (int64_t k = 0; k < tile.length; ++k)
-      first[i * tile.group_step + k * tile.weight_step] = tile_codes[k * kTileGroups + i];
-}
 
 bool range_of_tile(const float* values, int64_t length, TileRange& range) {
   return HWY_DYNAMIC_DISPATCH(RangeOfTile)(values, length, range);

@@ -1,13 +1,29 @@
 #include "strata/quantization/affine_tile.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace strata {
 namespace {
 
 int64_t ceil_divide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
+}
+
+// Neighbouring weights of a row of the reshaped matrix belong to neighbouring groups.
+bool along_columns(const AffineTile& tile) {
+  return tile.group_step == 1;
+}
+
+template <class T>
+void scatter(const AffineTile& tile, const T* values, T* matrix) {
+  T* first = matrix + tile.first_weight;
+  if (along_columns(tile)) {
+    for (int64_t k = 0; k < tile.length; ++k)
+      std::copy_n(values + k * kTileGroups, tile.groups, first + k * tile.weight_step);
+    return;
+  }
+  for (int64_t i = 0; i < tile.groups; ++i)
+    for (int64_t k = 0; k < tile.length; ++k) first[i * tile.group_step + k] = values[k * kTileGroups + i];
 }
 
 }  // namespace
@@ -57,6 +73,26 @@ AffineTile AffineTiles::along_columns(int64_t index) const {
   tile.first_group = column;
   tile.group_number_step = 1;
   return tile;
+}
+
+void gather_tile(const AffineTile& tile, const float* weights, float* values) {
+  const float* first = weights + tile.first_weight;
+  if (tile.groups < kTileGroups) std::fill_n(values, tile.length * kTileGroups, 0.0f);
+  if (along_columns(tile)) {
+    for (int64_t k = 0; k < tile.length; ++k)
+      std::copy_n(first + k * tile.weight_step, tile.groups, values + k * kTileGroups);
+    return;
+  }
+  for (int64_t i = 0; i < tile.groups; ++i)
+    for (int64_t k = 0; k < tile.length; ++k) values[k * kTileGroups + i] = first[i * tile.group_step + k];
+}
+
+void scatter_tile(const AffineTile& tile, const float* values, float* weights) {
+  scatter(tile, values, weights);
+}
+
+void scatter_codes(const AffineTile& tile, const uint8_t* tile_codes, uint8_t* codes) {
+  scatter(tile, tile_codes, codes);
 }
 
 }  // namespace strata

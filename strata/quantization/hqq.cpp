@@ -185,14 +185,14 @@ void HqqZeros(const float* values, int64_t length, const TileRange& range, const
   }
 }
 
-// sum |w - w'|^p of every group.
-HWY_INLINE Vector SumPowers(Floats d, const Groups& groups, Vector scale, Vector zero) {
+// sum (w - w')^2 of every group.
+HWY_INLINE Vector SumSquares(Floats d, const Groups& groups, Vector scale, Vector zero) {
   Vector sum = hn::Zero(d);
   for (int64_t k = 0; k < groups.length; ++k) {
-    const Vector e = ErrorInCodes(d, groups, k, zero);
-    sum = hn::Add(sum, FastExp2(d, hn::Mul(hn::Set(d, kNorm), FastLog2(d, hn::Abs(e)))));
+    const Vector e = hn::Mul(ErrorInCodes(d, groups, k, zero), scale);
+    sum = hn::MulAdd(e, e, sum);
   }
-  return hn::Mul(sum, FastExp2(d, hn::Mul(hn::Set(d, kNorm), FastLog2(d, hn::Abs(scale)))));
+  return sum;
 }
 
 void HqqSymmetricScales(const float* values, int64_t length, const AffineScheme& scheme, int iterations,
@@ -210,7 +210,7 @@ void HqqSymmetricScales(const float* values, int64_t length, const AffineScheme&
     for (int step = 0; step <= iterations; ++step) {
       const Vector scale = scheme.scales == ScaleStorage::Half ? RoundToHalf(d, unrounded) : unrounded;
       groups.inverse = Inverse(d, scale);
-      const Vector error = SumPowers(d, groups, scale, zero);
+      const Vector error = SumSquares(d, groups, scale, zero);
       const auto better = hn::And(hn::Lt(error, best_error), hn::Ne(scale, hn::Zero(d)));
       best = hn::IfThenElse(better, scale, best);
       best_error = hn::IfThenElse(better, error, best_error);

@@ -9,14 +9,18 @@ namespace strata {
 // sum |w - w'|^p, p = 0.7, for a fixed scale, by alternating a shrinkage of the errors with the mean that
 // solves for the zero point.
 
-// Improves parameters.zeros, which hold a start, under parameters.scales for every group of a tile. Up to
-// `iterations` updates; keeps for each group the zero point whose mean |w - w'| was the lowest, the start
-// included. With fp16 zeros every candidate is rounded to fp16 before it is judged.
+// Improves parameters.zeros, which hold a start, under parameters.scales (as stored) for every group of a
+// tile. Each group makes up to `iterations` updates, fewer once its zero point has settled, and rolls back to
+// the one with its lowest mean |w - w'|, the start included. The published code looks at the mean of the
+// whole matrix instead and keeps the zero points of the last update, one past the best. With fp16 storage the
+// result is the better of two fp16 neighbours.
 void hqq_zeros(const float* values, int64_t length, const TileRange& range, const AffineScheme& scheme,
                int iterations, TileParameters& parameters);
 
 // Symmetric groups have no zero point to improve. Instead, `iterations` smaller scales are tried, each 6 %
-// below the one before, and the one with the lowest sum |w - w'|^p is kept. parameters.scales hold the start.
+// below the one before, and the one with the lowest squared error is kept. (The norm p = 0.7 would not do
+// here: with a free scale it clips large weights for the sake of small ones, and at 4 bits the squared error
+// of real weights rises by two thirds.) parameters.scales hold the start.
 void hqq_symmetric_scales(const float* values, int64_t length, const AffineScheme& scheme, int iterations,
                           TileParameters& parameters);
 
