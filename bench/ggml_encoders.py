@@ -4,7 +4,8 @@
     pip install numpy gguf xllamacpp
     python3 bench/ggml_encoders.py build/bench_quantization_gguf [TYPE ...]
 
-Both outputs are decoded by the `gguf` package; errors are (importance-weighted) sums of squares.
+Speeds are processor times of the fastest of several runs. Both outputs are decoded by the `gguf` package;
+errors are (importance-weighted) sums of squares.
 """
 import ctypes
 import pathlib
@@ -38,10 +39,10 @@ def encode_ggml(ggml, type_, weights, importance):
     seconds, spent = float("inf"), 0.0
     runs = 0
     while runs < 3 or (spent < 0.4 and runs < 50):
-        start = time.perf_counter()
+        start = time.thread_time()
         ggml.ggml_quantize_chunk(int(type_), weights.ctypes.data, blocks.ctypes.data, 0, ROWS, COLS,
                                  importance.ctypes.data if importance is not None else None)
-        elapsed = time.perf_counter() - start
+        elapsed = time.thread_time() - start
         seconds, spent, runs = min(seconds, elapsed), spent + elapsed, runs + 1
     return blocks, seconds
 

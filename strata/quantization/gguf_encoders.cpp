@@ -103,12 +103,12 @@ HWY_INLINE void search_affine_fits(const float* weights, const float* importance
   to_lanes(weights, 32, lanes);
   for_eight_blocks<weighted>(lanes, importance, [&](const Column<weighted>& column, int s) HWY_ATTR {
     const Vec total_weight = column.total_weight();
-    const Vec mean = centre(column, lanes + s, total_weight);
-    const AffineFit fit = search_affine(column, largest_code, mean, total_weight, false, candidates);
+    const CentredRange range = centre(column, lanes + s, total_weight);
+    const AffineFit fit = search_affine(column, largest_code, range, total_weight, false, candidates);
     // Where the scale is too small for fp16, the offset stands for the whole block.
     const Vec d = round_to_half(fit.a);
     store(d, fits.scales.at + s);
-    store(round_to_half(hn::IfThenElse(hn::Eq(d, zero()), mean, fit.b)), fits.offsets.at + s);
+    store(round_to_half(hn::IfThenElse(hn::Eq(d, zero()), range.mean, fit.b)), fits.offsets.at + s);
   });
 }
 

@@ -132,14 +132,26 @@ HWY_INLINE AffineSums affine_sums(const Column<weighted>& column, float high, Ve
   return {hn::Add(total[0], total[1]), hn::Add(qq[0], qq[1]), hn::Add(qx[0], qx[1])};
 }
 
-// Takes the weighted mean off every sub-block and returns it.
+// Weighted mean of every sub-block, and its smallest and largest weight less that mean.
+struct CentredRange {
+  Vec mean, smallest, largest;
+};
+
+// Takes the weighted mean off every sub-block.
 template <bool weighted>
-HWY_INLINE Vec centre(const Column<weighted>& column, float* x, Vec total_weight) {
-  Vec sum = zero();
-  for (int i = 0; i < column.size; ++i) sum = hn::Add(sum, column.times_weight(column.value(i), i));
-  const Vec mean = hn::Div(sum, total_weight);
+HWY_INLINE CentredRange centre(const Column<weighted>& column, float* x, Vec total_weight) {
+  Vec smallest = column.value(0), largest = smallest;
+  Vec sum[halves] = {zero(), zero()};
+  for (int i = 0; i < column.size; i += halves)
+    for (int h = 0; h < halves; ++h) {
+      const Vec value = column.value(i + h);
+      smallest = hn::Min(smallest, value);
+      largest = hn::Max(largest, value);
+      sum[h] = hn::Add(sum[h], column.times_weight(value, i + h));
+    }
+  const Vec mean = hn::Div(hn::Add(sum[0], sum[1]), total_weight);
   for (int i = 0; i < column.size; ++i) store(hn::Sub(column.value(i), mean), x + lane_count * i);
-  return mean;
+  return {mean, hn::Sub(smallest, mean), hn::Sub(largest, mean)};
 }
 
 // x + mean ~ a q + b; `level` is the weighted mean of q.
@@ -150,14 +162,11 @@ struct AffineFit {
 // The best fit among the candidates, with b <= 0 where `nonpositive` (the minimum of K types is stored
 // without sign). x has weighted mean zero.
 template <bool weighted>
-HWY_INLINE AffineFit search_affine(const Column<weighted>& column, float largest_code, Vec mean,
-                                   Vec total_weight, bool nonpositive, const CandidateEnds& candidates) {
-  Vec smallest = column.value(0), largest = smallest;
-  for (int i = 1; i < column.size; ++i) {
-    smallest = hn::Min(smallest, column.value(i));
-    largest = hn::Max(largest, column.value(i));
-  }
-  if (nonpositive) smallest = hn::Min(smallest, hn::Neg(mean));
+HWY_INLINE AffineFit search_affine(const Column<weighted>& column, float largest_code,
+                                   const CentredRange& range, Vec total_weight, bool nonpositive,
+                                   const CandidateEnds& candidates) {
+  const Vec mean = range.mean, largest = range.largest;
+  const Vec smallest = nonpositive ? hn::Min(range.smallest, hn::Neg(mean)) : range.smallest;
   const Vec inverse_range = ratio(splat(1), hn::Sub(largest, smallest));
   const Vec inverse_weight = hn::Div(splat(1), total_weight);
 

@@ -251,10 +251,10 @@ HWY_INLINE void search_own_fits(const AffineTuning& tuning, AffineBlock<sub_bloc
       block.lanes, block.weight_lanes, sub_blocks, [&](int s, const Column<weighted>& column) HWY_ATTR {
         const Vec total_weight = column.total_weight();
         float* x = block.lanes + (column.x - block.lanes);
-        const Vec mean = centre(column, x, total_weight);
+        const CentredRange range = centre(column, x, total_weight);
         const AffineFit fit =
-            search_affine(column, tuning.high, mean, total_weight, true, tuning.candidates(weighted));
-        block.means.set(s, mean);
+            search_affine(column, tuning.high, range, total_weight, true, tuning.candidates(weighted));
+        block.means.set(s, range.mean);
         block.total_weights.set(s, total_weight);
         wish.a.set(s, fit.a);
         wish.level.set(s, fit.level);
