@@ -16,7 +16,7 @@ namespace strata {
 namespace {
 
 constexpr int kModules = 1000;
-constexpr double kGap = 1e-4;
+constexpr double kGap = 1e-4, kPlainSeconds = 20;
 
 // Layers of Llama-3.1-8B's shapes whose costs spread over several decades, as measured sensitivities do.
 std::vector<AllocationModule> make_modules() {
@@ -112,7 +112,7 @@ void plain_cbc(benchmark::State& state) {
   const double cost = solve(problem, settings)->cost;
   BranchAndBoundResult result;
   for (auto unused : state)
-    result = branch_and_bound(problem, std::numeric_limits<double>::infinity(), kGap * cost, 60);
+    result = branch_and_bound(problem, std::numeric_limits<double>::infinity(), kGap * cost, kPlainSeconds);
   const bool finished = result.status == BranchAndBoundResult::Status::Finished;
   state.counters["finished"] = finished;
   if (result.chosen) state.counters["cost"] = cost_of(problem, *result.chosen);

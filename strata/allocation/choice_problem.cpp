@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "strata/allocation/first_choice.h"
 #include "strata/allocation/integer_program.h"
 #include "strata/allocation/lagrangian.h"
 
@@ -79,87 +80,6 @@ void shrink_units(ChoiceProblem& problem) {
   }
 }
 
-// A choice that is moved one group at a time, with the sums of its uses.
-class Choice {
- public:
-  Choice(const ChoiceProblem& problem, const Lagrangian& start)
-      : problem_(problem), reduced_(start.reduced), chosen_(start.chosen), use_(problem.limits.size(), 0) {
-    for (size_t g = 0; g < chosen_.size(); ++g)
-      for (size_t l = 0; l < use_.size(); ++l) use_[l] += current(g).use[l];
-  }
-
-  // Moves to what costs least, at the multipliers' prices, for the excess over the limits that it takes away,
-  // until all limits are met. False when no single move lessens the excess.
-  bool repair() {
-    const std::vector<int64_t> none(use_.size(), 0);
-    for (double excess = excess_after(none); excess > 0; excess = excess_after(none)) {
-      const auto value = [&](size_t g, size_t o) {
-        const double removed = excess - excess_after(change(g, o));
-        return removed > 0 ? reduced_change(g, o) / removed : kInfinity;
-      };
-      if (!move_to_best(value)) return false;
-    }
-    return true;
-  }
-
-  // Spends what is left: the move that lowers the cost within the limits and is best at the multipliers'
-  // prices, until there is none.
-  void improve() {
-    const auto value = [&](size_t g, size_t o) {
-      const bool lowers = problem_.groups[g][o].cost < current(g).cost;
-      return lowers && excess_after(change(g, o)) == 0 ? reduced_change(g, o) : kInfinity;
-    };
-    while (move_to_best(value)) {
-    }
-  }
-
-  const std::vector<int>& chosen() const { return chosen_; }
-
- private:
-  const ChoiceOption& current(size_t g) const { return problem_.groups[g][chosen_[g]]; }
-
-  double reduced_change(size_t g, size_t o) const { return reduced_[g][o] - reduced_[g][chosen_[g]]; }
-
-  const std::vector<int64_t>& change(size_t g, size_t o) {
-    change_.resize(use_.size());
-    for (size_t l = 0; l < use_.size(); ++l) change_[l] = problem_.groups[g][o].use[l] - current(g).use[l];
-    return change_;
-  }
-
-  // Sum over the limits of the relative excess.
-  double excess_after(const std::vector<int64_t>& change) const {
-    double excess = 0;
-    for (size_t l = 0; l < use_.size(); ++l) {
-      const int64_t over = use_[l] + change[l] - problem_.limits[l];
-      if (over > 0)
-        excess += static_cast<double>(over) / static_cast<double>(std::max<int64_t>(1, problem_.limits[l]));
-    }
-    return excess;
-  }
-
-  template <class Value>
-  bool move_to_best(const Value& value) {
-    double best = kInfinity;
-    size_t group = 0, option = 0;
-    for (size_t g = 0; g < chosen_.size(); ++g)
-      for (size_t o = 0; o < problem_.groups[g].size(); ++o) {
-        if (static_cast<int>(o) == chosen_[g]) continue;
-        const double v = value(g, o);
-        if (v < best) best = v, group = g, option = o;
-      }
-    if (best == kInfinity) return false;
-    const std::vector<int64_t>& delta = change(group, option);
-    for (size_t l = 0; l < use_.size(); ++l) use_[l] += delta[l];
-    chosen_[group] = static_cast<int>(option);
-    return true;
-  }
-
-  const ChoiceProblem& problem_;
-  const std::vector<std::vector<double>>& reduced_;
-  std::vector<int> chosen_;
-  std::vector<int64_t> use_, change_;
-};
-
 // What branch and bound adds to a first solution (or to none) and the Lagrangian bound.
 void search(const ChoiceProblem& problem, const Lagrangian& start, const ChoiceSettings& settings,
             std::optional<ChoiceSolution>& best) {
@@ -187,11 +107,9 @@ std::optional<ChoiceSolution> solve_reduced(ChoiceProblem problem, const ChoiceS
   const Lagrangian start = best_lagrangian(problem);
 
   std::optional<ChoiceSolution> best;
-  Choice choice(problem, start);
-  if (choice.repair()) {
-    choice.improve();
-    const double cost = cost_of(problem, choice.chosen());
-    best = {choice.chosen(), cost, std::min(start.bound, cost)};
+  if (const auto chosen = first_choice(problem, start)) {
+    const double cost = cost_of(problem, *chosen);
+    best = {*chosen, cost, std::min(start.bound, cost)};
   }
   if (!best || best->gap() > settings.relative_gap) search(problem, start, settings, best);
   return best;

@@ -19,6 +19,9 @@ struct ChoiceProblem {
   std::vector<int64_t> limits;
 };
 
+// Costs that differ by less are treated as equal: dividing by it would overflow.
+inline constexpr double kSmallestSpread = 1e-280;
+
 struct ChoiceSolution {
   std::vector<int> chosen;  // an option index a group
   double cost = 0;

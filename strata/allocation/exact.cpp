@@ -38,14 +38,19 @@ void check_range(const AllocationProblem& problem) {
 // Gives what the budget leaves to larger schemes that cost no more.
 void spend_the_rest(const AllocationProblem& problem, const ChoiceProblem& choices,
                     std::vector<int>& chosen) {
+  Use use = problem.total(chosen);
   for (size_t c = 0; c < chosen.size(); ++c)
     for (size_t s = 0; s < problem.menu.size(); ++s) {
-      const double now = choices.groups[c][chosen[c]].cost, then = choices.groups[c][s].cost;
-      const bool is_larger = problem.uses[c][s][kStoredBits] > problem.uses[c][chosen[c]][kStoredBits];
+      const auto current = static_cast<size_t>(chosen[c]);
+      const double now = choices.groups[c][current].cost, then = choices.groups[c][s].cost;
+      const bool is_larger = problem.uses[c][s][kStoredBits] > problem.uses[c][current][kStoredBits];
       if (then > now || (then == now && !is_larger)) continue;
-      std::vector<int> moved = chosen;
-      moved[c] = static_cast<int>(s);
-      if (problem.limits.allow(problem.total(moved))) chosen = std::move(moved);
+      Use moved = use;
+      moved -= problem.uses[c][current];
+      moved += problem.uses[c][s];
+      if (!problem.limits.allow(moved)) continue;
+      use = moved;
+      chosen[c] = static_cast<int>(s);
     }
 }
 

@@ -58,8 +58,9 @@ int64_t Fields::whole(const char* key, int64_t smallest, int64_t largest) const 
 
 double Fields::finite(const char* key) const {
   const Json& found = value(key);
-  if (!found.is_number() || !std::isfinite(found.get<double>()))
-    fail("{}: \"{}\" is {}, expected a finite number", where_, key, shown(found));
+  if (!found.is_number() || !(std::abs(found.get<double>()) <= kLargestNumber))
+    fail("{}: \"{}\" is {}, expected a number of at most {:g} in size", where_, key, shown(found),
+         kLargestNumber);
   return found.get<double>();
 }
 

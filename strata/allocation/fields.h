@@ -11,6 +11,9 @@ namespace strata {
 // by a wide margin, so sums cannot overflow.
 inline constexpr int64_t kMostWeights = int64_t{1} << 38;
 
+// Largest score or cost a file may hold, so that sums of them stay finite.
+inline constexpr double kLargestNumber = 1e300;
+
 // One object of a JSON file. Every accessor throws an Error that starts with `where` (the file, and the place
 // in it), names the field, says what was found and what was expected.
 class Fields {
@@ -21,7 +24,7 @@ class Fields {
   std::string text(const char* key) const;
   std::string text_or_empty(const char* key) const;
   int64_t whole(const char* key, int64_t smallest, int64_t largest) const;
-  double finite(const char* key) const;
+  double finite(const char* key) const;  // at most kLargestNumber in size
   const Json& list(const char* key) const;
   void shape(const char* key, int64_t& rows, int64_t& cols) const;  // [rows, cols], at most kMostWeights
 

@@ -32,7 +32,7 @@ struct Program {
 
   explicit Program(const ChoiceProblem& problem) {
     const double spread = largest_spread(problem);
-    if (spread > 0) unit = spread * 1e-3;
+    if (spread > kSmallestSpread) unit = spread * 1e-3;
     const int groups = static_cast<int>(problem.groups.size());
     const int limits = static_cast<int>(problem.limits.size());
     std::vector<double> objective, elements;

@@ -98,7 +98,8 @@ Lagrangian best_lagrangian(const ChoiceProblem& problem) {
   constexpr double kPrecision = 1e-9;
   Lagrangian best = lagrangian(problem, std::vector<double>(problem.limits.size(), 0.0));
   const double unit = spread_of_costs(problem);
-  if (!(unit > 0) || meets_limits(problem, best.chosen)) return best;  // the cheapest of everything fits
+  if (unit <= kSmallestSpread || meets_limits(problem, best.chosen))
+    return best;  // the cheapest of everything fits
   Planes planes(problem, best.bound, unit);
   planes.add(best.chosen);
   for (int i = 0; i < kMostPlanes; ++i) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 
 #include "strata/core/random.h"
@@ -129,6 +130,19 @@ TEST(ChoiceProblem, ScalesOfCostsAndUsesDoNotMatter) {
     }
   scaled.limits[0] = problem.limits[0] * 1'000'003 + 30 * int64_t{12'345'678'901};
   EXPECT_EQ(solve(problem, {})->chosen, solve(scaled, {})->chosen);
+}
+
+TEST(ChoiceProblem, ExtremeCostsGiveFiniteAnswers) {
+  for (double scale : {1e300, 1e-300, 5e-324}) {
+    SCOPED_TRACE(scale);
+    ChoiceProblem problem;
+    problem.groups.assign(6, {{scale, {1}}, {scale / 2, {2}}});
+    problem.limits = {9};
+    const auto solution = solve(problem, {});
+    ASSERT_TRUE(solution);
+    EXPECT_TRUE(meets_limits(problem, solution->chosen));
+    EXPECT_TRUE(std::isfinite(solution->gap()));
+  }
 }
 
 TEST(ChoiceProblem, ConstantCostsAreOptimalAtOnce) {

@@ -93,9 +93,11 @@ TEST(Scores, SayWhatIsWrongAndWhere) {
       broken([](Json& d) { d["unit"] = "layer"; }),
       "s.json: scores[0]: \"module\" is \"self_attn.q_proj\", which does not fit the file's unit \"layer\"");
   EXPECT_EQ(broken([](Json& d) { d["scores"][0]["score"] = "high"; }),
-            "s.json: scores[0]: \"score\" is \"high\", expected a finite number");
+            "s.json: scores[0]: \"score\" is \"high\", expected a number of at most 1e+300 in size");
   EXPECT_EQ(broken([](Json& d) { d["scores"][0]["score"] = NAN; }),
-            "s.json: scores[0]: \"score\" is null, expected a finite number");
+            "s.json: scores[0]: \"score\" is null, expected a number of at most 1e+300 in size");
+  EXPECT_EQ(broken([](Json& d) { d["costs"][0]["cost"] = 1e301; }),
+            "s.json: costs[0]: \"cost\" is 1e+301, expected a number of at most 1e+300 in size");
   EXPECT_EQ(broken([](Json& d) { d["scores"][1].erase("params"); }),
             "s.json: scores[1]: the field \"params\" is missing");
   EXPECT_EQ(broken([](Json& d) { d["scores"][1]["layer"] = 0; }),
