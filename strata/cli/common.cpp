@@ -1,0 +1,51 @@
+#include "strata/cli/common.h"
+
+#include <fmt/format.h>
+
+#include "strata/core/error.h"
+
+namespace strata::cli {
+
+CLI::App* add_command(Program& program, const std::string& name, const std::string& summary,
+                      std::function<void()> body) {
+  CLI::App* command = program.app.add_subcommand(name, summary);
+  add_common_options(*command, program.common);
+  command->callback([&program, body = std::move(body)] { program.run = body; });
+  return command;
+}
+
+void add_common_options(CLI::App& command, CommonOptions& options) {
+  const std::string group = "Common options";
+  command.add_option("--device", options.device, "where tensors are computed: cpu, cuda or cuda:N")
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--threads", options.threads, "number of threads; 0 = one a core")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--seed", options.seed, "seed of everything random")
+      ->capture_default_str()
+      ->group(group);
+  command.add_flag("--json", options.json, "print one JSON document on stdout and nothing else")
+      ->group(group);
+  command.add_flag("--quiet", options.quiet, "show no progress")->group(group);
+}
+
+void print_json(const Json& document) {
+  fmt::print("{}\n", document.dump(1, ' ', false, Json::error_handler_t::replace));
+}
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts;
+  size_t begin = 0;
+  while (true) {
+    const size_t comma = list.find(',', begin);
+    const std::string part = list.substr(begin, comma == std::string::npos ? comma : comma - begin);
+    if (part.empty()) fail_usage("'{}' is not a list: names are separated by single commas", list);
+    parts.push_back(part);
+    if (comma == std::string::npos) return parts;
+    begin = comma + 1;
+  }
+}
+
+}  // namespace strata::cli

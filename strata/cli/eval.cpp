@@ -1,0 +1,109 @@
+// strata eval MODEL --text FILE [--reference MODEL]: perplexity, and what was lost against a reference.
+#include "strata/evaluation/evaluate.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "strata/cli/common.h"
+#include "strata/core/error.h"
+#include "strata/core/units.h"
+
+namespace strata::cli {
+namespace {
+
+struct Options {
+  std::string model, text, reference, dtype = "float32";
+  bool stream = false;
+  EvaluationOptions evaluation;
+};
+
+DecoderOptions decoder_options(const Options& options, const CommonOptions& common) {
+  DecoderOptions decoder;
+  decoder.device = parse_device(common.device);
+  if (options.dtype == "bfloat16") decoder.dtype = at::kBFloat16;
+  decoder.resident = !options.stream;
+  return decoder;
+}
+
+void run(const Options& options, const CommonOptions& common) {
+  const auto start = std::chrono::steady_clock::now();
+  const Model model = open_model(options.model);
+  const std::vector<int32_t> ids = tokenize_file(model, options.text);
+  Decoder decoder(model, decoder_options(options, common));
+
+  Evaluation result;
+  if (options.reference.empty()) {
+    result = evaluate(decoder, ids, options.evaluation);
+  } else {
+    const Model reference_model = open_model(options.reference);
+    if (reference_model.config.vocab_size != model.config.vocab_size)
+      fail("{} has {} tokens in its vocabulary and the reference {} has {}: they cannot be compared",
+           options.model, model.config.vocab_size, options.reference, reference_model.config.vocab_size);
+    Decoder reference(reference_model, decoder_options(options, common));
+    result = evaluate(decoder, ids, options.evaluation, &reference);
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+
+  if (common.json) {
+    Json document = {
+        {"model", options.model},  {"text", options.text}, {"window", options.evaluation.window},
+        {"tokens", result.tokens}, {"ppl", result.ppl},    {"ppl_standard_error", result.ppl_standard_error},
+        {"nll", result.nll}};
+    if (result.kld) {
+      document["reference"] = options.reference;
+      document["kld"] = *result.kld;
+      document["kld_standard_error"] = *result.kld_standard_error;
+      document["kld_p99"] = *result.kld_p99;
+      document["top1"] = *result.top1;
+    }
+    document["seconds"] = seconds;
+    print_json(document);
+    return;
+  }
+  fmt::print("{} on {}\n", options.model, options.text);
+  fmt::print("tokens predicted  {}\n", result.tokens);
+  fmt::print("PPL               {:.4f} ± {:.4f}\n", result.ppl, result.ppl_standard_error);
+  if (result.kld) {
+    fmt::print("KLD               {:.5f} ± {:.5f} nats a token (99th percentile {:.4f}) from {}\n",
+               *result.kld, *result.kld_standard_error, *result.kld_p99, options.reference);
+    fmt::print("top-1 agreement   {:.2f} %\n", 100 * *result.top1);
+  }
+  fmt::print("time              {}\n", format_seconds(seconds));
+}
+
+}  // namespace
+
+void add_eval(Program& program) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      add_command(program, "eval", "measure perplexity, and the loss against a reference model",
+                  [&program, options] { run(*options, program.common); });
+  command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
+  command->add_option("--text", options->text, "the text to predict")->required()->type_name("FILE");
+  command
+      ->add_option("--reference", options->reference,
+                   "also report KL divergence and top-1 agreement against this model")
+      ->type_name("MODEL");
+  command
+      ->add_option("--window", options->evaluation.window, "tokens in a window; the first is not predicted")
+      ->check(CLI::Range(2, 1 << 24))
+      ->capture_default_str();
+  command
+      ->add_option("--stride", options->evaluation.stride,
+                   "tokens between the starts of two windows; 0 = the window")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  command->add_option("--tokens", options->evaluation.max_tokens, "use only the text's first tokens; 0 = all")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
+      ->capture_default_str();
+  command->add_option("--batch", options->evaluation.batch, "windows at a time; 0 = by size")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--dtype", options->dtype, "type of the computation")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
+  command->add_flag("--stream", options->stream, "load one layer at a time, for models larger than memory");
+}
+
+}  // namespace strata::cli

@@ -1,0 +1,126 @@
+// strata inspect MODEL: what it is.
+#include <fmt/format.h>
+
+#include <map>
+
+#include "strata/cli/common.h"
+#include "strata/core/units.h"
+#include "strata/model/model.h"
+#include "strata/report/table.h"
+
+namespace strata::cli {
+namespace {
+
+struct Options {
+  std::string model;
+  bool tensors = false;
+};
+
+struct RoleTotal {
+  Role role;
+  int64_t rows, cols, count = 0, params = 0;
+};
+
+// Modules of one role have one shape in every layer of the architectures we know.
+std::vector<RoleTotal> totals_by_role(const Model& model) {
+  std::vector<RoleTotal> totals;
+  for (const Module& module : model.modules) {
+    auto found =
+        std::find_if(totals.begin(), totals.end(), [&](const RoleTotal& t) { return t.role == module.role; });
+    if (found == totals.end()) found = totals.insert(found, {module.role, module.rows, module.cols});
+    ++found->count;
+    found->params += module.params();
+  }
+  return totals;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+Json describe(const Model& model) {
+  const ModelConfig& config = model.config;
+  int64_t params = 0;
+  uint64_t bytes = 0;
+  Json tensors = Json::array();
+  for (const TensorInfo& tensor : model.checkpoint->tensors()) {
+    params += tensor.elements();
+    bytes += tensor.bytes;
+    tensors.push_back(
+        {{"name", tensor.name}, {"type", tensor.type}, {"shape", tensor.shape}, {"bytes", tensor.bytes}});
+  }
+  int64_t module_params = 0;
+  Json roles = Json::array();
+  for (const RoleTotal& total : totals_by_role(model)) {
+    module_params += total.params;
+    roles.push_back({{"role", name_of(total.role)},
+                     {"shape", {total.rows, total.cols}},
+                     {"count", total.count},
+                     {"params", total.params}});
+  }
+  return {{"model", model.path.string()},
+          {"architecture", config.architecture},
+          {"layers", config.num_layers},
+          {"hidden_size", config.hidden_size},
+          {"intermediate_size", config.intermediate_size},
+          {"query_heads", config.num_heads},
+          {"kv_heads", config.num_kv_heads},
+          {"head_dim", config.head_dim},
+          {"vocabulary", config.vocab_size},
+          {"context", config.max_position_embeddings},
+          {"tied_embeddings", config.tied_embeddings},
+          {"params", params},
+          {"module_params", module_params},
+          {"bytes", bytes},
+          {"roles", roles},
+          {"tensors", tensors}};
+}
+
+void print(const Json& d, bool with_tensors) {
+  fmt::print("{}: {}, {} layers, hidden {}, feed-forward {}, {} query heads over {} key/value heads of {}\n",
+             d["model"].get<std::string>(), d["architecture"].get<std::string>(), d["layers"].get<int64_t>(),
+             d["hidden_size"].get<int64_t>(), d["intermediate_size"].get<int64_t>(),
+             d["query_heads"].get<int64_t>(), d["kv_heads"].get<int64_t>(), d["head_dim"].get<int64_t>());
+  fmt::print("vocabulary {} ({} head), context {}\n", d["vocabulary"].get<int64_t>(),
+             d["tied_embeddings"].get<bool>() ? "tied" : "separate", d["context"].get<int64_t>());
+  fmt::print("{:.1f} M parameters in {}; {:.1f} M of them in the layers' matrices\n\n",
+             static_cast<double>(d["params"].get<int64_t>()) / 1e6, format_bytes(d["bytes"].get<uint64_t>()),
+             static_cast<double>(d["module_params"].get<int64_t>()) / 1e6);
+  Table roles;
+  roles.column("role", Table::Align::Left);
+  for (const char* title : {"shape", "count", "parameters", "share"}) roles.column(title);
+  const double all = d["module_params"].get<double>();
+  for (const Json& role : d["roles"])
+    roles.row({role["role"], shape_text(role["shape"]), fmt::format("{}", role["count"].get<int64_t>()),
+               fmt::format("{}", role["params"].get<int64_t>()),
+               fmt::format("{:.1f} %", 100 * role["params"].get<double>() / all)});
+  fmt::print("{}", roles.text());
+  if (!with_tensors) return;
+  Table tensors;
+  tensors.column("tensor", Table::Align::Left);
+  tensors.column("type", Table::Align::Left);
+  tensors.column("shape");
+  tensors.column("bytes");
+  for (const Json& tensor : d["tensors"])
+    tensors.row({tensor["name"], tensor["type"], shape_text(tensor["shape"]),
+                 fmt::format("{}", tensor["bytes"].get<uint64_t>())});
+  fmt::print("\n{}", tensors.text());
+}
+
+}  // namespace
+
+void add_inspect(Program& program) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      add_command(program, "inspect", "show a model's architecture, layers and sizes", [&program, options] {
+        const Json description = describe(open_model(options->model));
+        if (program.common.json)
+          print_json(description);
+        else
+          print(description, options->tensors);
+      });
+  command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
+  command->add_flag("--tensors", options->tensors, "list every tensor too");
+}
+
+}  // namespace strata::cli

@@ -1,0 +1,84 @@
+// The program: parses the command line, runs one command, turns every error into one sentence and an exit
+// code.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <new>
+#include <string>
+
+#include "strata/cli/common.h"
+#include "strata/core/error.h"
+#include "strata/core/interrupt.h"
+#include "strata/core/progress.h"
+#include "strata/core/threads.h"
+
+namespace strata::cli {
+namespace {
+
+constexpr const char* kSummary =
+    "strata finds out which layers of a trained network suffer from few bits, spends a memory budget where "
+    "it\n"
+    "matters most, and writes a file that real runtimes load, with proof of what was lost.";
+
+constexpr const char* kFooter =
+    "Example:  strata quantize MODEL --bpw 3.0 -o model.gguf --text sample.txt\n"
+    "MODEL is a Hugging Face directory, a .safetensors file beside its config.json, or a .gguf file.\n"
+    "Exit codes: 0 done, 1 the work failed, 2 the command line was wrong.";
+
+// LibTorch's messages carry a stack trace behind their first line.
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
+
+int report(const std::string& message, int code) {
+  fmt::print(stderr, "strata: {}\n", message);
+  return code;
+}
+
+int run(int argc, char** argv) {
+  Program program;
+  program.app.name("strata");
+  program.app.description(kSummary);
+  program.app.footer(kFooter);
+  program.app.set_version_flag("--version", "strata " STRATA_VERSION);
+  program.app.require_subcommand(1);
+  program.app.get_formatter()->column_width(34);
+  add_inspect(program);
+  add_score(program);
+  add_allocate(program);
+  add_quantize(program);
+  add_eval(program);
+  add_compare(program);
+
+  try {
+    program.app.parse(argc, argv);
+  } catch (const CLI::Success& request) {  // --help, --version
+    return program.app.exit(request);
+  } catch (const CLI::ParseError& error) {
+    return report(fmt::format("{}; see 'strata --help'", first_line(error.what())), 2);
+  }
+  set_thread_count(program.common.threads);
+  if (program.common.quiet || program.common.json) set_progress_style(ProgressStyle::Quiet);
+  program.run();
+  if (std::fflush(stdout) != 0) fail("the results could not be written to standard output");
+  return 0;
+}
+
+}  // namespace
+}  // namespace strata::cli
+
+int main(int argc, char** argv) {
+  using namespace strata;
+  catch_interrupts();
+  try {
+    return cli::run(argc, argv);
+  } catch (const UsageError& error) {
+    return cli::report(error.what(), 2);
+  } catch (const Error& error) {
+    return cli::report(error.what(), 1);
+  } catch (const std::bad_alloc&) {
+    return cli::report("out of memory; try a smaller batch or fewer threads", 1);
+  } catch (const std::exception& error) {
+    return cli::report(cli::first_line(error.what()), 1);
+  }
+}

@@ -1,0 +1,150 @@
+// strata quantize MODEL --bpw 3.0 -o OUT: score, allocate, quantize, write, measure.
+#include "strata/pipeline/quantize.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "strata/cli/budget.h"
+#include "strata/cli/common.h"
+#include "strata/cli/sensitivity.h"
+#include "strata/core/units.h"
+#include "strata/pipeline/methods.h"
+#include "strata/report/plan_chart.h"
+#include "strata/report/table.h"
+
+namespace strata::cli {
+namespace {
+
+struct Options {
+  QuantizeRequest request;
+  std::string model, output, method = "nsds", scores, plan, text, plan_output;
+  BudgetOptions budget;
+  SensitivityCliOptions sensitivity;
+  AllocationOptions allocation;
+};
+
+Table measurements_table(const QuantizeResult& result) {
+  Table table;
+  table.column("", Table::Align::Left);
+  for (const char* title : {"matrices", "PPL", "±", "KLD", "99th percentile", "top-1 %"}) table.column(title);
+  for (const Measurement& m : result.measurements) {
+    const Evaluation& e = m.evaluation;
+    table.row({m.name, format_bytes(m.bytes), fmt::format("{:.3f}", e.ppl),
+               fmt::format("{:.3f}", e.ppl_standard_error), e.kld ? fmt::format("{:.4f}", *e.kld) : "",
+               e.kld_p99 ? fmt::format("{:.3f}", *e.kld_p99) : "",
+               e.top1 ? fmt::format("{:.2f}", 100 * *e.top1) : ""});
+  }
+  return table;
+}
+
+Json to_json(const Options& options, const QuantizeResult& result, double seconds) {
+  Json measurements = Json::array();
+  for (const Measurement& m : result.measurements) {
+    const Evaluation& e = m.evaluation;
+    Json one = {{"name", m.name},
+                {"bytes", m.bytes},
+                {"tokens", e.tokens},
+                {"ppl", e.ppl},
+                {"ppl_standard_error", e.ppl_standard_error}};
+    if (e.kld) {
+      one["kld"] = *e.kld;
+      one["kld_p99"] = *e.kld_p99;
+      one["top1"] = *e.top1;
+    }
+    measurements.push_back(one);
+  }
+  return {{"model", options.model},
+          {"output", options.output},
+          {"format", result.format},
+          {"file_bytes", result.exported.file_bytes},
+          {"squared_error", result.exported.squared_error},
+          {"embedding", result.exported_plan.embedding.name()},
+          {"head", result.exported_plan.head.name()},
+          {"seconds", seconds},
+          {"measurements", measurements},
+          {"plan", strata::to_json(result.plan)}};
+}
+
+void run(Options& options, const CommonOptions& common) {
+  const auto start = std::chrono::steady_clock::now();
+  QuantizeRequest& request = options.request;
+  request.model = options.model;
+  request.output = options.output;
+  request.scores = options.scores;
+  request.plan = options.plan;
+  request.text = options.text;
+  const MethodChoice method = parse_method(options.method);
+  request.method = method.score_method;
+  request.sensitivity = options.sensitivity.resolve(common);
+  request.allocator = allocator_of(method, options.allocation.resolve());
+  request.allocator.budget = options.budget.resolve();
+  const QuantizeResult result = quantize(request);
+  if (!options.plan_output.empty()) write_plan(options.plan_output, result.plan);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (common.json) {
+    print_json(to_json(options, result, seconds));
+    return;
+  }
+  fmt::print("{}\n{}", plan_chart(result.scores, result.plan), plan_summary(result.plan));
+  fmt::print("file         {}: {} ({} bytes), embedding {}, head {}\n", options.output,
+             format_bytes(result.exported.file_bytes), result.exported.file_bytes,
+             result.exported_plan.embedding.name(), result.exported_plan.head.name());
+  if (!result.measurements.empty())
+    fmt::print("\non {}, {} tokens predicted\n{}", options.text, result.measurements.back().evaluation.tokens,
+               measurements_table(result).text());
+  fmt::print("\ndone in {}\n", format_seconds(seconds));
+}
+
+}  // namespace
+
+void add_quantize(Program& program) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = add_command(program, "quantize", "score, allocate, quantize and write, in one go",
+                                  [&program, options] { run(*options, program.common); });
+  QuantizeRequest& request = options->request;
+  command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
+  command->add_option("-o,--output", options->output, "the file or directory to write")
+      ->required()
+      ->type_name("OUT");
+  command->add_option("--format", request.format,
+                      "gguf (for llama.cpp) or hf (dequantized weights, loads anywhere); by default the "
+                      "output's ending decides");
+  command
+      ->add_option("--method", options->method, "NAME or NAME:ALLOCATOR; names: kurtboost, " + method_list())
+      ->capture_default_str();
+  command->add_option("--scores", options->scores, "use the scores of this file instead of scoring")
+      ->type_name("FILE");
+  command->add_option("--plan", options->plan, "use this plan instead of scoring and allocating")
+      ->type_name("FILE");
+  command->add_option("--save-plan", options->plan_output, "also write the plan here")->type_name("FILE");
+  command->add_option("--schemes", request.schemes, "schemes to choose from; by default those of the format");
+  command
+      ->add_option("--quantizer", request.quantizer, "quantizer of affine schemes; GGUF types have their own")
+      ->check(CLI::IsMember(quantizer_names()))
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--embedding", request.embedding,
+          "scheme of the embedding; auto: Q4_K in a GGUF, or the head's where they are tied; unchanged in hf")
+      ->capture_default_str();
+  command
+      ->add_option("--head", request.head,
+                   "scheme of the output matrix; auto: Q6_K in a GGUF, unchanged in hf")
+      ->capture_default_str();
+  command
+      ->add_option("--text", options->text,
+                   "measure the loss on this text, beside a uniform plan of the same bytes")
+      ->type_name("FILE");
+  command->add_option("--window", request.evaluation.window, "tokens in a window of --text")
+      ->check(CLI::Range(2, 1 << 24))
+      ->capture_default_str();
+  command->add_option("--tokens", request.evaluation.max_tokens, "use only the text's first tokens; 0 = all")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
+      ->capture_default_str();
+  options->budget.add_to(*command, "bytes of the whole file");
+  options->sensitivity.add_to(*command);
+  options->allocation.add_to(*command);
+}
+
+}  // namespace strata::cli

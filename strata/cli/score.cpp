@@ -1,0 +1,67 @@
+// strata score MODEL --method nsds [-o scores.json]: the sensitivity of every layer.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "strata/cli/common.h"
+#include "strata/cli/sensitivity.h"
+#include "strata/model/model.h"
+#include "strata/quantization/scheme.h"
+#include "strata/report/table.h"
+
+namespace strata::cli {
+namespace {
+
+struct Options {
+  std::string model, method = "nsds", output, schemes;
+  SensitivityCliOptions sensitivity;
+};
+
+Table table_of(const Scores& scores) {
+  double lowest = scores.scores.front().score, highest = lowest;
+  for (const Score& score : scores.scores) {
+    lowest = std::min(lowest, score.score);
+    highest = std::max(highest, score.score);
+  }
+  Table table;
+  table.column("layer");
+  if (scores.per_module) table.column("module", Table::Align::Left);
+  table.column(scores.method);
+  table.column("", Table::Align::Left);
+  for (const Score& score : scores.scores) {
+    std::vector<std::string> cells = {fmt::format("{}", score.layer)};
+    if (scores.per_module) cells.push_back(score.module);
+    cells.push_back(fmt::format("{:.6g}", score.score));
+    cells.push_back(bar(highest > lowest ? (score.score - lowest) / (highest - lowest) : 0, 30));
+    table.row(std::move(cells));
+  }
+  return table;
+}
+
+void run(const Options& options, const CommonOptions& common) {
+  const Model model = open_model(options.model);
+  SensitivityOptions sensitivity = options.sensitivity.resolve(common);
+  if (!options.schemes.empty()) sensitivity.schemes = parse_schemes(options.schemes);
+  const Scores scores = score(model, options.method, sensitivity);
+  if (!options.output.empty()) write_scores(options.output, scores);
+  if (common.json)
+    print_json(to_json(scores));
+  else
+    fmt::print("{}", table_of(scores).text());
+}
+
+}  // namespace
+
+void add_score(Program& program) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = add_command(program, "score", "measure how sensitive every layer is",
+                                  [&program, options] { run(*options, program.common); });
+  command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
+  command->add_option("--method", options->method, "one of " + method_list())->capture_default_str();
+  command->add_option("-o,--output", options->output, "write scores.json here")->type_name("FILE");
+  command->add_option("--schemes", options->schemes,
+                      "also give the cost of every matrix in these schemes, such as affine or gguf");
+  options->sensitivity.add_to(*command);
+}
+
+}  // namespace strata::cli

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "strata/model/decoder.h"
+#include "strata/quantization/quantizer.h"
+
+namespace strata {
+
+// Replaces tensors of a decoder by what quantizing and dequantizing leaves of them: the model that a file
+// with these schemes would hold, without writing it. Tensors named earlier and not now are restored.
+void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& schemes,
+                   const QuantizerOptions& quantizer);
+
+}  // namespace strata

@@ -1,0 +1,152 @@
+#include "strata/pipeline/compare.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <map>
+
+#include "strata/core/error.h"
+#include "strata/pipeline/apply_schemes.h"
+#include "strata/pipeline/methods.h"
+#include "strata/pipeline/quantize.h"
+
+namespace strata {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+struct Text {
+  std::string name;
+  std::vector<int32_t> ids;
+};
+
+class Comparer {
+ public:
+  explicit Comparer(const CompareRequest& request) : request_(request), model_(open_model(request.model)) {
+    if (request.texts.empty() || request.methods.empty() || request.budgets.empty())
+      fail_usage("a comparison needs at least one text, one method and one budget");
+    for (const auto& path : request.texts)
+      texts_.push_back({path.filename().string(), tokenize_file(model_, path)});
+    for (const std::string& method : request.methods) methods_.push_back(parse_method(method));
+    options_.device = request.sensitivity.device;
+    allocator_ = request.allocator;
+    allocator_.schemes = parse_schemes(request.schemes);
+    quantizer_.name = request.quantizer;
+  }
+
+  Comparison run() {
+    Decoder reference(model_, options_);
+    Decoder decoder(model_, options_);
+    Comparison comparison;
+    for (const Text& text : texts_) {
+      CompareRow row;
+      row.method = "unquantized";
+      row.text = text.name;
+      for (const Module& module : model_.modules) row.bytes += model_.checkpoint->info(module.tensor).bytes;
+      row.bits_per_weight = 8 * static_cast<double>(row.bytes) / static_cast<double>(params());
+      row.budget = row.bits_per_weight;
+      row.evaluation = evaluate(reference, text.ids, request_.evaluation);
+      comparison.unquantized.push_back(row);
+    }
+    for (const double budget : request_.budgets)
+      for (const MethodChoice& method : methods_) add_rows(comparison, decoder, reference, method, budget);
+    return comparison;
+  }
+
+ private:
+  int64_t params() const {
+    int64_t sum = 0;
+    for (const Module& module : model_.modules) sum += module.params();
+    return sum;
+  }
+
+  // Scores of a method are computed once and serve every budget.
+  const Scores& scores_of(const MethodChoice& method, uint64_t seed) {
+    const std::string key = fmt::format("{} {}", method.score_method, seed);
+    const auto found = scores_.find(key);
+    if (found != scores_.end()) return found->second;
+    SensitivityOptions options = request_.sensitivity;
+    options.schemes = allocator_.schemes;
+    options.seed = seed;
+    return scores_.emplace(key, score(model_, method.score_method, options)).first->second;
+  }
+
+  void add_rows(Comparison& comparison, Decoder& decoder, Decoder& reference, const MethodChoice& method,
+                double budget) {
+    const int runs = method.score_method == "random" ? request_.seeds : 1;
+    std::vector<std::vector<CompareRow>> by_text(texts_.size());
+    for (int run = 0; run < runs; ++run) {
+      const auto start = Clock::now();
+      AllocatorOptions allocator = allocator_of(method, allocator_);
+      allocator.budget = {};
+      allocator.budget.bits_per_weight = budget;
+      const Plan plan = make_plan(
+          model_, scores_of(method, request_.sensitivity.seed + static_cast<uint64_t>(run)), allocator);
+      std::map<std::string, Scheme> schemes;
+      for (const Assignment& assignment : plan.assignments) schemes[assignment.tensor] = assignment.scheme;
+      apply_schemes(decoder, schemes, quantizer_);
+      const double seconds = seconds_since(start);
+      for (size_t t = 0; t < texts_.size(); ++t) {
+        CompareRow row;
+        row.method = method.label;
+        row.budget = budget;
+        row.bits_per_weight = plan.bits_per_weight;
+        row.bytes = plan.bytes;
+        row.text = texts_[t].name;
+        row.seconds = seconds;
+        row.evaluation = evaluate(decoder, texts_[t].ids, request_.evaluation, &reference);
+        by_text[t].push_back(row);
+      }
+    }
+    for (const auto& rows : by_text) comparison.rows.push_back(mean_of(rows));
+  }
+
+  static CompareRow mean_of(const std::vector<CompareRow>& rows) {
+    if (rows.size() == 1) return rows.front();
+    CompareRow mean = rows.front();
+    const double n = static_cast<double>(rows.size());
+    const auto average = [&](auto value) {
+      double sum = 0;
+      for (const CompareRow& row : rows) sum += value(row);
+      return sum / n;
+    };
+    Evaluation& e = mean.evaluation;
+    e.nll = average([](const CompareRow& r) { return r.evaluation.nll; });
+    e.ppl = average([](const CompareRow& r) { return r.evaluation.ppl; });
+    e.kld = average([](const CompareRow& r) { return *r.evaluation.kld; });
+    e.kld_p99 = average([](const CompareRow& r) { return *r.evaluation.kld_p99; });
+    e.top1 = average([](const CompareRow& r) { return *r.evaluation.top1; });
+    mean.bits_per_weight = average([](const CompareRow& r) { return r.bits_per_weight; });
+    mean.bytes = static_cast<uint64_t>(
+        std::llround(average([](const CompareRow& r) { return static_cast<double>(r.bytes); })));
+    mean.seconds = average([](const CompareRow& r) { return r.seconds; });
+    const double squares = average([&](const CompareRow& r) {
+      const double d = r.evaluation.ppl - e.ppl;
+      return d * d;
+    });
+    mean.spread = std::sqrt(squares * n / (n - 1));
+    return mean;
+  }
+
+  const CompareRequest& request_;
+  Model model_;
+  std::vector<Text> texts_;
+  std::vector<MethodChoice> methods_;
+  DecoderOptions options_;
+  AllocatorOptions allocator_;
+  QuantizerOptions quantizer_;
+  std::map<std::string, Scores> scores_;
+};
+
+}  // namespace
+
+Comparison compare(const CompareRequest& request) {
+  return Comparer(request).run();
+}
+
+}  // namespace strata

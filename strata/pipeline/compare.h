@@ -1,0 +1,47 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "strata/allocation/allocator.h"
+#include "strata/evaluation/evaluate.h"
+#include "strata/sensitivity/method.h"
+
+namespace strata {
+
+// Methods side by side: every method plans the same matrices from the same schemes under the same stored
+// bytes; embedding and head stay as they are.
+struct CompareRequest {
+  std::filesystem::path model;
+  std::vector<std::filesystem::path> texts;
+  std::vector<std::string> methods;  // as parse_method() takes them
+  std::vector<double> budgets;       // stored bits a weight
+  std::string schemes = "w2g128,w3g128,w4g128,w5g128,w6g128,w8g128";
+  std::string quantizer = "hqq";
+  int seeds = 5;  // of the method "random"
+  SensitivityOptions sensitivity;
+  AllocatorOptions allocator;
+  EvaluationOptions evaluation;
+};
+
+struct CompareRow {
+  std::string method;
+  double budget = 0;
+  double bits_per_weight = 0;
+  uint64_t bytes = 0;
+  std::string text;
+  Evaluation evaluation;         // means over seeds
+  std::optional<double> spread;  // standard deviation of the perplexity over seeds
+  double seconds = 0;            // scoring, planning and quantizing; not the evaluation
+};
+
+struct Comparison {
+  std::vector<CompareRow> unquantized;  // one a text
+  std::vector<CompareRow> rows;
+};
+
+Comparison compare(const CompareRequest& request);
+
+}  // namespace strata

@@ -1,0 +1,185 @@
+#include "strata/pipeline/quantize.h"
+
+#include <algorithm>
+
+#include "strata/core/error.h"
+#include "strata/core/units.h"
+#include "strata/export/formats.h"
+#include "strata/pipeline/apply_schemes.h"
+
+namespace strata {
+namespace {
+
+// Embedding and head, as users of llama.cpp expect them: the matrix that makes the logits has the format's
+// best scheme, a separate embedding in a GGUF has Q4_K.
+void choose_boundaries(const QuantizeRequest& request, const Model& model, const ExportFormat& format,
+                       ExportPlan& plan) {
+  plan.head = parse_scheme(request.head == "auto" ? format.head : request.head);
+  const std::string separate = format.name == "gguf" ? "Q4_K" : format.embedding;
+  if (request.embedding != "auto")
+    plan.embedding = parse_scheme(request.embedding);
+  else
+    plan.embedding = model.config.tied_embeddings ? plan.head : parse_scheme(separate);
+  require_storable(format, plan.embedding);
+  require_storable(format, plan.head);
+}
+
+std::map<std::string, Scheme> schemes_of(const Plan& plan) {
+  std::map<std::string, Scheme> schemes;
+  for (const Assignment& assignment : plan.assignments) schemes[assignment.tensor] = assignment.scheme;
+  return schemes;
+}
+
+void check_plan_fits(const Plan& plan, const Model& model, const std::filesystem::path& path) {
+  for (const Assignment& assignment : plan.assignments) {
+    const auto module = std::find_if(model.modules.begin(), model.modules.end(),
+                                     [&](const Module& m) { return m.tensor == assignment.tensor; });
+    if (module == model.modules.end())
+      fail("the plan {} names the tensor {}, which {} does not have among its layers' matrices",
+           path.string(), assignment.tensor, model.path.string());
+  }
+}
+
+// Bytes of the output that do not depend on the plan, so that a limit on the file becomes one on the
+// matrices. A Hugging Face directory holds dequantized values: there the limit counts the matrices as their
+// schemes store them.
+uint64_t fixed_bytes(const Model& model, const ExportPlan& base, const ExportFormat& format,
+                     const Scheme& any) {
+  uint64_t bytes = 0;
+  if (format.name != "gguf") {
+    for (const TensorInfo& tensor : model.checkpoint->tensors()) bytes += tensor.bytes;
+    for (const Module& module : model.modules) bytes -= model.checkpoint->info(module.tensor).bytes;
+    return bytes;
+  }
+  ExportPlan plan = base;
+  for (const Module& module : model.modules) {
+    plan.schemes[module.tensor] = any;
+    bytes += any.stored_bits(module.rows, module.cols) / 8;
+  }
+  // Tensors start at multiples of 32 bytes.
+  const uint64_t padding = 31 * static_cast<uint64_t>(model.modules.size());
+  return gguf_file_size(model, plan) - bytes + padding;
+}
+
+Budget budget_of_matrices(Budget budget, uint64_t fixed) {
+  if (!budget.bytes) return budget;
+  if (*budget.bytes <= fixed)
+    fail_usage(
+        "a file of {} is not possible: embedding, head, norms and metadata alone take {}; choose a larger "
+        "--size or "
+        "smaller --embedding and --head",
+        format_bytes(*budget.bytes), format_bytes(fixed));
+  *budget.bytes -= fixed;
+  return budget;
+}
+
+class Job {
+ public:
+  explicit Job(const QuantizeRequest& request)
+      : request_(request),
+        model_(open_model(request.model)),
+        format_(format_for(request.output, request.format)),
+        menu_(parse_schemes(request.schemes.empty() ? format_.menu : request.schemes)) {}
+
+  QuantizeResult run() {
+    if (!request_.text.empty()) ids_ = tokenize_file(model_, request_.text);
+    result_.format = format_.name;
+    prepare_export();
+    choose_plan();
+    result_.exported_plan.schemes = schemes_of(result_.plan);
+    result_.exported = format_.write(model_, result_.exported_plan, request_.output);
+    if (!request_.text.empty()) measure();
+    return std::move(result_);
+  }
+
+ private:
+  void prepare_export() {
+    ExportPlan& plan = result_.exported_plan;
+    plan.quantizer.name = request_.quantizer;
+    choose_boundaries(request_, model_, format_, plan);
+    for (const Scheme& scheme : menu_) require_storable(format_, scheme);
+  }
+
+  void choose_plan() {
+    if (!request_.plan.empty()) {
+      result_.plan = read_plan(request_.plan);
+      check_plan_fits(result_.plan, model_, request_.plan);
+      return;
+    }
+    allocator_ = request_.allocator;
+    allocator_.schemes = menu_;
+    const Budget& budget = allocator_.budget;
+    if (!budget.bits_per_weight && !budget.average_code_bits && !budget.bytes && allocator_.name != "boost")
+      fail_usage("a budget is missing; give --bpw, --avg-bits, --size or --plan");
+    if (budget.bytes)
+      allocator_.budget =
+          budget_of_matrices(budget, fixed_bytes(model_, result_.exported_plan, format_, menu_.front()));
+    if (!request_.scores.empty()) {
+      result_.scores = read_scores(request_.scores);
+    } else {
+      SensitivityOptions options = request_.sensitivity;
+      options.schemes = menu_;
+      result_.scores = score(model_, request_.method, options);
+    }
+    result_.plan = make_plan(model_, result_.scores, allocator_);
+    if (budget.bytes) result_.plan.budget = format_bytes(*budget.bytes) + " in all";
+  }
+
+  // The unquantized model, a uniform plan of the same bytes, and the file as it was written.
+  void measure() {
+    DecoderOptions options;
+    options.device = request_.sensitivity.device;
+    Decoder reference(model_, options);
+    uint64_t stored = 0;
+    for (const Module& module : model_.modules) stored += model_.checkpoint->info(module.tensor).bytes;
+    add_measurement("unquantized", stored, evaluate(reference, ids_, request_.evaluation));
+
+    if (request_.plan.empty() && allocator_.name != "uniform") {
+      AllocatorOptions uniform = allocator_;
+      uniform.name = "uniform";
+      uniform.budget = {};
+      uniform.budget.bytes = result_.plan.bytes;
+      const Plan plan = make_plan(model_, result_.scores, uniform);
+      std::map<std::string, Scheme> schemes = schemes_of(plan);
+      if (format_.name == "gguf") {
+        schemes[model_.embedding] = result_.exported_plan.embedding;
+        if (!model_.config.tied_embeddings) schemes[model_.head] = result_.exported_plan.head;
+      }
+      Decoder decoder(model_, options);
+      apply_schemes(decoder, schemes, result_.exported_plan.quantizer);
+      add_measurement("uniform", plan.bytes, evaluate(decoder, ids_, request_.evaluation, &reference));
+    }
+
+    const Model written = open_model(request_.output);
+    Decoder decoder(written, options);
+    add_measurement(result_.plan.method.empty() ? "plan" : result_.plan.method, result_.plan.bytes,
+                    evaluate(decoder, ids_, request_.evaluation, &reference));
+  }
+
+  void add_measurement(const std::string& name, uint64_t bytes, const Evaluation& evaluation) {
+    result_.measurements.push_back({name, bytes, evaluation});
+  }
+
+  const QuantizeRequest& request_;
+  Model model_;
+  const ExportFormat& format_;
+  std::vector<Scheme> menu_;
+  AllocatorOptions allocator_;
+  std::vector<int32_t> ids_;
+  QuantizeResult result_;
+};
+
+}  // namespace
+
+Plan make_plan(const Model& model, const Scores& scores, AllocatorOptions options) {
+  std::vector<AllocationModule> modules;
+  for (const Module& module : model.modules)
+    modules.push_back({module.layer, module.name, module.tensor, module.rows, module.cols});
+  return allocate(modules, scores, options);
+}
+
+QuantizeResult quantize(const QuantizeRequest& request) {
+  return Job(request).run();
+}
+
+}  // namespace strata

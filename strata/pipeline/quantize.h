@@ -1,0 +1,50 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "strata/allocation/allocator.h"
+#include "strata/evaluation/evaluate.h"
+#include "strata/export/export.h"
+#include "strata/sensitivity/method.h"
+
+namespace strata {
+
+// The main job: score, allocate, quantize, write, and measure.
+struct QuantizeRequest {
+  std::filesystem::path model, output;
+  std::string format;   // "gguf", "hf"; empty = by the output's ending
+  std::string schemes;  // menu; empty = the format's own
+  std::string method = "nsds";
+  SensitivityOptions sensitivity;
+  std::filesystem::path scores, plan;  // files of earlier runs, used instead of scoring or allocating
+  AllocatorOptions allocator;          // its budget's bytes count the whole output file
+  std::string quantizer = "hqq";
+  std::string embedding = "auto", head = "auto";  // scheme names, or "auto"
+  std::filesystem::path text;                     // measure the loss on it; empty = do not
+  EvaluationOptions evaluation;
+};
+
+struct Measurement {
+  std::string name;  // "unquantized", "uniform", "nsds"
+  uint64_t bytes = 0;
+  Evaluation evaluation;
+};
+
+struct QuantizeResult {
+  Scores scores;  // empty when a plan was given
+  Plan plan;
+  std::string format;
+  ExportPlan exported_plan;
+  ExportResult exported;
+  std::vector<Measurement> measurements;  // with a text only; the last one is read back from the file written
+};
+
+QuantizeResult quantize(const QuantizeRequest& request);
+
+// Solves a budget for all matrices of a model.
+Plan make_plan(const Model& model, const Scores& scores, AllocatorOptions options);
+
+}  // namespace strata

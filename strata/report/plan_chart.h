@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+
+#include "strata/allocation/plan.h"
+#include "strata/allocation/scores.h"
+
+namespace strata {
+
+// A line a layer: its score as a bar, its stored bits a weight, and the scheme of each module. Module scores
+// are averaged over a layer. Without scores (a plan read from a file) the bars show the bits.
+std::string plan_chart(const Scores& scores, const Plan& plan);
+
+// What was asked for and got: budget, stored bits, code bits, bytes, allocator and its proven gap.
+std::string plan_summary(const Plan& plan);
+
+}  // namespace strata

@@ -1,0 +1,118 @@
+// Whatever is wrong ends in one sentence, exit code 1 or 2, and no partial output.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "tests/cli/program.h"
+
+namespace strata {
+namespace {
+
+constexpr const char* kModel = "models/tiny-llama";
+
+class BadInput : public testing::Test {
+ protected:
+  // One line on stderr that names `what`, nothing on stdout, and only the files that were there before.
+  void expect_refusal(const Outcome& outcome, int code, const std::string& what) {
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_EQ(outcome.err.rfind("strata: ", 0), 0u) << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_NE(outcome.err.find(what), std::string::npos) << outcome.err;
+  }
+
+  std::string target() const { return (scratch_ / "out.gguf").string(); }
+
+  size_t files() const {
+    const std::filesystem::recursive_directory_iterator all(scratch_.path());
+    return static_cast<size_t>(std::distance(begin(all), end(all)));
+  }
+
+  Outcome quantize(const std::string& arguments) {
+    return run(scratch_, "quantize --quiet -o " + target() + " " + arguments);
+  }
+
+  Scratch scratch_;
+};
+
+TEST_F(BadInput, CommandLines) {
+  expect_refusal(run(scratch_, ""), 2, "subcommand");
+  expect_refusal(run(scratch_, "quantise"), 2, "quantise");
+  expect_refusal(run(scratch_, std::string("quantize ") + kModel), 2, "--output");
+  expect_refusal(quantize(kModel), 2, "--bpw");
+  expect_refusal(quantize(std::string(kModel) + " --bpw 3 --method nonsense"), 2, "nonsense");
+  expect_refusal(quantize(std::string(kModel) + " --bpw 3 --schemes w9g64"), 2, "w9g64");
+  expect_refusal(quantize(std::string(kModel) + " --bpw -3"), 2, "-3");
+  expect_refusal(quantize(std::string(kModel) + " --size 3parsecs"), 2, "3parsecs");
+  expect_refusal(quantize(std::string(kModel) + " --bpw 3 --device quantum"), 2, "quantum");
+  EXPECT_EQ(files(), 0u);
+}
+
+TEST_F(BadInput, BudgetsOutsideTheSchemes) {
+  expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 1.5"), 2, "2.625");
+  expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 12"), 2, "8.5");
+  expect_refusal(quantize(std::string(kModel) + " --method zd --size 1MB"), 2, "1");
+  EXPECT_EQ(files(), 0u);
+}
+
+TEST_F(BadInput, MissingThings) {
+  expect_refusal(quantize("no/such/model --bpw 3"), 1, "no/such/model");
+  expect_refusal(run(scratch_, std::string("eval ") + kModel + " --text no-such-text"), 1, "no-such-text");
+  expect_refusal(run(scratch_, "allocate no-such-scores.json --bpw 3"), 1, "no-such-scores.json");
+}
+
+TEST_F(BadInput, Texts) {
+  std::ofstream(scratch_ / "empty.txt").close();
+  std::ofstream(scratch_ / "short.txt") << "Too short for a window.";
+  expect_refusal(
+      run(scratch_, std::string("eval --quiet ") + kModel + " --text " + (scratch_ / "empty.txt").string()),
+      1, "empty");
+  expect_refusal(
+      run(scratch_, std::string("eval --quiet ") + kModel + " --text " + (scratch_ / "short.txt").string()),
+      1, "512");
+}
+
+TEST_F(BadInput, UnwritableTargets) {
+  expect_refusal(run(scratch_, std::string("quantize --quiet ") + kModel +
+                                   " --method zd --bpw 3 -o /no/such/place/m.gguf"),
+                 1, "/no/such/place");
+  std::filesystem::create_directory(scratch_ / "out.gguf");
+  expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 3"), 1, "directory");
+}
+
+// A file-size limit stands for a full disk: write() fails half-way.
+TEST_F(BadInput, AFullDiskLeavesTheEarlierFile) {
+  std::ofstream(scratch_ / "out.gguf") << "earlier";
+  const Outcome outcome =
+      run_shell(scratch_, "trap '' XFSZ; ulimit -f 2000; \"$STRATA\" quantize --quiet " +
+                              std::string(kModel) + " --method zd --bpw 3 -o " + target());
+  expect_refusal(outcome, 1, "out.gguf");
+  EXPECT_EQ(slurp(target()), "earlier");
+  EXPECT_EQ(files(), 1u);
+}
+
+TEST_F(BadInput, CtrlCLeavesTheEarlierFile) {
+  std::ofstream(scratch_ / "out.gguf") << "earlier";
+  const Outcome outcome = run_shell(scratch_, "\"$STRATA\" quantize --quiet " + std::string(kModel) +
+                                                  " --bpw 3 --text data/wikitext-2/wiki.test.raw -o " +
+                                                  (scratch_ / "second.gguf").string() +
+                                                  " & pid=$!; sleep 0.3; kill -INT $pid; wait $pid");
+  expect_refusal(outcome, 1, "interrupted");
+  EXPECT_EQ(slurp(target()), "earlier");
+  for (const auto& entry : std::filesystem::directory_iterator(scratch_.path()))
+    EXPECT_EQ(entry.path().string().find("unfinished"), std::string::npos) << entry.path();
+}
+
+TEST_F(BadInput, ADamagedShardIsNamed) {
+  const auto copy = scratch_ / "model";
+  std::filesystem::copy(std::filesystem::path(STRATA_SOURCE_DIR) / kModel, copy);
+  std::filesystem::resize_file(copy / "model-00002-of-00002.safetensors", 1000000);
+  expect_refusal(quantize(copy.string() + " --bpw 3"), 1, "model-00002-of-00002.safetensors");
+  std::filesystem::remove(copy / "model-00002-of-00002.safetensors");
+  expect_refusal(quantize(copy.string() + " --bpw 3"), 1, "model-00002-of-00002.safetensors");
+  EXPECT_FALSE(std::filesystem::exists(target()));
+}
+
+}  // namespace
+}  // namespace strata

@@ -1,0 +1,121 @@
+// The commands as a user runs them, on the bundled model.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/cli/program.h"
+
+namespace strata {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr const char* kModel = "models/tiny-llama";
+constexpr const char* kNovel = "data/books/the-man-who-was-thursday.txt";
+
+Json json_of(const Outcome& outcome) {
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.err, "");
+  return Json::parse(outcome.out);
+}
+
+TEST(Commands, HelpNamesEveryCommand) {
+  const Scratch scratch;
+  const Outcome help = run(scratch, "--help");
+  EXPECT_EQ(help.code, 0);
+  for (const char* command : {"inspect", "score", "allocate", "quantize", "eval", "compare"}) {
+    EXPECT_NE(help.out.find(command), std::string::npos) << command;
+    const Outcome own = run(scratch, std::string(command) + " --help");
+    EXPECT_EQ(own.code, 0);
+    EXPECT_NE(own.out.find("--threads"), std::string::npos) << command;
+  }
+}
+
+TEST(Commands, InspectDescribesTheModel) {
+  const Scratch scratch;
+  const Json json = json_of(run(scratch, std::string("inspect --json ") + kModel));
+  EXPECT_EQ(json["layers"], 16);
+  EXPECT_EQ(json["params"], 14688512);
+  EXPECT_EQ(json["tied_embeddings"], true);
+  EXPECT_EQ(json["roles"].size(), 7u);
+  const Outcome text = run(scratch, std::string("inspect --tensors ") + kModel);
+  EXPECT_NE(text.out.find("16 layers"), std::string::npos);
+  EXPECT_NE(text.out.find("model.layers.15.mlp.down_proj.weight"), std::string::npos);
+}
+
+// score -> allocate -> quantize --plan gives the same file as quantize alone.
+TEST(Commands, StagesThroughFilesGiveTheSameBytesAsOneGo) {
+  const Scratch scratch;
+  const std::string dir = scratch.path().string();
+  ASSERT_EQ(run(scratch, std::string("score ") + kModel + " --method kurtosis --schemes gguf -o " + dir +
+                             "/scores.json")
+                .code,
+            0);
+  ASSERT_EQ(
+      run(scratch, "allocate " + dir + "/scores.json --schemes gguf --bpw 3.1 -o " + dir + "/plan.json").code,
+      0);
+  const Json plan = Json::parse(slurp(scratch / "plan.json"));
+  EXPECT_EQ(plan["format"], "strata.plan");
+  EXPECT_EQ(plan["assignments"].size(), 112u);
+  EXPECT_LE(plan["bits_per_weight"], 3.1);
+  EXPECT_GT(plan["bits_per_weight"], 3.08);
+  ASSERT_EQ(run(scratch, std::string("quantize ") + kModel + " --plan " + dir + "/plan.json -o " + dir +
+                             "/staged.gguf")
+                .code,
+            0);
+  ASSERT_EQ(run(scratch, std::string("quantize ") + kModel + " --method kurtosis --bpw 3.1 --threads 1 -o " +
+                             dir + "/direct.gguf")
+                .code,
+            0);
+  const std::string staged = slurp(scratch / "staged.gguf");
+  EXPECT_GT(staged.size(), 5000000u);
+  EXPECT_TRUE(staged == slurp(scratch / "direct.gguf")) << "the two files differ";
+}
+
+TEST(Commands, QuantizeMeasuresTheFileItWrote) {
+  const Scratch scratch;
+  const std::string dir = scratch.path().string();
+  const Json json = json_of(run(scratch, std::string("quantize --json ") + kModel + " --bpw 3.0 --text " +
+                                             kNovel + " --tokens 2048 -o " + dir + "/m.gguf"));
+  ASSERT_EQ(json["measurements"].size(), 3u);
+  EXPECT_EQ(json["measurements"][0]["name"], "unquantized");
+  EXPECT_EQ(json["measurements"][0]["tokens"], 4 * 511);
+  EXPECT_EQ(json["measurements"][1]["name"], "uniform");
+  const Json& written = json["measurements"][2];
+  EXPECT_GT(written["kld"], 0.01);
+  EXPECT_EQ(json["file_bytes"], std::filesystem::file_size(scratch / "m.gguf"));
+  const Json eval = json_of(run(scratch, std::string("eval --json ") + dir + "/m.gguf --reference " + kModel +
+                                             " --text " + kNovel + " --tokens 2048"));
+  EXPECT_NEAR(eval["ppl"].get<double>(), written["ppl"].get<double>(), 1e-6 * written["ppl"].get<double>());
+  EXPECT_NEAR(eval["kld"].get<double>(), written["kld"].get<double>(), 1e-6);
+}
+
+TEST(Commands, SizeLimitsTheWholeFile) {
+  const Scratch scratch;
+  const std::string file = (scratch / "m.gguf").string();
+  ASSERT_EQ(
+      run(scratch, std::string("quantize ") + kModel + " --method weight-error --size 7MB -o " + file).code,
+      0);
+  EXPECT_LE(std::filesystem::file_size(file), 7000000u);
+  EXPECT_GT(std::filesystem::file_size(file), 6900000u);
+}
+
+TEST(Commands, CompareGivesARowForEveryCell) {
+  const Scratch scratch;
+  const Json json =
+      json_of(run(scratch, std::string("compare --json ") + kModel + " --text " + kNovel +
+                               " --tokens 1024 --methods uniform,random,zd --seeds 2 --bpw 3,4"));
+  ASSERT_EQ(json["rows"].size(), 7u);
+  const Json& uniform = json["rows"][1];
+  const Json& random = json["rows"][2];
+  EXPECT_EQ(uniform["method"], "uniform");
+  EXPECT_TRUE(random.contains("ppl_spread"));
+  for (size_t i = 1; i < json["rows"].size(); ++i) {
+    EXPECT_LE(json["rows"][i]["bits_per_weight"], json["rows"][i]["budget"]);
+    EXPECT_NEAR(json["rows"][i]["bits_per_weight"].get<double>(), json["rows"][i]["budget"].get<double>(),
+                0.02);
+  }
+}
+
+}  // namespace
+}  // namespace strata
