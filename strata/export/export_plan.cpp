@@ -1,0 +1,57 @@
+#include "strata/export/export_plan.h"
+
+#include <algorithm>
+
+#include "strata/core/error.h"
+#include "strata/core/units.h"
+
+namespace strata {
+namespace {
+
+constexpr int64_t kWeightsAtATime = 1 << 22;  // 16 MiB as float
+
+bool is_module(const Model& model, const std::string& tensor) {
+  return std::any_of(model.modules.begin(), model.modules.end(),
+                     [&](const Module& module) { return module.tensor == tensor; });
+}
+
+}  // namespace
+
+void check_plan(const Model& model, const ExportPlan& plan) {
+  for (const auto& [tensor, scheme] : plan.schemes)
+    if (!is_module(model, tensor))
+      fail(
+          "the plan gives {} the scheme {}, but {} has no such matrix in its layers; use a plan made for "
+          "this "
+          "model",
+          tensor, scheme.name(), model.path.string());
+}
+
+const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const std::string& tensor) {
+  if (tensor == model.embedding) return &plan.embedding;
+  if (tensor == model.head) return &plan.head;
+  const auto found = plan.schemes.find(tensor);
+  return found == plan.schemes.end() ? nullptr : &found->second;
+}
+
+bool stored_already(const TensorInfo& tensor, const Scheme& scheme) {
+  return scheme.kind == Scheme::Kind::Gguf &&
+         tensor.type == traits_of(stored_type(scheme.gguf, tensor.cols())).name;
+}
+
+int64_t rows_at_a_time(const TensorInfo& tensor, int64_t unit) {
+  const int64_t rows = std::max<int64_t>(kWeightsAtATime / std::max<int64_t>(tensor.cols(), 1), 1);
+  return std::min((rows + unit - 1) / unit * unit, tensor.rows());
+}
+
+void check_space(const std::filesystem::path& target, uint64_t bytes) {
+  std::error_code error;
+  const std::filesystem::space_info space =
+      std::filesystem::space(std::filesystem::absolute(target).parent_path(), error);
+  // Some file systems do not know or say 0; writing will tell.
+  if (error || space.available == 0 || space.available >= bytes) return;
+  fail("cannot write {}: it needs {}, but only {} are free there", target.string(), format_bytes(bytes),
+       format_bytes(space.available));
+}
+
+}  // namespace strata

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+
+#include "strata/export/export.h"
+
+namespace strata {
+
+// Throws if the plan names a tensor that is not a matrix of the model's layers.
+void check_plan(const Model& model, const ExportPlan& plan);
+
+// The scheme the plan gives a matrix; null when it is kept.
+const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const std::string& tensor);
+
+// Whether a tensor is stored in that scheme already (the model is a GGUF), so that its blocks stay as they
+// are.
+bool stored_already(const TensorInfo& tensor, const Scheme& scheme);
+
+// Rows of a matrix to convert at a time, in multiples of `unit`: a few megabytes' worth.
+int64_t rows_at_a_time(const TensorInfo& tensor, int64_t unit);
+
+// Throws if so many bytes cannot lie where the target is to be.
+void check_space(const std::filesystem::path& target, uint64_t bytes);
+
+}  // namespace strata

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "strata/checkpoint/gguf.h"
+#include "strata/export/export.h"
+
+namespace strata {
+
+// Where one tensor of a GGUF file comes from.
+struct GgufSource {
+  std::string tensor;         // in the checkpoint; empty when the values are computed or copied
+  int64_t heads = 0;          // above 0: q or k of that many heads, whose rows llama.cpp orders its own way
+  bool planned = false;       // counts for the result's error and bits
+  std::vector<float> values;  // a computed tensor, in full
+  const GgufTensor* copied = nullptr;  // blocks of the input GGUF that are taken as they stand
+};
+
+// A GGUF file before its data: keys, tensors and the source of each tensor.
+struct GgufLayout {
+  std::vector<GgufKey> keys;
+  std::vector<GgufTensor> tensors;
+  std::vector<GgufSource> sources;  // one a tensor
+  std::shared_ptr<GgufFile> input;  // when the model is a GGUF itself
+};
+
+// Reads headers and the tokenizer only. Throws if the plan cannot be a GGUF file of this model.
+GgufLayout gguf_layout(const Model& model, const ExportPlan& plan);
+
+}  // namespace strata

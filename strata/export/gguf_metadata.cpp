@@ -1,0 +1,161 @@
+#include "strata/export/gguf_metadata.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+
+#include "strata/checkpoint/gguf_vocabulary.h"
+#include "strata/core/error.h"
+#include "strata/model/gguf_names.h"
+
+namespace strata {
+namespace {
+
+constexpr uint32_t kQuantizationVersion = 2;  // of ggml's block layouts
+
+bool starts_with(const std::string& text, std::string_view prefix) {
+  return text.compare(0, prefix.size(), prefix) == 0;
+}
+
+// Collects keys under an architecture's prefix.
+class KeyList {
+ public:
+  KeyList(std::vector<GgufKey>& keys, std::string prefix) : keys_(keys), prefix_(std::move(prefix)) {}
+
+  void integer(const std::string& name, int64_t value) {
+    if (value < 0 || value > std::numeric_limits<int32_t>::max())
+      fail("{}.{} would be {}, which llama.cpp cannot read as a 32-bit number", prefix_, name, value);
+    keys_.push_back({prefix_ + "." + name, gguf_u32(static_cast<uint32_t>(value))});
+  }
+  void real(const std::string& name, double value) {
+    keys_.push_back({prefix_ + "." + name, gguf_f32(static_cast<float>(value))});
+  }
+  void text(const std::string& name, const std::string& value) {
+    keys_.push_back({prefix_ + "." + name, gguf_string(value)});
+  }
+
+ private:
+  std::vector<GgufKey>& keys_;
+  std::string prefix_;
+};
+
+std::string model_name(const std::filesystem::path& path) {
+  const std::filesystem::path whole = std::filesystem::absolute(path).lexically_normal();
+  const std::filesystem::path named = whole.has_filename() ? whole : whole.parent_path();
+  return std::filesystem::is_directory(named) ? named.filename().string() : named.stem().string();
+}
+
+void add_dimensions(KeyList& keys, const ModelConfig& config) {
+  keys.integer("context_length", config.max_position_embeddings);
+  keys.integer("embedding_length", config.hidden_size);
+  keys.integer("block_count", config.num_layers);
+  keys.integer("feed_forward_length", config.intermediate_size);
+  keys.integer("vocab_size", config.vocab_size);
+  keys.integer("attention.head_count", config.num_heads);
+  keys.integer("attention.head_count_kv", config.num_kv_heads);
+  keys.integer("attention.key_length", config.head_dim);
+  keys.integer("attention.value_length", config.head_dim);
+  keys.real("attention.layer_norm_rms_epsilon", config.rms_norm_eps);
+  if (config.sliding_window > 0) keys.integer("attention.sliding_window", config.sliding_window);
+}
+
+void add_rope(KeyList& keys, const ModelConfig& config) {
+  keys.integer("rope.dimension_count", config.head_dim);
+  keys.real("rope.freq_base", config.rope_theta);
+  if (config.rope_scaling.type == RopeScaling::Type::Linear) {
+    keys.text("rope.scaling.type", "linear");
+    keys.real("rope.scaling.factor", config.rope_scaling.factor);
+  }
+}
+
+// Rows of the embedding beyond the tokenizer's tokens (some models round the vocabulary up) get names of
+// their own, since llama.cpp wants one token a row.
+Vocabulary padded_vocabulary(const Model& model) {
+  Vocabulary vocabulary = model.vocabulary();
+  const size_t rows = static_cast<size_t>(model.config.vocab_size);
+  if (vocabulary.tokens.size() > rows)
+    fail("the tokenizer of {} has {} tokens, but the embedding has only {} rows", model.path.string(),
+         vocabulary.tokens.size(), rows);
+  const bool scored = !vocabulary.scores.empty();
+  while (vocabulary.tokens.size() < rows) {
+    vocabulary.tokens.push_back(fmt::format("[PAD{}]", vocabulary.tokens.size()));
+    vocabulary.types.push_back(Vocabulary::TokenType::Unused);
+    if (scored) vocabulary.scores.push_back(-1000.0f);
+  }
+  return vocabulary;
+}
+
+}  // namespace
+
+uint32_t gguf_file_type(GgufType type) {
+  switch (type) {
+    case GgufType::F32:
+      return 0;
+    case GgufType::F16:
+      return 1;
+    case GgufType::Q4_0:
+      return 2;
+    case GgufType::Q4_1:
+      return 3;
+    case GgufType::Q8_0:
+      return 7;
+    case GgufType::Q5_0:
+      return 8;
+    case GgufType::Q5_1:
+      return 9;
+    case GgufType::Q2_K:
+      return 10;
+    case GgufType::Q3_K:
+      return 12;  // Q3_K, Q4_K and Q5_K: the medium mixes, as these files are mixed
+    case GgufType::Q4_K:
+      return 15;
+    case GgufType::Q5_K:
+      return 17;
+    case GgufType::Q6_K:
+      return 18;
+    case GgufType::IQ4_NL:
+      return 25;
+    case GgufType::BF16:
+      return 32;
+  }
+  fail("GGUF type {} has no file type", static_cast<uint32_t>(type));
+}
+
+GgufType most_frequent_type(const std::vector<GgufTensor>& tensors) {
+  std::map<GgufType, int> counts;
+  for (const GgufTensor& tensor : tensors)
+    if (tensor.shape.size() > 1) ++counts[tensor.type];
+  const auto most = std::max_element(counts.begin(), counts.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == counts.end() ? GgufType::F32 : most->first;
+}
+
+std::vector<GgufKey> gguf_keys(const Model& model, const std::vector<GgufTensor>& tensors) {
+  const std::string architecture = gguf_architecture(model.config.architecture);
+  std::vector<GgufKey> keys;
+  keys.push_back({"general.architecture", gguf_string(architecture)});
+  keys.push_back({"general.type", gguf_string("model")});
+  keys.push_back({"general.name", gguf_string(model_name(model.path))});
+  keys.push_back({"general.quantization_version", gguf_u32(kQuantizationVersion)});
+  keys.push_back({"general.file_type", gguf_u32(gguf_file_type(most_frequent_type(tensors)))});
+  KeyList list(keys, architecture);
+  add_dimensions(list, model.config);
+  add_rope(list, model.config);
+  for (GgufKey& key : vocabulary_keys(padded_vocabulary(model))) keys.push_back(std::move(key));
+  return keys;
+}
+
+std::vector<GgufKey> requantized_keys(const GgufFile& input, const std::vector<GgufTensor>& tensors) {
+  std::vector<GgufKey> keys;
+  for (const GgufKey& key : input.keys()) {
+    const bool describes_quantization = key.name == "general.file_type" ||
+                                        key.name == "general.quantization_version" ||
+                                        starts_with(key.name, "quantize.");
+    if (!describes_quantization) keys.push_back(key);
+  }
+  keys.push_back({"general.quantization_version", gguf_u32(kQuantizationVersion)});
+  keys.push_back({"general.file_type", gguf_u32(gguf_file_type(most_frequent_type(tensors)))});
+  return keys;
+}
+
+}  // namespace strata

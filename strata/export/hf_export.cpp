@@ -1,0 +1,122 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "strata/checkpoint/safetensors_writer.h"
+#include "strata/core/error.h"
+#include "strata/core/file.h"
+#include "strata/core/progress.h"
+#include "strata/export/export.h"
+#include "strata/export/export_plan.h"
+#include "strata/export/hf_files.h"
+#include "strata/model/layout.h"
+
+namespace strata {
+namespace fs = std::filesystem;
+namespace {
+
+// The type a tensor had, or fp16 where it was a GGUF's block type.
+DType written_type(const TensorInfo& tensor) {
+  if (tensor.type == "BF16") return DType::BF16;
+  if (tensor.type == "F32" || tensor.type == "F64") return DType::F32;
+  return DType::F16;
+}
+
+std::vector<PlannedTensor> planned_tensors(const Model& model) {
+  std::vector<PlannedTensor> tensors;
+  for (const ExpectedTensor& expected : expected_tensors(model.config)) {
+    const TensorInfo& tensor = model.checkpoint->info(expected.name);
+    tensors.push_back({tensor.name, tensor.shape, written_type(tensor)});
+  }
+  return tensors;
+}
+
+uint64_t bytes_of(const PlannedTensor& tensor) {
+  uint64_t count = 1;
+  for (const int64_t size : tensor.shape) count *= static_cast<uint64_t>(size);
+  return count * size_of(tensor.type);
+}
+
+// Groups across rows, or ranges over the whole matrix, need all rows at once.
+bool needs_whole_matrix(const Scheme& scheme) {
+  return scheme.kind == Scheme::Kind::Affine &&
+         (scheme.affine.axis == 0 || scheme.affine.scales == ScaleStorage::SecondLevel);
+}
+
+void check_range(const PlannedTensor& tensor, const std::vector<float>& values) {
+  constexpr float kHalfOverflow = 65520;  // rounds to infinity in fp16, as everything above
+  if (tensor.type != DType::F16) return;
+  for (const float value : values)
+    if (!(std::abs(value) < kHalfOverflow))
+      fail("{}: the dequantized value {} does not fit the checkpoint's type F16; use another scheme for it",
+           tensor.name, value);
+}
+
+// Reads, quantizes and dequantizes, and writes one tensor. Returns the squared error.
+double write_dequantized(const Model& model, const ExportPlan& plan, const PlannedTensor& tensor,
+                         SafetensorsWriter& writer) {
+  const TensorInfo& info = model.checkpoint->info(tensor.name);
+  const Scheme* scheme = info.shape.size() < 2 ? nullptr : planned_scheme(model, plan, tensor.name);
+  if (scheme != nullptr && stored_already(info, *scheme)) scheme = nullptr;
+  QuantizerOptions options = plan.quantizer;
+  options.importance = nullptr;
+  const bool whole = scheme != nullptr && needs_whole_matrix(*scheme);
+  const int64_t step = whole ? info.rows() : rows_at_a_time(info, 1);
+  std::vector<float> values;
+  double error = 0;
+  for (int64_t first = 0; first < info.rows(); first += step) {
+    const int64_t count = std::min(step, info.rows() - first);
+    values.resize(static_cast<size_t>(count * info.cols()));
+    model.checkpoint->read_rows(info, first, count, values.data());
+    if (scheme != nullptr) error += fake_quantize({values.data(), count, info.cols()}, *scheme, options);
+    check_range(tensor, values);
+    writer.write(values.data(), static_cast<int64_t>(values.size()));
+  }
+  return error;
+}
+
+void check_target(const Model& model, const fs::path& target) {
+  const fs::path source = fs::is_directory(model.path) ? model.path : fs::absolute(model.path).parent_path();
+  std::error_code ignored;
+  if (fs::equivalent(source, target, ignored))
+    fail("{} is the directory of the model itself; choose another name", target.string());
+}
+
+uint64_t bytes_in(const fs::path& directory) {
+  uint64_t bytes = 0;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) bytes += entry.file_size();
+  return bytes;
+}
+
+}  // namespace
+
+ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::path& target) {
+  check_plan(model, plan);
+  check_target(model, target);
+  const std::vector<PlannedTensor> tensors = planned_tensors(model);
+  uint64_t bytes = 0;
+  for (const PlannedTensor& tensor : tensors) bytes += bytes_of(tensor);
+  check_space(target, bytes);
+
+  OutputDirectory directory(target);
+  write_model_files(model, directory.path());
+  SafetensorsWriter writer(directory.path(), tensors);
+  Progress progress("writing " + target.filename().string(), static_cast<int64_t>(tensors.size()), "tensors");
+  ExportResult result;
+  for (const PlannedTensor& tensor : tensors) {
+    const double error = write_dequantized(model, plan, tensor, writer);
+    const auto planned = plan.schemes.find(tensor.name);
+    if (planned != plan.schemes.end()) {
+      const TensorInfo& info = model.checkpoint->info(tensor.name);
+      result.squared_error += error;
+      result.weight_bits += planned->second.stored_bits(info.rows(), info.cols());
+    }
+    progress.advance();
+  }
+  writer.finish();
+  result.file_bytes = bytes_in(directory.path());
+  directory.commit();
+  return result;
+}
+
+}  // namespace strata

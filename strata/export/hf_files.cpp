@@ -1,0 +1,231 @@
+#include "strata/export/hf_files.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "strata/core/error.h"
+#include "strata/core/file.h"
+#include "strata/model/rope.h"
+
+namespace strata {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::array<const char*, 14> kCopied = {"config.json",
+                                                 "generation_config.json",
+                                                 "tokenizer.json",
+                                                 "tokenizer.model",
+                                                 "tokenizer_config.json",
+                                                 "special_tokens_map.json",
+                                                 "added_tokens.json",
+                                                 "vocab.json",
+                                                 "merges.txt",
+                                                 "chat_template.jinja",
+                                                 "chat_template.json",
+                                                 "LICENSE",
+                                                 "LICENSE.txt",
+                                                 "NOTICE"};
+
+void copy_model_files(const fs::path& source, const fs::path& directory) {
+  for (const char* name : kCopied)
+    if (fs::is_regular_file(source / name)) write_text(directory / name, read_text(source / name));
+}
+
+std::string class_of(const std::string& architecture) {
+  if (architecture == "llama") return "LlamaForCausalLM";
+  if (architecture == "mistral") return "MistralForCausalLM";
+  if (architecture == "qwen2") return "Qwen2ForCausalLM";
+  if (architecture == "qwen3") return "Qwen3ForCausalLM";
+  fail("transformers' class for model type '{}' is not known", architecture);
+}
+
+// Llama 3's parameters whose divisors are those of a GGUF's rope_freqs.weight. All Llama 3 models use low and
+// high factors of 1 and 4 and an original context of 8192; `factor` is the largest divisor.
+RopeScaling llama3_from_divisors(const ModelConfig& config, const std::string& where) {
+  const std::vector<float>& divisors = config.rope_scaling.divisors;
+  ModelConfig candidate = config;
+  candidate.rope_scaling = {};
+  candidate.rope_scaling.type = RopeScaling::Type::Llama3;
+  candidate.rope_scaling.factor =
+      divisors.empty() ? 1 : std::round(*std::max_element(divisors.begin(), divisors.end()));
+  candidate.rope_scaling.original_max_position_embeddings = 8192;
+  const std::vector<double> expected = rope_divisors(candidate);
+  bool equal = expected.size() == divisors.size();
+  for (size_t i = 0; equal && i < expected.size(); ++i)
+    equal = std::abs(expected[i] - divisors[i]) <= 1e-3 * expected[i];
+  if (!equal)
+    fail(
+        "the rope_freqs.weight of {} follows none of the rules a config.json can name; export it as GGUF "
+        "instead",
+        where);
+  return candidate.rope_scaling;
+}
+
+Json rope_scaling_json(const ModelConfig& config, const std::string& where) {
+  RopeScaling scaling = config.rope_scaling;
+  if (scaling.type == RopeScaling::Type::Divisors) scaling = llama3_from_divisors(config, where);
+  if (scaling.type == RopeScaling::Type::None) return nullptr;
+  if (scaling.type == RopeScaling::Type::Linear)
+    return Json{{"rope_type", "linear"}, {"type", "linear"}, {"factor", scaling.factor}};
+  return Json{{"rope_type", "llama3"},
+              {"factor", scaling.factor},
+              {"low_freq_factor", scaling.low_freq_factor},
+              {"high_freq_factor", scaling.high_freq_factor},
+              {"original_max_position_embeddings", scaling.original_max_position_embeddings}};
+}
+
+void add_sliding_window(Json& json, const ModelConfig& config) {
+  if (config.sliding_window == 0) return;
+  json["sliding_window"] = config.sliding_window;
+  if (config.architecture == "mistral") return;
+  json["use_sliding_window"] = true;
+  Json types = Json::array();
+  for (int layer = 0; layer < config.num_layers; ++layer)
+    types.push_back(config.window_of(layer) > 0 ? "sliding_attention" : "full_attention");
+  json["layer_types"] = types;
+}
+
+Json added_token(size_t id, const Vocabulary& vocabulary) {
+  return Json{{"id", id},
+              {"content", vocabulary.tokens[id]},
+              {"single_word", false},
+              {"lstrip", false},
+              {"rstrip", false},
+              {"normalized", false},
+              {"special", vocabulary.types[id] == Vocabulary::TokenType::Control}};
+}
+
+Json byte_level(bool add_prefix_space, bool use_regex) {
+  return Json{{"type", "ByteLevel"},
+              {"add_prefix_space", add_prefix_space},
+              {"trim_offsets", true},
+              {"use_regex", use_regex}};
+}
+
+Json pre_tokenizer_json(const Vocabulary& vocabulary) {
+  if (vocabulary.pre_tokenizer == "gpt-2") return byte_level(vocabulary.add_prefix_space, true);
+  const Json split = {{"type", "Split"},
+                      {"pattern", {{"Regex", vocabulary.pre_tokenizer_regex}}},
+                      {"behavior", "Isolated"},
+                      {"invert", false}};
+  return Json{{"type", "Sequence"},
+              {"pretokenizers", Json::array({split, byte_level(vocabulary.add_prefix_space, false)})}};
+}
+
+// BOS before the text, as the vocabulary asks.
+Json post_processor_json(const Vocabulary& vocabulary) {
+  if (!vocabulary.add_bos || !vocabulary.bos) return nullptr;
+  const std::string bos = vocabulary.tokens.at(static_cast<size_t>(*vocabulary.bos));
+  const Json special = {{"SpecialToken", {{"id", bos}, {"type_id", 0}}}};
+  const auto sequence = [](const char* id, int type) {
+    return Json{{"Sequence", {{"id", id}, {"type_id", type}}}};
+  };
+  Json tokens = Json::object();
+  tokens[bos] = {{"id", bos}, {"ids", Json::array({*vocabulary.bos})}, {"tokens", Json::array({bos})}};
+  return Json{{"type", "TemplateProcessing"},
+              {"single", Json::array({special, sequence("A", 0)})},
+              {"pair", Json::array({special, sequence("A", 0), sequence("B", 1)})},
+              {"special_tokens", tokens}};
+}
+
+Json tokenizer_config_json(const Vocabulary& vocabulary) {
+  const bool bpe = vocabulary.model == Vocabulary::Model::Bpe;
+  Json json = {{"tokenizer_class", bpe ? "PreTrainedTokenizerFast" : "LlamaTokenizer"}};
+  const auto token = [&](const char* name, const std::optional<int32_t>& id) {
+    if (id) json[name] = vocabulary.tokens.at(static_cast<size_t>(*id));
+  };
+  token("bos_token", vocabulary.bos);
+  token("eos_token", vocabulary.eos);
+  token("unk_token", vocabulary.unknown);
+  token("pad_token", vocabulary.padding);
+  json["add_bos_token"] = vocabulary.add_bos;
+  json["add_eos_token"] = vocabulary.add_eos;
+  json["clean_up_tokenization_spaces"] = false;
+  if (!vocabulary.chat_template.empty()) json["chat_template"] = vocabulary.chat_template;
+  return json;
+}
+
+void write_tokenizer(const Vocabulary& vocabulary, const fs::path& directory, const std::string& where) {
+  if (vocabulary.model == Vocabulary::Model::Bpe)
+    write_json(directory / "tokenizer.json", tokenizer_json(vocabulary));
+  else if (!vocabulary.sentencepiece_model.empty())
+    write_text(directory / "tokenizer.model", vocabulary.sentencepiece_model);
+  else
+    fail(
+        "{} holds a SentencePiece tokenizer without its tokenizer.model, which a Hugging Face directory "
+        "needs; "
+        "export it as GGUF instead",
+        where);
+  write_json(directory / "tokenizer_config.json", tokenizer_config_json(vocabulary));
+}
+
+}  // namespace
+
+Json config_json(const ModelConfig& config, const std::string& dtype, const std::string& where) {
+  Json json = {{"architectures", Json::array({class_of(config.architecture)})},
+               {"model_type", config.architecture},
+               {"hidden_size", config.hidden_size},
+               {"intermediate_size", config.intermediate_size},
+               {"num_hidden_layers", config.num_layers},
+               {"num_attention_heads", config.num_heads},
+               {"num_key_value_heads", config.num_kv_heads},
+               {"head_dim", config.head_dim},
+               {"hidden_act", "silu"},
+               {"vocab_size", config.vocab_size},
+               {"max_position_embeddings", config.max_position_embeddings},
+               {"rms_norm_eps", config.rms_norm_eps},
+               {"rope_theta", config.rope_theta},
+               {"rope_scaling", rope_scaling_json(config, where)},
+               {"tie_word_embeddings", config.tied_embeddings},
+               {"torch_dtype", dtype}};
+  if (config.architecture == "llama" || config.architecture == "qwen3")
+    json["attention_bias"] = config.attention_bias;
+  if (config.architecture == "llama") json["mlp_bias"] = config.mlp_bias;
+  if (config.bos) json["bos_token_id"] = *config.bos;
+  if (config.eos) json["eos_token_id"] = *config.eos;
+  add_sliding_window(json, config);
+  return json;
+}
+
+Json tokenizer_json(const Vocabulary& vocabulary) {
+  Json added = Json::array(), ids = Json::object();
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    ids[vocabulary.tokens[id]] = id;
+    const Vocabulary::TokenType type = vocabulary.types[id];
+    if (type == Vocabulary::TokenType::Control || type == Vocabulary::TokenType::UserDefined)
+      added.push_back(added_token(id, vocabulary));
+  }
+  return Json{{"version", "1.0"},
+              {"truncation", nullptr},
+              {"padding", nullptr},
+              {"added_tokens", added},
+              {"normalizer", nullptr},
+              {"pre_tokenizer", pre_tokenizer_json(vocabulary)},
+              {"post_processor", post_processor_json(vocabulary)},
+              {"decoder", byte_level(true, true)},
+              {"model",
+               {{"type", "BPE"},
+                {"dropout", nullptr},
+                {"unk_token", nullptr},
+                {"continuing_subword_prefix", nullptr},
+                {"end_of_word_suffix", nullptr},
+                {"fuse_unk", false},
+                {"byte_fallback", false},
+                {"ignore_merges", vocabulary.ignore_merges},
+                {"vocab", ids},
+                {"merges", vocabulary.merges}}}};
+}
+
+void write_model_files(const Model& model, const fs::path& directory) {
+  if (model.path.extension() != ".gguf") {
+    const bool is_directory = fs::is_directory(model.path);
+    copy_model_files(is_directory ? model.path : fs::absolute(model.path).parent_path(), directory);
+    return;
+  }
+  const std::string where = model.path.string();
+  write_json(directory / "config.json", config_json(model.config, "float16", where));
+  write_tokenizer(model.vocabulary(), directory, where);
+}
+
+}  // namespace strata
