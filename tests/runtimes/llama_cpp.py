@@ -1,0 +1,145 @@
+"""llama.cpp through its C interface, as the shared object of the package xllamacpp exports it.
+
+The parameter structs differ between releases, so their layout is never spelled out: llama.cpp fills a buffer
+that is larger than any of them with its defaults, and takes it back by value (structs of that size travel on
+the stack, where bytes beyond the callee's own struct are not looked at).
+"""
+
+import ctypes
+import os
+
+import numpy as np
+import xllamacpp
+
+
+class Params(ctypes.Structure):
+    _fields_ = [("bytes", ctypes.c_char * 1024)]
+
+
+class Batch(ctypes.Structure):
+    _fields_ = [
+        ("n_tokens", ctypes.c_int32),
+        ("token", ctypes.POINTER(ctypes.c_int32)),
+        ("embd", ctypes.POINTER(ctypes.c_float)),
+        ("pos", ctypes.POINTER(ctypes.c_int32)),
+        ("n_seq_id", ctypes.POINTER(ctypes.c_int32)),
+        ("seq_id", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+        ("logits", ctypes.POINTER(ctypes.c_int8)),
+    ]
+
+
+LogCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+
+
+def open_library():
+    folder = os.path.dirname(xllamacpp.__file__)
+    (name,) = [f for f in os.listdir(folder) if f.startswith("xllamacpp") and f.endswith(".so")]
+    library = ctypes.CDLL(os.path.join(folder, name))
+    pointer = ctypes.c_void_p
+    signatures = {
+        "llama_log_set": (None, [LogCallback, pointer]),
+        "llama_backend_init": (None, []),
+        "llama_model_default_params": (Params, []),
+        "llama_model_load_from_file": (pointer, [ctypes.c_char_p, Params]),
+        "llama_model_free": (None, [pointer]),
+        "llama_model_get_vocab": (pointer, [pointer]),
+        "llama_vocab_n_tokens": (ctypes.c_int32, [pointer]),
+        "llama_context_default_params": (Params, []),
+        "llama_init_from_model": (pointer, [pointer, Params]),
+        "llama_free": (None, [pointer]),
+        "llama_n_ctx": (ctypes.c_uint32, [pointer]),
+        "llama_set_n_threads": (None, [pointer, ctypes.c_int32, ctypes.c_int32]),
+        "llama_get_memory": (pointer, [pointer]),
+        "llama_memory_clear": (None, [pointer, ctypes.c_bool]),
+        "llama_batch_init": (Batch, [ctypes.c_int32, ctypes.c_int32, ctypes.c_int32]),
+        "llama_batch_free": (None, [Batch]),
+        "llama_decode": (ctypes.c_int32, [pointer, Batch]),
+        "llama_get_logits": (ctypes.POINTER(ctypes.c_float), [pointer]),
+        "llama_tokenize": (
+            ctypes.c_int32,
+            [pointer, ctypes.c_char_p, ctypes.c_int32, ctypes.POINTER(ctypes.c_int32), ctypes.c_int32,
+             ctypes.c_bool, ctypes.c_bool],
+        ),
+    }
+    for function, (result, arguments) in signatures.items():
+        getattr(library, function).restype = result
+        getattr(library, function).argtypes = arguments
+    return library
+
+
+class Model:
+    """A GGUF file opened by llama.cpp. `log` holds all that llama.cpp said while loading it."""
+
+    WINDOW = 512  # the default context, and the window of the perplexity protocol
+
+    def __init__(self, path, threads=os.cpu_count()):
+        self.library = open_library()
+        self.log = ""
+        self.callback = LogCallback(self._remember)
+        self.library.llama_log_set(self.callback, None)
+        self.library.llama_backend_init()
+        params = self.library.llama_model_default_params()
+        self.model = self.library.llama_model_load_from_file(os.fsencode(path), params)
+        if not self.model:
+            raise RuntimeError(f"llama.cpp did not load {path}; its log ends:\n{self.log[-2000:]}")
+        self.vocabulary = self.library.llama_model_get_vocab(self.model)
+        self.vocabulary_size = self.library.llama_vocab_n_tokens(self.vocabulary)
+        self.context = None
+        self.threads = threads
+
+    def _remember(self, level, text, _):
+        self.log += text.decode("utf-8", "replace")
+
+    def close(self):
+        if self.context:
+            self.library.llama_free(self.context)
+        self.library.llama_model_free(self.model)
+
+    def tokenize(self, text, add_special=True):
+        data = text.encode("utf-8")
+        room = len(data) + 2
+        ids = (ctypes.c_int32 * room)()
+        count = self.library.llama_tokenize(self.vocabulary, data, len(data), ids, room, add_special, True)
+        if count < 0:
+            raise RuntimeError("llama.cpp could not tokenize the text")
+        return np.ctypeslib.as_array(ids)[:count].copy()
+
+    def logits(self, ids):
+        """Logits [len(ids), vocabulary] of one window from an empty context."""
+        library = self.library
+        if self.context is None:
+            self.context = library.llama_init_from_model(self.model, library.llama_context_default_params())
+            if not self.context:
+                raise RuntimeError(f"llama.cpp made no context; its log ends:\n{self.log[-2000:]}")
+            library.llama_set_n_threads(self.context, self.threads, self.threads)
+        if len(ids) > library.llama_n_ctx(self.context):
+            raise RuntimeError("the window is longer than llama.cpp's context")
+        library.llama_memory_clear(library.llama_get_memory(self.context), True)
+        batch = library.llama_batch_init(len(ids), 0, 1)
+        batch.n_tokens = len(ids)
+        for position, token in enumerate(ids):
+            batch.token[position] = int(token)
+            batch.pos[position] = position
+            batch.n_seq_id[position] = 1
+            batch.seq_id[position][0] = 0
+            batch.logits[position] = 1
+        status = library.llama_decode(self.context, batch)
+        library.llama_batch_free(batch)
+        if status != 0:
+            raise RuntimeError(f"llama.cpp could not run the window (status {status})")
+        values = library.llama_get_logits(self.context)
+        return np.ctypeslib.as_array(values, shape=(len(ids), self.vocabulary_size))
+
+    def perplexity(self, ids, windows):
+        """exp of the mean negative log likelihood over the first windows, whose first token is not predicted."""
+        total, count = 0.0, 0
+        for start in range(0, windows * self.WINDOW, self.WINDOW):
+            window = ids[start : start + self.WINDOW]
+            if len(window) < self.WINDOW:
+                break
+            logits = self.logits(window)[:-1].astype(np.float64)
+            largest = logits.max(axis=1, keepdims=True)
+            normalizer = np.log(np.exp(logits - largest).sum(axis=1)) + largest[:, 0]
+            total += (normalizer - logits[np.arange(len(window) - 1), window[1:]]).sum()
+            count += len(window) - 1
+        return float(np.exp(total / count)), count

@@ -1,0 +1,28 @@
+"""llama.cpp computes the same logits as strata from small random models of every architecture, exported in
+F32. (llama.cpp keeps keys and values in fp16.)
+
+Usage: llama_cpp_architectures.py RUNTIME_TOOL FILES SOURCE
+"""
+
+import subprocess
+import sys
+
+import llama_cpp
+import numpy as np
+
+
+def main(tool, files, _):
+    output = subprocess.run([tool, "architectures", files], check=True, capture_output=True, text=True).stdout
+    for name in output.split():
+        ids = np.arange(1, 97)
+        model = llama_cpp.Model(f"{files}/{name}.gguf")
+        theirs = model.logits(ids).copy()
+        ours = np.fromfile(f"{files}/{name}.f32", np.float32).reshape(theirs.shape)
+        difference = np.abs(ours - theirs).max() / theirs.std()
+        print(f"{name}: largest difference of the logits {difference:.2e} of their standard deviation")
+        if not difference < 0.01:
+            sys.exit(f"{name}: the logits differ")
+        model.close()
+
+
+main(*sys.argv[1:])

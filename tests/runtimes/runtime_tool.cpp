@@ -1,0 +1,155 @@
+// What the runtime tests need from strata, without its command line.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "strata/checkpoint/gguf.h"
+#include "strata/core/error.h"
+#include "strata/core/file.h"
+#include "strata/core/progress.h"
+#include "strata/evaluation/evaluate.h"
+#include "strata/export/export.h"
+#include "strata/quantization/gguf_codec.h"
+#include "tests/support/random_model.h"
+
+namespace strata {
+namespace {
+
+namespace fs = std::filesystem;
+
+void write_values(const fs::path& path, const void* values, size_t bytes) {
+  OutputFile file(path);
+  file.write(values, bytes);
+  file.commit();
+}
+
+// Every GGUF type in turn over the modules, the coarsest ones rarely.
+ExportPlan mixed_plan(const Model& model) {
+  const std::vector<std::string> types = {"Q4_K", "Q5_K", "Q6_K", "Q3_K", "Q8_0", "Q4_0", "Q5_0",  "Q5_1",
+                                          "Q4_1", "BF16", "F32",  "Q6_K", "F16",  "Q2_K", "IQ4_NL"};
+  ExportPlan plan;
+  for (size_t i = 0; i < model.modules.size(); ++i)
+    plan.schemes[model.modules[i].tensor] = parse_scheme(types[i % types.size()]);
+  plan.embedding = parse_scheme("Q6_K");
+  plan.head = parse_scheme("Q6_K");
+  return plan;
+}
+
+// FILES/mixed.gguf and FILES/mixed: the same plan as GGUF and dequantized.
+void export_mixed(const fs::path& model_path, const fs::path& files) {
+  fs::create_directories(files);
+  const Model model = open_model(model_path);
+  const ExportPlan plan = mixed_plan(model);
+  const ExportResult gguf = export_gguf(model, plan, files / "mixed.gguf");
+  const ExportResult hf = export_hf(model, plan, files / "mixed");
+  fmt::print("mixed.gguf: {} bytes, squared error {:.6g}; mixed: {} bytes, squared error {:.6g}\n",
+             gguf.file_bytes, gguf.squared_error, hf.file_bytes, hf.squared_error);
+}
+
+std::vector<int32_t> tokens_of(const fs::path& model, const fs::path& text) {
+  return make_tokenizer(open_model(model).vocabulary())->encode(read_text(text));
+}
+
+void write_tokens(const fs::path& model, const fs::path& text, const fs::path& target) {
+  const std::vector<int32_t> ids = tokens_of(model, text);
+  write_values(target, ids.data(), ids.size() * sizeof(int32_t));
+}
+
+void print_perplexity(const fs::path& path, const fs::path& text, int64_t windows) {
+  const Model model = open_model(path);
+  Decoder decoder(model, DecoderOptions{});
+  EvaluationOptions options;
+  options.max_tokens = windows * options.window;
+  fmt::print("{:.6f}\n", evaluate(decoder, tokens_of(path, text), options).ppl);
+}
+
+// All tensors of a GGUF file as float, one after the other.
+void write_decoded(const fs::path& path, const fs::path& target) {
+  const GgufFile file(path);
+  OutputFile output(target);
+  for (const GgufTensor& tensor : file.tensors()) {
+    const int64_t cols = tensor.shape.back();
+    int64_t rows = 1;
+    for (size_t i = 0; i + 1 < tensor.shape.size(); ++i) rows *= tensor.shape[i];
+    std::vector<float> values(static_cast<size_t>(rows * cols));
+    decode_gguf(tensor.type, file.data(tensor), rows * cols, values.data());
+    output.write(values.data(), values.size() * sizeof(float));
+  }
+  output.commit();
+}
+
+struct Variant {
+  std::string name;
+  Json changes;  // to small_config(architecture)
+};
+
+std::vector<Variant> variants() {
+  const Json llama3 = {{"rope_type", "llama3"},
+                       {"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", 64}};
+  return {
+      {"llama", {{"model_type", "llama"}, {"tie_word_embeddings", false}}},
+      {"llama-biases", {{"model_type", "llama"}, {"attention_bias", true}, {"mlp_bias", true}}},
+      {"llama-linear", {{"model_type", "llama"}, {"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}}},
+      {"llama-llama3", {{"model_type", "llama"}, {"rope_scaling", llama3}}},
+      {"mistral", {{"model_type", "mistral"}, {"sliding_window", 4096}, {"tie_word_embeddings", false}}},
+      {"qwen2", {{"model_type", "qwen2"}, {"tie_word_embeddings", false}}},
+      {"qwen3", {{"model_type", "qwen3"}}},
+  };
+}
+
+// For every architecture a small random model as FILES/NAME.gguf in F32, and the logits strata computes for
+// the tokens 1, 2, ... 96 as FILES/NAME.f32.
+void export_architectures(const fs::path& files) {
+  for (const Variant& variant : variants()) {
+    Json config = small_config(variant.changes["model_type"]);
+    config.update(variant.changes);
+    const fs::path directory = files / variant.name;
+    write_random_model(directory, config, DType::F32);
+    const Model model = open_model(directory);
+    ExportPlan plan;
+    plan.embedding = plan.head = parse_scheme("F32");
+    export_gguf(model, plan, files / (variant.name + ".gguf"));
+    Decoder decoder(model, DecoderOptions{});
+    const at::Tensor ids = at::arange(1, 97, at::kLong).unsqueeze(0);
+    const at::Tensor logits = decoder.forward(ids).contiguous();
+    write_values(files / (variant.name + ".f32"), logits.data_ptr<float>(), logits.nbytes());
+    fmt::print("{}\n", variant.name);
+  }
+}
+
+int run(const std::vector<std::string>& arguments) {
+  set_progress_style(ProgressStyle::Quiet);
+  const c10::InferenceMode inference;
+  const std::string& what = arguments.at(1);
+  if (what == "export")
+    export_mixed(arguments.at(2), arguments.at(3));
+  else if (what == "tokens")
+    write_tokens(arguments.at(2), arguments.at(3), arguments.at(4));
+  else if (what == "perplexity")
+    print_perplexity(arguments.at(2), arguments.at(3), std::stoll(arguments.at(4)));
+  else if (what == "decode")
+    write_decoded(arguments.at(2), arguments.at(3));
+  else if (what == "architectures")
+    export_architectures(arguments.at(2));
+  else
+    fail("unknown step '{}'", what);
+  return 0;
+}
+
+}  // namespace
+}  // namespace strata
+
+int main(int argc, char** argv) {
+  try {
+    return strata::run({argv, argv + argc});
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 1;
+  }
+}
