@@ -44,6 +44,12 @@ int64_t rows_at_a_time(const TensorInfo& tensor, int64_t unit) {
   return std::min((rows + unit - 1) / unit * unit, tensor.rows());
 }
 
+void check_target(const Model& model, const std::filesystem::path& target) {
+  std::error_code ignored;
+  if (std::filesystem::equivalent(model.path, target, ignored))
+    fail("{} is the model itself; choose another name", target.string());
+}
+
 void check_space(const std::filesystem::path& target, uint64_t bytes) {
   std::error_code error;
   const std::filesystem::space_info space =

@@ -19,6 +19,9 @@ bool stored_already(const TensorInfo& tensor, const Scheme& scheme);
 // Rows of a matrix to convert at a time, in multiples of `unit`: a few megabytes' worth.
 int64_t rows_at_a_time(const TensorInfo& tensor, int64_t unit);
 
+// Throws if writing the target would replace the model that is being read.
+void check_target(const Model& model, const std::filesystem::path& target);
+
 // Throws if so many bytes cannot lie where the target is to be.
 void check_space(const std::filesystem::path& target, uint64_t bytes);
 

@@ -84,6 +84,7 @@ void write_copied(const GgufFile& input, const GgufTensor& stored, GgufWriter& w
 }  // namespace
 
 ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::filesystem::path& target) {
+  check_target(model, target);
   const GgufLayout layout = gguf_layout(model, plan);
   ExportResult result;
   result.file_bytes = GgufWriter::file_size(layout.keys, layout.tensors);

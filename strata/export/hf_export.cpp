@@ -75,13 +75,6 @@ double write_dequantized(const Model& model, const ExportPlan& plan, const Plann
   return error;
 }
 
-void check_target(const Model& model, const fs::path& target) {
-  const fs::path source = fs::is_directory(model.path) ? model.path : fs::absolute(model.path).parent_path();
-  std::error_code ignored;
-  if (fs::equivalent(source, target, ignored))
-    fail("{} is the directory of the model itself; choose another name", target.string());
-}
-
 uint64_t bytes_in(const fs::path& directory) {
   uint64_t bytes = 0;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory)) bytes += entry.file_size();
