@@ -10,12 +10,14 @@
 
 namespace strata {
 
-// What to write: a scheme for every tensor named here; others are kept (embedding and head as their options
+// What to write: a scheme for every matrix named here; others are kept (embedding and head as their options
 // say, norms and biases in full).
 struct ExportPlan {
   std::map<std::string, Scheme> schemes;  // checkpoint tensor name -> scheme
-  Scheme embedding, head;                 // GGUF type, or F16/BF16/F32 to keep; head unused when tied
-  QuantizerOptions quantizer;
+  // A scheme the format holds. F16, BF16 and F32 keep the values: a GGUF stores them in that type, hf in the
+  // checkpoint's own. The head's is unused when it is tied.
+  Scheme embedding, head;
+  QuantizerOptions quantizer;  // without importance, which differs from matrix to matrix
 };
 
 struct ExportResult {
@@ -25,6 +27,9 @@ struct ExportResult {
 };
 
 // A GGUF file for llama.cpp: complete metadata, tokenizer, q/k rows permuted where the architecture needs it.
+// A GGUF as input keeps its keys, and its blocks where the plan asks for the type they have. Throws if the
+// plan names other tensors than the model's matrices, or a scheme that is no GGUF type; holds a few megabytes
+// of rows at a time.
 ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::filesystem::path& target);
 
 // Size of that file, to the byte, without writing it.
@@ -32,5 +37,9 @@ uint64_t gguf_file_size(const Model& model, const ExportPlan& plan);
 
 // A Hugging Face directory with the dequantized weights in the checkpoint's own type, which loads anywhere.
 ExportResult export_hf(const Model& model, const ExportPlan& plan, const std::filesystem::path& target);
+
+// Bytes of the model's weights as the plan stores them: planned matrices, embedding and head in their
+// schemes, the rest in the checkpoint's own types.
+uint64_t stored_size(const Model& model, const ExportPlan& plan);
 
 }  // namespace strata

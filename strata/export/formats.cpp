@@ -17,10 +17,10 @@ std::string known_formats() {
 
 const std::vector<ExportFormat>& export_formats() {
   static const std::vector<ExportFormat> formats = {
-      {"gguf", ".gguf", "one file for llama.cpp and what builds on it", false, true, "gguf", "Q6_K", "Q6_K",
-       export_gguf},
-      {"hf", "", "a Hugging Face directory with the dequantized weights", true, true, "affine", "F32", "F32",
-       export_hf},
+      {"gguf", ".gguf", "one file for llama.cpp and what builds on it", false, true, "gguf", export_gguf,
+       gguf_file_size},
+      {"hf", "", "a Hugging Face directory with the dequantized weights", true, true, "affine", export_hf,
+       stored_size},
   };
   return formats;
 }
@@ -37,7 +37,7 @@ const ExportFormat& format_for(const std::filesystem::path& target, const std::s
 void require_storable(const ExportFormat& format, const Scheme& scheme) {
   if (scheme.kind == Scheme::Kind::Affine ? format.holds_affine : format.holds_gguf) return;
   fail_usage("{} cannot store the scheme {}; use the menu '{}' (--schemes) or another format", format.name,
-             scheme.name(), format.menu);
+             scheme.name(), format.default_schemes);
 }
 
 }  // namespace strata

@@ -15,9 +15,11 @@ struct ExportFormat {
   std::string ending;                             // ".gguf"; empty for a directory
   std::string what;                               // one line for the help
   bool holds_affine = false, holds_gguf = false;  // scheme kinds it can store
-  std::string menu;                               // default --schemes
-  std::string embedding, head;                    // default schemes of these
+  std::string default_schemes;                    // the menu when none is asked for
   std::function<ExportResult(const Model&, const ExportPlan&, const std::filesystem::path&)> write;
+  // Bytes of the model as the plan stores it, known without writing: those of the file for gguf; for hf,
+  // whose files hold the dequantized weights, those of the packed weights.
+  std::function<uint64_t(const Model&, const ExportPlan&)> file_size;
 };
 
 // All formats; a new one is a line here.

@@ -52,16 +52,31 @@ int64_t permuted_heads(const ModelConfig& config, const std::string& tensor) {
   return 0;
 }
 
+// What llama.cpp's graphs of an architecture have no place for; it would refuse the file, or worse, ignore a
+// part of it.
+void require_runnable(const ModelConfig& config) {
+  const std::string architecture = gguf_architecture(config.architecture);
+  const auto refuse = [&](const std::string& what) {
+    fail(
+        "a {} model with {} cannot leave as GGUF, since llama.cpp's {} has no place for that; export with "
+        "--format hf",
+        config.architecture, what, architecture);
+  };
+  if (architecture == "llama") return;
+  const RopeScaling::Type scaling = config.rope_scaling.type;
+  if (scaling == RopeScaling::Type::Llama3 || scaling == RopeScaling::Type::Divisors)
+    refuse("llama3 rope scaling");
+  if (config.output_bias) refuse("a bias on o_proj");
+  if (config.mlp_bias) refuse("biases in the MLP");
+  if (architecture == "qwen2" && config.head_dim * config.num_heads != config.hidden_size)
+    refuse(fmt::format("{} heads of {} beside a hidden size of {}", config.num_heads, config.head_dim,
+                       config.hidden_size));
+}
+
 // Divisors that llama.cpp reads from a tensor. (Linear scaling is a key; see gguf_metadata.)
 std::vector<float> stored_divisors(const ModelConfig& config) {
   const RopeScaling::Type type = config.rope_scaling.type;
   if (type != RopeScaling::Type::Llama3 && type != RopeScaling::Type::Divisors) return {};
-  if (!permutes_qk(gguf_architecture(config.architecture)))
-    fail(
-        "{} models with llama3 rope scaling cannot leave as GGUF, since llama.cpp reads rope_freqs.weight "
-        "for "
-        "llama alone; export with --format hf",
-        config.architecture);
   const std::vector<double> divisors = rope_divisors(config);
   return {divisors.begin(), divisors.end()};
 }
@@ -76,6 +91,7 @@ void add(GgufLayout& layout, std::string name, std::vector<int64_t> shape, GgufT
 }
 
 GgufLayout layout_from_checkpoint(const Model& model, const ExportPlan& plan) {
+  require_runnable(model.config);
   GgufLayout layout;
   for (const ExpectedTensor& expected : expected_tensors(model.config)) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);

@@ -43,6 +43,15 @@ bool needs_whole_matrix(const Scheme& scheme) {
          (scheme.affine.axis == 0 || scheme.affine.scales == ScaleStorage::SecondLevel);
 }
 
+// The scheme that changes a tensor's values; null when they are kept.
+const Scheme* changing_scheme(const Model& model, const ExportPlan& plan, const TensorInfo& tensor) {
+  const Scheme* scheme = planned_scheme(model, plan, tensor.name);
+  if (scheme == nullptr || stored_already(tensor, *scheme)) return nullptr;
+  const bool boundary = tensor.name == model.embedding || tensor.name == model.head;
+  const bool floating = scheme->kind == Scheme::Kind::Gguf && traits_of(scheme->gguf).block_elements == 1;
+  return boundary && floating ? nullptr : scheme;
+}
+
 void check_range(const PlannedTensor& tensor, const std::vector<float>& values) {
   constexpr float kHalfOverflow = 65520;  // rounds to infinity in fp16, as everything above
   if (tensor.type != DType::F16) return;
@@ -56,8 +65,7 @@ void check_range(const PlannedTensor& tensor, const std::vector<float>& values) 
 double write_dequantized(const Model& model, const ExportPlan& plan, const PlannedTensor& tensor,
                          SafetensorsWriter& writer) {
   const TensorInfo& info = model.checkpoint->info(tensor.name);
-  const Scheme* scheme = info.shape.size() < 2 ? nullptr : planned_scheme(model, plan, tensor.name);
-  if (scheme != nullptr && stored_already(info, *scheme)) scheme = nullptr;
+  const Scheme* scheme = info.shape.size() < 2 ? nullptr : changing_scheme(model, plan, info);
   QuantizerOptions options = plan.quantizer;
   options.importance = nullptr;
   const bool whole = scheme != nullptr && needs_whole_matrix(*scheme);
@@ -110,6 +118,17 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
   result.file_bytes = bytes_in(directory.path());
   directory.commit();
   return result;
+}
+
+uint64_t stored_size(const Model& model, const ExportPlan& plan) {
+  check_plan(model, plan);
+  uint64_t bytes = 0;
+  for (const ExpectedTensor& expected : expected_tensors(model.config)) {
+    const TensorInfo& tensor = model.checkpoint->info(expected.name);
+    const Scheme* scheme = tensor.shape.size() < 2 ? nullptr : changing_scheme(model, plan, tensor);
+    bytes += scheme == nullptr ? tensor.bytes : (scheme->stored_bits(tensor.rows(), tensor.cols()) + 7) / 8;
+  }
+  return bytes;
 }
 
 }  // namespace strata

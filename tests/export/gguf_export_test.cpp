@@ -64,7 +64,7 @@ TEST_F(GgufExportTest, EveryArchitectureReadsBackAsItWas) {
   const std::vector<std::pair<std::string, Json>> cases = {
       {"llama", {{"attention_bias", true}, {"mlp_bias", true}}},
       {"mistral", {{"tie_word_embeddings", false}, {"sliding_window", 64}}},
-      {"qwen2", {{"tie_word_embeddings", false}}},
+      {"qwen2", {{"tie_word_embeddings", false}, {"head_dim", 16}}},
       {"qwen3", Json::object()},
   };
   for (const auto& [architecture, changes] : cases) {
@@ -105,7 +105,7 @@ TEST_F(GgufExportTest, LlamaQueriesAndKeysAreInterleaved) {
 }
 
 TEST_F(GgufExportTest, QwenRowsKeepTheirOrder) {
-  const Model model = make_model("qwen2");
+  const Model model = make_model("qwen2", {{"head_dim", 16}});
   export_gguf(model, uniform_plan(model, "F32", "F32"), target("out.gguf"));
   const GgufFile file(target("out.gguf"));
   for (const auto& [gguf, hf] : {std::pair{"blk.0.attn_q.weight", "self_attn.q_proj.weight"},
@@ -151,7 +151,7 @@ TEST_F(GgufExportTest, MetadataSaysWhatTheConfigSays) {
   EXPECT_EQ(text(file, "llama.rope.scaling.type"), "linear");
   EXPECT_FLOAT_EQ(static_cast<float>(real(file, "llama.rope.scaling.factor")), 4.0f);
   EXPECT_EQ(text(file, "tokenizer.ggml.model"), "gpt2");
-  // One token a row of the embedding, though the tokenizer has 257.
+  // One token a row of the embedding, though the tokenizer has 258.
   EXPECT_EQ(std::get<std::vector<std::string>>(file.find("tokenizer.ggml.tokens")->value).size(), 320u);
 
   EXPECT_EQ(type_in(file, "blk.0.attn_q.weight"), GgufType::Q8_0);

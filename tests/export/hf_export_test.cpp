@@ -106,7 +106,7 @@ TEST_F(HfExportTest, AGgufBecomesADirectory) {
       {"llama", {{"attention_bias", true}, {"mlp_bias", true}}},
       {"llama", {{"rope_scaling", llama3}, {"rope_theta", 500000.0}}},
       {"mistral", {{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}, {"sliding_window", 64}}},
-      {"qwen2", {{"tie_word_embeddings", false}}},
+      {"qwen2", {{"tie_word_embeddings", false}, {"head_dim", 16}}},
       {"qwen3", Json::object()},
   };
   for (const auto& [architecture, changes] : cases) {

@@ -98,7 +98,7 @@ std::vector<Variant> variants() {
       {"llama-linear", {{"model_type", "llama"}, {"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}}},
       {"llama-llama3", {{"model_type", "llama"}, {"rope_scaling", llama3}}},
       {"mistral", {{"model_type", "mistral"}, {"sliding_window", 4096}, {"tie_word_embeddings", false}}},
-      {"qwen2", {{"model_type", "qwen2"}, {"tie_word_embeddings", false}}},
+      {"qwen2", {{"model_type", "qwen2"}, {"tie_word_embeddings", false}, {"head_dim", 16}}},
       {"qwen3", {{"model_type", "qwen3"}}},
   };
 }

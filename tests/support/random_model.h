@@ -1,16 +1,11 @@
 #pragma once
 
-#include <cmath>
 #include <filesystem>
 #include <string>
-#include <vector>
 
-#include "strata/checkpoint/safetensors_writer.h"
-#include "strata/core/file.h"
+#include "strata/core/dtype.h"
 #include "strata/core/json.h"
-#include "strata/core/random.h"
-#include "strata/model/layout.h"
-#include "strata/model/model.h"
+#include "tests/support/tiny_model.h"
 
 namespace strata {
 
@@ -31,7 +26,7 @@ inline Json small_config(const std::string& architecture) {
               {"hidden_act", "silu"}};
 }
 
-// tokenizer.json of byte-level BPE with the 256 bytes and one special token.
+// tokenizer.json of byte-level BPE with one special token, the 256 bytes and one merge.
 inline Json byte_tokenizer() {
   Json vocab = Json::object();
   vocab["<|end|>"] = 0;
@@ -63,35 +58,29 @@ inline Json byte_tokenizer() {
       {"post_processor", nullptr},
       {"decoder",
        {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
-      {"model", {{"type", "BPE"}, {"ignore_merges", false}, {"vocab", vocab}, {"merges", Json::array()}}}};
+      {"model",
+       {{"type", "BPE"}, {"ignore_merges", false}, {"vocab", vocab}, {"merges", Json::array({"i n"})}}}};
 }
 
-// Writes a Hugging Face directory with random weights: matrices with standard deviation 1 / sqrt(cols), norms
-// near 1, biases of standard deviation 0.3, the embedding of 1.
-inline void write_random_model(const std::filesystem::path& directory, const Json& config, DType type,
-                               uint64_t seed = 1) {
-  std::filesystem::create_directories(directory);
-  write_json(directory / "config.json", config);
+// The random model of tiny_model.h that a config.json describes, with the byte tokenizer.
+inline void write_random_model(const std::filesystem::path& directory, const Json& config, DType type) {
+  TinyModel model;
+  model.architecture = config["model_type"];
+  model.hidden = config["hidden_size"];
+  model.intermediate = config["intermediate_size"];
+  model.layers = config["num_hidden_layers"];
+  model.heads = config["num_attention_heads"];
+  model.kv_heads = config["num_key_value_heads"];
+  model.head_dim = config["head_dim"];
+  model.vocab = config["vocab_size"];
+  model.tied = config["tie_word_embeddings"];
+  model.attention_bias = config.value("attention_bias", false);
+  model.mlp_bias = config.value("mlp_bias", false);
+  model.type = type;
+  model.config = config;
+  write_tiny_model(directory, model);
   write_json(directory / "tokenizer.json", byte_tokenizer());
-  write_json(directory / "tokenizer_config.json", Json{{"eos_token", "<|end|>"}, {"bos_token", "<|end|>"}});
-  const std::vector<ExpectedTensor> expected = expected_tensors(read_config(directory / "config.json"));
-  std::vector<PlannedTensor> planned;
-  for (const ExpectedTensor& tensor : expected) planned.push_back({tensor.name, tensor.shape, type});
-  SafetensorsWriter writer(directory, planned);
-  Random random(seed);
-  for (const ExpectedTensor& tensor : expected) {
-    const bool matrix = tensor.shape.size() > 1, embedding = tensor.name == "model.embed_tokens.weight";
-    const bool bias = tensor.name.find(".bias") != std::string::npos;
-    const double center = matrix || bias ? 0 : 1;
-    const double deviation = embedding ? 1.0
-                             : matrix  ? 1 / std::sqrt(static_cast<double>(tensor.shape[1]))
-                             : bias    ? 0.3
-                                       : 0.1;
-    std::vector<float> values(static_cast<size_t>(tensor.shape[0] * (matrix ? tensor.shape[1] : 1)));
-    for (float& value : values) value = static_cast<float>(center + deviation * random.normal());
-    writer.write(values.data(), static_cast<int64_t>(values.size()));
-  }
-  writer.finish();
+  write_json(directory / "tokenizer_config.json", Json{{"bos_token", "<|end|>"}, {"eos_token", "<|end|>"}});
 }
 
 }  // namespace strata
