@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "strata/checkpoint/gguf.h"
+#include "strata/checkpoint/safetensors_writer.h"
 #include "strata/core/error.h"
 #include "strata/core/interrupt.h"
 #include "strata/export/formats.h"

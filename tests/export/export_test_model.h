@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "strata/core/error.h"
 #include "strata/export/export.h"
+#include "strata/model/layout.h"
 #include "tests/support/random_model.h"
 #include "tests/support/temporary_directory.h"
 

@@ -3,6 +3,7 @@
 
 #include "strata/core/dtype.h"
 #include "strata/core/error.h"
+#include "strata/core/file.h"
 #include "strata/export/hf_files.h"
 #include "strata/quantization/quantizer.h"
 #include "tests/export/export_test_model.h"
