@@ -86,31 +86,30 @@ void add_sliding_window(Json& json, const ModelConfig& config) {
   json["layer_types"] = types;
 }
 
-Json added_token(size_t id, const Vocabulary& vocabulary) {
-  return Json{{"id", id},
-              {"content", vocabulary.tokens[id]},
-              {"single_word", false},
-              {"lstrip", false},
-              {"rstrip", false},
-              {"normalized", false},
-              {"special", vocabulary.types[id] == Vocabulary::TokenType::Control}};
+Json added_token(const Vocabulary::AddedToken& token, const Vocabulary& vocabulary) {
+  const auto id = static_cast<size_t>(token.id);
+  return Json{{"id", token.id},
+              {"content", vocabulary.tokens.at(id)},
+              {"single_word", token.single_word},
+              {"lstrip", token.lstrip},
+              {"rstrip", token.rstrip},
+              {"normalized", token.normalized},
+              {"special", vocabulary.types.at(id) == Vocabulary::TokenType::Control}};
 }
 
-Json byte_level(bool add_prefix_space, bool use_regex) {
-  return Json{{"type", "ByteLevel"},
-              {"add_prefix_space", add_prefix_space},
-              {"trim_offsets", true},
-              {"use_regex", use_regex}};
+Json byte_level(bool use_regex) {
+  return Json{
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
 }
 
+// Each pattern cuts the pieces of the one before; then bytes become the letters of the tokens.
 Json pre_tokenizer_json(const Vocabulary& vocabulary) {
-  if (vocabulary.pre_tokenizer == "gpt-2") return byte_level(vocabulary.add_prefix_space, true);
-  const Json split = {{"type", "Split"},
-                      {"pattern", {{"Regex", vocabulary.pre_tokenizer_regex}}},
-                      {"behavior", "Isolated"},
-                      {"invert", false}};
-  return Json{{"type", "Sequence"},
-              {"pretokenizers", Json::array({split, byte_level(vocabulary.add_prefix_space, false)})}};
+  Json steps = Json::array();
+  for (const std::string& pattern : vocabulary.word_patterns)
+    steps.push_back(
+        {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+  steps.push_back(byte_level(false));
+  return Json{{"type", "Sequence"}, {"pretokenizers", steps}};
 }
 
 // BOS before the text, as the vocabulary asks.
@@ -190,20 +189,17 @@ Json config_json(const ModelConfig& config, const std::string& dtype, const std:
 
 Json tokenizer_json(const Vocabulary& vocabulary) {
   Json added = Json::array(), ids = Json::object();
-  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
-    ids[vocabulary.tokens[id]] = id;
-    const Vocabulary::TokenType type = vocabulary.types[id];
-    if (type == Vocabulary::TokenType::Control || type == Vocabulary::TokenType::UserDefined)
-      added.push_back(added_token(id, vocabulary));
-  }
+  for (const Vocabulary::AddedToken& token : vocabulary.added)
+    added.push_back(added_token(token, vocabulary));
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) ids[vocabulary.tokens[id]] = id;
   return Json{{"version", "1.0"},
               {"truncation", nullptr},
               {"padding", nullptr},
               {"added_tokens", added},
-              {"normalizer", nullptr},
+              {"normalizer", vocabulary.normalize_nfc ? Json{{"type", "NFC"}} : Json(nullptr)},
               {"pre_tokenizer", pre_tokenizer_json(vocabulary)},
               {"post_processor", post_processor_json(vocabulary)},
-              {"decoder", byte_level(true, true)},
+              {"decoder", byte_level(true)},
               {"model",
                {{"type", "BPE"},
                 {"dropout", nullptr},
