@@ -15,6 +15,8 @@ namespace {
 // enough to fill a GPU.
 constexpr int64_t kCpuPiece = int64_t{1} << 20;
 constexpr int64_t kCudaPiece = int64_t{1} << 28;
+// Elements of that activation in all threads together when each has a window of its own.
+constexpr int64_t kSpreadElements = int64_t{1} << 26;
 // Rows of the head that are in memory at a time when weights are not kept.
 constexpr int64_t kHeadElements = int64_t{1} << 26;
 
@@ -64,12 +66,12 @@ at::Tensor Decoder::layer(int index, const at::Tensor& hidden) {
   };
 
   const int64_t batch = hidden.size(0), step = windows_per_piece(hidden.size(1));
-  if (batch <= step && !spreads_windows(batch)) return run(hidden);
+  if (batch <= step && !spreads_windows(hidden)) return run(hidden);
   at::Tensor output = at::empty_like(hidden);
   const auto run_piece = [&](int64_t first, int64_t end) {
     output.narrow(0, first, end - first).copy_(run(hidden.narrow(0, first, end - first)));
   };
-  if (spreads_windows(batch)) {
+  if (spreads_windows(hidden)) {
     const SingleThreadedBlas single_threaded;
     parallel_for(batch, 1, [&](int64_t first, int64_t end) {
       const at::NoGradGuard no_grad_in_thread;
@@ -169,18 +171,23 @@ RopeTable Decoder::rope_table(int64_t length) {
   return {rope_.cosines.narrow(0, 0, length), rope_.sines.narrow(0, 0, length)};
 }
 
-// Whole windows are what threads share best on a CPU, once there are enough of them: nothing waits for
-// anything within a layer. Observers see one piece after the other.
-bool Decoder::spreads_windows(int64_t batch) const {
-  return options_.device.is_cpu() && !observer_ && thread_count() > 1 && batch >= thread_count();
+// Whole windows are what threads share best on a CPU, once there are enough of them and a window in every
+// thread does not take much memory: nothing waits for anything within a layer. Observers see one piece after
+// the other.
+bool Decoder::spreads_windows(const at::Tensor& hidden) const {
+  const int64_t threads = thread_count();
+  return options_.device.is_cpu() && !observer_ && threads > 1 && hidden.size(0) >= threads &&
+         threads * hidden.size(1) * widest_activation() <= kSpreadElements;
+}
+
+int64_t Decoder::widest_activation() const {
+  const ModelConfig& config = model_.config;
+  return std::max({config.intermediate_size, config.hidden_size, config.num_heads * config.head_dim});
 }
 
 int64_t Decoder::windows_per_piece(int64_t length) const {
-  const ModelConfig& config = model_.config;
-  const int64_t widest =
-      std::max({config.intermediate_size, config.hidden_size, config.num_heads * config.head_dim});
   const int64_t elements = options_.device.is_cuda() ? kCudaPiece : kCpuPiece;
-  return std::max<int64_t>(1, elements / std::max<int64_t>(1, widest * length));
+  return std::max<int64_t>(1, elements / std::max<int64_t>(1, widest_activation() * length));
 }
 
 }  // namespace strata

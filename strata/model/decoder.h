@@ -50,7 +50,8 @@ class Decoder {
   LayerWeights layer_weights(int index);
   RopeTable rope_table(int64_t length);
   int64_t windows_per_piece(int64_t length) const;
-  bool spreads_windows(int64_t batch) const;
+  int64_t widest_activation() const;
+  bool spreads_windows(const at::Tensor& hidden) const;
 
   const Model& model_;
   DecoderOptions options_;

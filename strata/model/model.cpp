@@ -1,6 +1,8 @@
 #include "strata/model/model.h"
 
+#include "strata/checkpoint/gguf_vocabulary.h"
 #include "strata/core/error.h"
+#include "strata/model/gguf_model.h"
 #include "strata/model/layout.h"
 
 namespace strata {
@@ -54,6 +56,20 @@ Model open_hugging_face(const fs::path& path) {
   return model;
 }
 
+Model open_gguf(const fs::path& path) {
+  const auto file = std::make_shared<const GgufFile>(path);
+  Model model;
+  model.path = path;
+  model.config = read_gguf_config(*file);
+  model.checkpoint = open_gguf_checkpoint(file, model.config);
+  model.vocabulary = [file, config = model.config] {
+    Vocabulary vocabulary = read_gguf_vocabulary(*file);
+    check_vocabulary(vocabulary, config, file->path());
+    return vocabulary;
+  };
+  return model;
+}
+
 }  // namespace
 
 std::string_view name_of(Role role) {
@@ -86,7 +102,8 @@ std::string Model::layer_tensor(int layer, std::string_view name) const {
 
 Model open_model(const fs::path& path) {
   if (!fs::exists(path)) fail("there is no model at {}", path.string());
-  Model model = open_hugging_face(path);
+  Model model =
+      path.extension() == ".gguf" && !fs::is_directory(path) ? open_gguf(path) : open_hugging_face(path);
   if (model.config.tied_embeddings) model.head = model.embedding;
   check_tensors(model);
   model.modules = linear_modules(model.config);
