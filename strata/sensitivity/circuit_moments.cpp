@@ -5,69 +5,34 @@
 
 #include "strata/core/statistics.h"
 #include "strata/core/threads.h"
+#include "strata/sensitivity/fourth_moment.h"
 
 namespace strata {
 namespace {
 
-// Sum of fourth powers of x - mean, in float over runs short enough to keep six digits, in double beyond.
-double sum_of_fourth_powers(const float* x, int64_t n, float mean) {
-  constexpr int kLanes = 32, kRun = 64 * kLanes;
-  double total = 0;
-  while (n > 0) {
-    const int64_t run = std::min<int64_t>(n, kRun);
-    float lanes[kLanes] = {};
-    int64_t i = 0;
-    for (; i + kLanes <= run; i += kLanes)
-      for (int lane = 0; lane < kLanes; ++lane) {
-        const float square = (x[i + lane] - mean) * (x[i + lane] - mean);
-        lanes[lane] += square * square;
-      }
-    for (; i < run; ++i) {
-      const double square = (static_cast<double>(x[i]) - mean) * (static_cast<double>(x[i]) - mean);
-      total += square * square;
-    }
-    for (float lane : lanes) total += lane;
-    x += run;
-    n -= run;
-  }
-  return total;
-}
-
-// One product [d, d] in row tiles that stay in the cache.
-double fourth_moment_on_cpu(const at::Tensor& left, const at::Tensor& right, double mean, at::Tensor& tile) {
-  constexpr int64_t kChunk = 1 << 15;
-  const int64_t d = left.size(1), tile_rows = tile.size(0);
-  std::vector<double> parts;
-  double total = 0;
-  for (int64_t first = 0; first < d; first += tile_rows) {
-    const int64_t rows = std::min(tile_rows, d - first);
-    at::Tensor product = tile.narrow(0, 0, rows);
-    at::mm_out(product, left.narrow(1, first, rows).t(), right);
-    const float* values = product.data_ptr<float>();
-    const int64_t n = rows * d;
-    parts.assign(static_cast<size_t>((n + kChunk - 1) / kChunk), 0);
-    parallel_for(n, kChunk, [&](int64_t begin, int64_t end) {
-      parts[begin / kChunk] = sum_of_fourth_powers(values + begin, end - begin, static_cast<float>(mean));
-    });
-    for (double part : parts) total += part;
-  }
-  return total / (static_cast<double>(d) * static_cast<double>(d));
-}
-
+// E (scale x - mean)^4 over the entries of every head's product.
 std::vector<double> fourth_moments_on_cpu(const at::Tensor& left, const at::Tensor& right,
+                                          const std::vector<double>& scales,
                                           const std::vector<double>& means) {
-  const int64_t d = left.size(2);
-  at::Tensor tile = at::empty({std::clamp<int64_t>((int64_t{1} << 20) / d, 1, d), d}, left.options());
-  std::vector<double> result;
-  for (size_t h = 0; h < means.size(); ++h)
-    result.push_back(fourth_moment_on_cpu(left[h], right[h], means[h], tile));
+  const int64_t heads = left.size(0), r = left.size(1), d = left.size(2);
+  const at::Tensor left_rows = left.contiguous(), right_rows = right.contiguous();
+  std::vector<double> result(heads);
+  parallel_for(heads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t h = begin; h < end; ++h)
+      result[h] = sum_of_fourth_powers(left_rows.data_ptr<float>() + h * r * d,
+                                       right_rows.data_ptr<float>() + h * r * d, r, d, scales[h], means[h]) /
+                  (static_cast<double>(d) * static_cast<double>(d));
+  });
   return result;
 }
 
 // Several products at once, so that no kernel is too small for the device and no more than 1 GiB is held.
 std::vector<double> fourth_moments_on_device(const at::Tensor& left, const at::Tensor& right,
+                                             const std::vector<double>& scales,
                                              const std::vector<double>& means) {
   const int64_t heads = left.size(0), d = left.size(2);
+  const at::Tensor scaled =
+      left * at::tensor(scales, at::kDouble).to(left.device(), at::kFloat).reshape({heads, 1, 1});
   const int64_t step = std::max<int64_t>(1, (int64_t{1} << 28) / (d * d));
   const at::Tensor shift =
       at::tensor(means, at::kDouble).neg().to(left.device(), at::kFloat).reshape({heads, 1, 1});
@@ -75,7 +40,7 @@ std::vector<double> fourth_moments_on_device(const at::Tensor& left, const at::T
   for (int64_t first = 0; first < heads; first += step) {
     const int64_t count = std::min(step, heads - first);
     at::Tensor product =
-        at::baddbmm(shift.narrow(0, first, count), left.narrow(0, first, count).transpose(1, 2),
+        at::baddbmm(shift.narrow(0, first, count), scaled.narrow(0, first, count).transpose(1, 2),
                     right.narrow(0, first, count));
     product.square_().square_();
     sums.push_back(product.sum({2}).sum({1}, false, at::kDouble));
@@ -104,10 +69,8 @@ std::vector<double> product_excess_kurtosis(const at::Tensor& left, const at::Te
     scales[h] = rms > 0 ? 1 / rms : 0;
     means[h] = sums.data_ptr<double>()[h] / entries * scales[h];
   }
-  const at::Tensor scaled =
-      left * at::tensor(scales, at::kDouble).to(left.device(), at::kFloat).reshape({heads, 1, 1});
-  std::vector<double> kurtosis = left.is_cuda() ? fourth_moments_on_device(scaled, right, means)
-                                                : fourth_moments_on_cpu(scaled, right, means);
+  std::vector<double> kurtosis = left.is_cuda() ? fourth_moments_on_device(left, right, scales, means)
+                                                : fourth_moments_on_cpu(left, right, scales, means);
   for (int64_t h = 0; h < heads; ++h) {
     const double variance = 1 - means[h] * means[h];
     constexpr double kRounding = 1e-6;
