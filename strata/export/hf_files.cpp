@@ -75,17 +75,6 @@ Json rope_scaling_json(const ModelConfig& config, const std::string& where) {
               {"original_max_position_embeddings", scaling.original_max_position_embeddings}};
 }
 
-void add_sliding_window(Json& json, const ModelConfig& config) {
-  if (config.sliding_window == 0) return;
-  json["sliding_window"] = config.sliding_window;
-  if (config.architecture == "mistral") return;
-  json["use_sliding_window"] = true;
-  Json types = Json::array();
-  for (int layer = 0; layer < config.num_layers; ++layer)
-    types.push_back(config.window_of(layer) > 0 ? "sliding_attention" : "full_attention");
-  json["layer_types"] = types;
-}
-
 Json added_token(const Vocabulary::AddedToken& token, const Vocabulary& vocabulary) {
   const auto id = static_cast<size_t>(token.id);
   return Json{{"id", token.id},
@@ -162,6 +151,12 @@ void write_tokenizer(const Vocabulary& vocabulary, const fs::path& directory, co
 }  // namespace
 
 Json config_json(const ModelConfig& config, const std::string& dtype, const std::string& where) {
+  if (config.architecture != "qwen2" && config.attention_bias != config.output_bias)
+    fail(
+        "{} has biases on q, k and v but not on attn_output, which no config.json of a {} model can say; "
+        "export "
+        "it as GGUF instead",
+        where, config.architecture);
   Json json = {{"architectures", Json::array({class_of(config.architecture)})},
                {"model_type", config.architecture},
                {"hidden_size", config.hidden_size},
@@ -183,7 +178,6 @@ Json config_json(const ModelConfig& config, const std::string& dtype, const std:
   if (config.architecture == "llama") json["mlp_bias"] = config.mlp_bias;
   if (config.bos) json["bos_token_id"] = *config.bos;
   if (config.eos) json["eos_token_id"] = *config.eos;
-  add_sliding_window(json, config);
   return json;
 }
 

@@ -82,7 +82,6 @@ TEST_F(GgufExportTest, EveryArchitectureReadsBackAsItWas) {
     EXPECT_EQ(back.config.num_kv_heads, model.config.num_kv_heads);
     EXPECT_EQ(back.config.head_dim, model.config.head_dim);
     EXPECT_EQ(back.config.tied_embeddings, model.config.tied_embeddings);
-    EXPECT_EQ(back.config.sliding_window, model.config.sliding_window);
     EXPECT_NEAR(back.config.rms_norm_eps, model.config.rms_norm_eps, 1e-12);
     const std::string sample = "Layer 3 is fragile.\n";
     EXPECT_EQ(make_tokenizer(back.vocabulary())->encode(sample),
