@@ -24,7 +24,12 @@ function(strata_component name)
     set(scope PUBLIC)
     strata_compile_options(strata_${name})
     if(ARG_TORCH)
-      target_precompile_headers(strata_${name} PRIVATE <ATen/ATen.h>)
+      # LibTorch's header is compiled once, for the first component that needs it.
+      if(TARGET strata_model AND NOT name STREQUAL model)
+        target_precompile_headers(strata_${name} REUSE_FROM strata_model)
+      else()
+        target_precompile_headers(strata_${name} PRIVATE <ATen/ATen.h> <nlohmann/json.hpp>)
+      endif()
     endif()
   endif()
   target_include_directories(strata_${name} ${scope} ${CMAKE_SOURCE_DIR})
@@ -37,7 +42,8 @@ function(strata_component name)
 endfunction()
 
 function(strata_compile_options target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wno-unused-parameter)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wno-unused-parameter
+                         -Wno-stringop-overflow)  # GCC 12 warns of it inside fmt's own headers
   if(STRATA_WARNINGS_AS_ERRORS)
     target_compile_options(${target} PRIVATE -Werror)
   endif()

@@ -1,12 +1,10 @@
 #include "strata/checkpoint/sentencepiece_tokenizer.h"
 
-#include <sentencepiece_processor.h>
-
 #include <unordered_set>
 
 #include "strata/checkpoint/added_tokens.h"
+#include "strata/checkpoint/sentencepiece_library.h"
 #include "strata/core/error.h"
-#include "strata/core/text.h"
 
 namespace strata {
 namespace {
@@ -21,8 +19,7 @@ std::vector<AddedTokenSplitter::Token> added_tokens(const Vocabulary& vocabulary
 class SentencePieceTokenizer final : public Tokenizer {
  public:
   explicit SentencePieceTokenizer(const Vocabulary& vocabulary)
-      : vocabulary_(vocabulary), splitter_(added_tokens(vocabulary)) {
-    check(processor_.LoadFromSerializedProto(vocabulary_.sentencepiece_model), "the model is refused");
+      : vocabulary_(vocabulary), model_(vocabulary.sentencepiece_model), splitter_(added_tokens(vocabulary)) {
     for (const auto& added : vocabulary_.added) is_added_.insert(added.id);
   }
 
@@ -34,8 +31,7 @@ class SentencePieceTokenizer final : public Tokenizer {
         ids.push_back(*id);
         return;
       }
-      std::vector<int> encoded;
-      check(processor_.Encode({piece.data(), piece.size()}, &encoded), "text cannot be encoded");
+      const std::vector<int32_t> encoded = model_.encode(piece);
       ids.insert(ids.end(), encoded.begin(), encoded.end());
     });
     if (add_special && vocabulary_.add_eos && vocabulary_.eos) ids.push_back(*vocabulary_.eos);
@@ -44,17 +40,15 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   std::string decode(const std::vector<int32_t>& ids) const override {
     std::string text;
-    std::vector<int> run;  // tokens between added ones
+    std::vector<int32_t> run;  // tokens between added ones
     const auto decode_run = [&] {
-      std::string decoded;
-      check(processor_.Decode(run, &decoded), "tokens cannot be decoded");
-      text += decoded;
+      text += model_.decode(run);
       run.clear();
     };
     for (const int32_t id : ids) {
       if (id < 0 || static_cast<size_t>(id) >= vocabulary_.tokens.size())
         fail("the token id {} is outside the vocabulary of {} tokens", id, vocabulary_.tokens.size());
-      const bool beyond_model = id >= processor_.GetPieceSize();
+      const bool beyond_model = id >= model_.size();
       if (!beyond_model && is_added_.count(id) == 0) {
         run.push_back(id);
         continue;
@@ -67,12 +61,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
  private:
-  static void check(const sentencepiece::util::Status& status, const char* what) {
-    if (!status.ok()) fail("SentencePiece: {}: {}", what, printable(status.ToString(), 300));
-  }
-
   const Vocabulary vocabulary_;
-  sentencepiece::SentencePieceProcessor processor_;
+  const SentencePieceModel model_;
   const AddedTokenSplitter splitter_;
   std::unordered_set<int32_t> is_added_;
 };

@@ -63,7 +63,7 @@ Model open_gguf(const fs::path& path) {
   model.config = read_gguf_config(*file);
   model.checkpoint = open_gguf_checkpoint(file, model.config);
   model.vocabulary = [file, config = model.config] {
-    Vocabulary vocabulary = read_gguf_vocabulary(*file);
+    Vocabulary vocabulary = vocabulary_from_keys(file->keys(), file->path().string());
     check_vocabulary(vocabulary, config, file->path());
     return vocabulary;
   };

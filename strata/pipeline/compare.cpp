@@ -10,6 +10,7 @@
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/methods.h"
 #include "strata/pipeline/quantize.h"
+#include "strata/sensitivity/costs.h"
 
 namespace strata {
 namespace {
@@ -73,6 +74,10 @@ class Comparer {
     SensitivityOptions options = request_.sensitivity;
     options.schemes = allocator_.schemes;
     options.seed = seed;
+    if (!errors_)
+      errors_ =
+          std::make_shared<WeightErrors>(measure_weight_errors(model_, options.schemes, options.quantizer));
+    options.errors = errors_;
     return scores_.emplace(key, score(model_, method.score_method, options)).first->second;
   }
 
@@ -141,6 +146,7 @@ class Comparer {
   AllocatorOptions allocator_;
   QuantizerOptions quantizer_;
   std::map<std::string, Scores> scores_;
+  std::shared_ptr<const WeightErrors> errors_;  // shared by all methods
 };
 
 }  // namespace

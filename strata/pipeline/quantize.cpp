@@ -10,16 +10,18 @@
 namespace strata {
 namespace {
 
-// Embedding and head, as users of llama.cpp expect them: the matrix that makes the logits has the format's
-// best scheme, a separate embedding in a GGUF has Q4_K.
+// Embedding and head, as users of llama.cpp expect them: the matrix that makes the logits has Q6_K and a
+// separate embedding Q4_K. A Hugging Face directory keeps both as they are.
 void choose_boundaries(const QuantizeRequest& request, const Model& model, const ExportFormat& format,
                        ExportPlan& plan) {
-  plan.head = parse_scheme(request.head == "auto" ? format.head : request.head);
-  const std::string separate = format.name == "gguf" ? "Q4_K" : format.embedding;
-  if (request.embedding != "auto")
-    plan.embedding = parse_scheme(request.embedding);
-  else
-    plan.embedding = model.config.tied_embeddings ? plan.head : parse_scheme(separate);
+  const bool gguf = format.name == "gguf";
+  const auto chosen = [](const std::string& asked, const char* automatic) {
+    return parse_scheme(asked == "auto" ? automatic : asked);
+  };
+  plan.head = chosen(request.head, gguf ? "Q6_K" : "F32");
+  plan.embedding = request.embedding == "auto" && model.config.tied_embeddings
+                       ? plan.head
+                       : chosen(request.embedding, gguf ? "Q4_K" : "F32");
   require_storable(format, plan.embedding);
   require_storable(format, plan.head);
 }
@@ -41,24 +43,18 @@ void check_plan_fits(const Plan& plan, const Model& model, const std::filesystem
 }
 
 // Bytes of the output that do not depend on the plan, so that a limit on the file becomes one on the
-// matrices. A Hugging Face directory holds dequantized values: there the limit counts the matrices as their
-// schemes store them.
+// matrices.
 uint64_t fixed_bytes(const Model& model, const ExportPlan& base, const ExportFormat& format,
                      const Scheme& any) {
-  uint64_t bytes = 0;
-  if (format.name != "gguf") {
-    for (const TensorInfo& tensor : model.checkpoint->tensors()) bytes += tensor.bytes;
-    for (const Module& module : model.modules) bytes -= model.checkpoint->info(module.tensor).bytes;
-    return bytes;
-  }
   ExportPlan plan = base;
+  uint64_t matrices = 0;
   for (const Module& module : model.modules) {
     plan.schemes[module.tensor] = any;
-    bytes += any.stored_bits(module.rows, module.cols) / 8;
+    matrices += any.stored_bits(module.rows, module.cols) / 8;
   }
-  // Tensors start at multiples of 32 bytes.
+  // A GGUF's tensors start at multiples of 32 bytes.
   const uint64_t padding = 31 * static_cast<uint64_t>(model.modules.size());
-  return gguf_file_size(model, plan) - bytes + padding;
+  return format.file_size(model, plan) - matrices + padding;
 }
 
 Budget budget_of_matrices(Budget budget, uint64_t fixed) {
@@ -79,7 +75,7 @@ class Job {
       : request_(request),
         model_(open_model(request.model)),
         format_(format_for(request.output, request.format)),
-        menu_(parse_schemes(request.schemes.empty() ? format_.menu : request.schemes)) {}
+        menu_(parse_schemes(request.schemes.empty() ? format_.default_schemes : request.schemes)) {}
 
   QuantizeResult run() {
     if (!request_.text.empty()) ids_ = tokenize_file(model_, request_.text);
