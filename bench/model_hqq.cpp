@@ -5,6 +5,7 @@
 //   bench_model_hqq [rows cols [repeats]]
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 

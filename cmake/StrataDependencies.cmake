@@ -5,7 +5,6 @@
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(fmt REQUIRED)
-find_package(spdlog REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(HWY CONFIG QUIET)
@@ -13,6 +12,13 @@ find_package(PkgConfig REQUIRED)
 
 find_package(Torch REQUIRED)
 # TorchConfig puts its own flags on every target; ours are set in StrataTargets.cmake.
+# PyTorch's packages carry fmt's headers of their own version, which no installed library fits.
+set(strata_fmt fmt::fmt)
+foreach(directory ${TORCH_INCLUDE_DIRS})
+  if(EXISTS ${directory}/fmt/format.h AND NOT directory STREQUAL "/usr/include")
+    set(strata_fmt fmt::fmt-header-only)
+  endif()
+endforeach()
 add_library(strata_torch INTERFACE)
 target_link_libraries(strata_torch INTERFACE ${TORCH_LIBRARIES})
 target_include_directories(strata_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})

@@ -13,7 +13,7 @@ namespace strata::cli {
 namespace {
 
 struct Options {
-  std::string scores, output, schemes = "affine";
+  std::string scores, output, schemes;
   BudgetOptions budget;
   AllocationOptions allocation;
 };
@@ -21,7 +21,7 @@ struct Options {
 void run(const Options& options, const CommonOptions& common) {
   const Scores scores = read_scores(options.scores);
   AllocatorOptions allocator = options.allocation.resolve();
-  allocator.schemes = parse_schemes(options.schemes);
+  if (!options.schemes.empty()) allocator.schemes = parse_schemes(options.schemes);
   allocator.budget = options.budget.resolve();
   const Plan plan = allocate(modules_of(scores), scores, allocator);
   if (!options.output.empty()) write_plan(options.output, plan);
@@ -41,10 +41,9 @@ void add_allocate(Program& program) {
       ->required()
       ->type_name("FILE");
   command->add_option("-o,--output", options->output, "write the plan here")->type_name("FILE");
-  command
-      ->add_option("--schemes", options->schemes,
-                   "schemes to choose from, such as w2g64,w4g64 or gguf, affine, ladder")
-      ->capture_default_str();
+  command->add_option("--schemes", options->schemes,
+                      "schemes to choose from, such as w2g64,w4g64 or gguf, affine, ladder; by default those "
+                      "of the file's costs, for boost the papers' ladder");
   options->budget.add_to(*command, "stored bytes of the matrices");
   options->allocation.add_to(*command);
 }

@@ -1,5 +1,6 @@
 // strata inspect MODEL: what it is.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <map>
 

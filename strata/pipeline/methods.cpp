@@ -1,5 +1,7 @@
 #include "strata/pipeline/methods.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "strata/core/error.h"
