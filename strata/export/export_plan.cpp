@@ -1,6 +1,7 @@
 #include "strata/export/export_plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "strata/core/error.h"
 #include "strata/core/units.h"
@@ -42,6 +43,13 @@ bool stored_already(const TensorInfo& tensor, const Scheme& scheme) {
 int64_t rows_at_a_time(const TensorInfo& tensor, int64_t unit) {
   const int64_t rows = std::max<int64_t>(kWeightsAtATime / std::max<int64_t>(tensor.cols(), 1), 1);
   return std::min((rows + unit - 1) / unit * unit, tensor.rows());
+}
+
+void check_half_range(const std::string& tensor, const float* values, int64_t count) {
+  constexpr float kOverflow = 65520;
+  for (int64_t i = 0; i < count; ++i)
+    if (!(std::abs(values[i]) < kOverflow))
+      fail("{}: the value {} is too large for F16; choose another scheme for it", tensor, values[i]);
 }
 
 void check_target(const Model& model, const std::filesystem::path& target) {

@@ -19,6 +19,9 @@ bool stored_already(const TensorInfo& tensor, const Scheme& scheme);
 // Rows of a matrix to convert at a time, in multiples of `unit`: a few megabytes' worth.
 int64_t rows_at_a_time(const TensorInfo& tensor, int64_t unit);
 
+// Throws, naming the tensor, if a value rounds to infinity in fp16.
+void check_half_range(const std::string& tensor, const float* values, int64_t count);
+
 // Throws if writing the target would replace the model that is being read.
 void check_target(const Model& model, const std::filesystem::path& target);
 

@@ -6,7 +6,9 @@
 #include "strata/checkpoint/gguf.h"
 #include "strata/checkpoint/safetensors_writer.h"
 #include "strata/core/error.h"
+#include "strata/core/file.h"
 #include "strata/core/interrupt.h"
+#include "strata/core/threads.h"
 #include "strata/export/formats.h"
 #include "tests/export/export_test_model.h"
 
@@ -63,11 +65,20 @@ TEST_F(ExportFailureTest, ATargetThatCannotBe) {
   const Model model = make_model("llama");
   expect_failure(model, uniform_plan(model, "Q8_0", "Q8_0"), "missing/out", {"missing", "does not exist"});
   const ExportPlan plan = uniform_plan(model, "Q8_0", "Q8_0");
-  EXPECT_NE(error_of([&] { export_gguf(model, plan, target("model")); }).find("directory"),
+  EXPECT_NE(error_of([&] { export_gguf(model, plan, target("model")); }).find("the model itself"),
             std::string::npos);
   EXPECT_NE(error_of([&] { export_hf(model, plan, target("model")); }).find("the model itself"),
             std::string::npos);
   EXPECT_TRUE(written().empty());
+}
+
+TEST_F(ExportFailureTest, AFolderIsInTheWay) {
+  const Model model = make_model("llama");
+  const ExportPlan plan = uniform_plan(model, "Q8_0", "Q8_0");
+  fs::create_directory(target("notes"));
+  std::ofstream(target("notes") / "todo.txt") << "not a model";
+  expect_failure(model, plan, "notes", {"notes", "directory"});
+  EXPECT_EQ(read_text(target("notes") / "todo.txt"), "not a model");
 }
 
 TEST_F(ExportFailureTest, AGgufIsNotWrittenOverItself) {
@@ -133,6 +144,7 @@ TEST_F(ExportFailureTest, WhatLlamaCppHasNoPlaceForIsRefused) {
 template <class Prepare, class Work, class Listing>
 [[noreturn]] void fail_in_child(const Prepare& prepare, const Work& work, const Listing& listing,
                                 const std::string& word) {
+  set_thread_count(1);  // the parent's threads do not exist here
   const auto before = listing();
   prepare();
   const std::string message = error_of(work);

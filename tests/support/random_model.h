@@ -43,6 +43,7 @@ inline Json byte_tokenizer() {
     }
     vocab[utf8] = byte + 1;
   }
+  vocab["in"] = 257;
   return Json{
       {"version", "1.0"},
       {"added_tokens", Json::array({{{"id", 0},
