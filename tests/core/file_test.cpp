@@ -1,0 +1,153 @@
+#include "strata/core/file.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <csignal>
+
+#include <cstring>
+
+#include "strata/core/error.h"
+#include "tests/support/temporary_directory.h"
+
+namespace strata {
+namespace {
+namespace fs = std::filesystem;
+
+template <class Action>
+std::string error_of(Action action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "no error was thrown";
+  return {};
+}
+
+bool has(const std::string& message, const std::string& part) {
+  return message.find(part) != std::string::npos;
+}
+
+uint64_t resident_bytes() {
+  const std::string status = read_text("/proc/self/statm");
+  return std::stoull(status.substr(status.find(' ') + 1)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST(MappedFile, ShowsTheBytes) {
+  TemporaryDirectory directory;
+  write_text(directory / "x", "hello");
+  MappedFile file(directory / "x");
+  EXPECT_EQ(file.size(), 5u);
+  EXPECT_EQ(std::memcmp(file.data(), "hello", 5), 0);
+  const MappedFile moved = std::move(file);
+  EXPECT_EQ(std::memcmp(moved.data(), "hello", 5), 0);
+  EXPECT_EQ(moved.path(), directory / "x");
+}
+
+TEST(MappedFile, EmptyMissingAndOtherThings) {
+  TemporaryDirectory directory;
+  write_text(directory / "empty", "");
+  EXPECT_EQ(MappedFile(directory / "empty").size(), 0u);
+  EXPECT_TRUE(has(error_of([&] { MappedFile file(directory / "none"); }), "none"));
+  EXPECT_TRUE(has(error_of([&] { MappedFile file(directory.path()); }), "not a regular file"));
+}
+
+TEST(MappedFile, ReleasedPagesAreNotResidentAndComeBack) {
+  TemporaryDirectory directory;
+  constexpr size_t kSize = 32 << 20, kPiece = 100'000;  // pieces that do not end at pages
+  write_text(directory / "x", std::string(kSize, 'a'));
+  const MappedFile file(directory / "x");
+  const uint64_t before = resident_bytes();
+  uint64_t largest = 0, sum = 0;
+  for (size_t begin = 0; begin < kSize; begin += kPiece) {
+    const size_t length = std::min(kPiece, kSize - begin);
+    for (size_t i = 0; i < length; ++i) sum += static_cast<uint64_t>(file.data()[begin + i]);
+    file.release(begin, length);
+    largest = std::max(largest, resident_bytes());
+  }
+  EXPECT_EQ(sum, kSize * 'a');
+  EXPECT_LT(largest, before + (8 << 20)) << "of a file of 32 MiB";
+  EXPECT_EQ(file.data()[0], std::byte{'a'});
+}
+
+TEST(OutputFile, AppearsOnlyWhenCommitted) {
+  TemporaryDirectory directory;
+  write_text(directory / "x", "earlier");
+  {
+    OutputFile file(directory / "x");
+    file.write("new", 3);
+    EXPECT_EQ(read_text(directory / "x"), "earlier");
+  }
+  EXPECT_EQ(read_text(directory / "x"), "earlier");
+  {
+    OutputFile file(directory / "x");
+    file.write("abc", 3);
+    file.pad_to(8);
+    EXPECT_EQ(file.position(), 8u);
+    file.write_at(1, "XY", 2);
+    file.write("z", 1);
+    file.commit();
+  }
+  EXPECT_EQ(read_text(directory / "x"), std::string("aXY\0\0\0\0\0z", 9));
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 1) << "nothing unfinished stays";
+}
+
+TEST(OutputFile, TargetsThatCannotBeAreNamed) {
+  TemporaryDirectory directory;
+  EXPECT_TRUE(has(error_of([&] { OutputFile file(directory / "none" / "x"); }), "does not exist"));
+  EXPECT_TRUE(has(error_of([&] { OutputFile file(directory.path()); }), "is a directory"));
+}
+
+TEST(OutputFile, AFullDiskLeavesNothing) {
+  TemporaryDirectory directory;
+  // A limit on the size of files stands for a full disk.
+  struct rlimit earlier {};
+  getrlimit(RLIMIT_FSIZE, &earlier);
+  signal(SIGXFSZ, SIG_IGN);
+  const struct rlimit small = {10000, earlier.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  const std::string message = error_of([&] {
+    OutputFile file(directory / "x");
+    const std::string data(100000, 'a');
+    file.write(data.data(), data.size());
+    file.commit();
+  });
+  setrlimit(RLIMIT_FSIZE, &earlier);
+  signal(SIGXFSZ, SIG_DFL);
+  EXPECT_TRUE(has(message, "cannot write")) << message;
+  EXPECT_TRUE(fs::is_empty(directory.path()));
+}
+
+TEST(OutputDirectory, AppearsOnlyWhenCommitted) {
+  TemporaryDirectory directory;
+  const fs::path target = directory / "model";
+  {
+    OutputDirectory output(target);
+    write_text(output.path() / "config.json", "1");
+  }
+  EXPECT_TRUE(fs::is_empty(directory.path()));
+  for (const std::string content : {"1", "2"}) {  // the second replaces the first
+    OutputDirectory output(target);
+    write_text(output.path() / "config.json", content);
+    write_text(output.path() / content, "");
+    output.commit();
+    EXPECT_EQ(read_text(target / "config.json"), content);
+  }
+  EXPECT_FALSE(fs::exists(target / "1"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 1);
+}
+
+TEST(OutputDirectory, NeverReplacesSomethingElse) {
+  TemporaryDirectory directory;
+  fs::create_directory(directory / "documents");
+  write_text(directory / "documents" / "letter", "dear");
+  write_text(directory / "file", "");
+  EXPECT_TRUE(
+      has(error_of([&] { OutputDirectory output(directory / "documents"); }), "does not hold a model"));
+  EXPECT_TRUE(has(error_of([&] { OutputDirectory output(directory / "file"); }), "a file of that name"));
+  EXPECT_EQ(read_text(directory / "documents" / "letter"), "dear");
+}
+
+}  // namespace
+}  // namespace strata

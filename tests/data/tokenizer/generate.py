@@ -1,0 +1,144 @@
+"""Trains tiny tokenizers of every supported kind and writes what their own libraries encode with them."""
+
+import io
+import json
+import pathlib
+import random
+
+import sentencepiece
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+HERE = pathlib.Path(__file__).parent
+TEXT = (HERE.parents[2] / "data/books/the-man-who-was-thursday.txt").read_text()
+
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + REST
+QWEN2 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|" + REST
+
+
+def byte_level(use_regex=False, prefix=False):
+    return pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=use_regex)
+
+
+def split(pattern):
+    return pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+
+
+def nasty_texts():
+    texts = [
+        "", " ", "a", "Hello world", "It's we'RE I'll THEY'D 'Tis 's 'S '\u017f don't", "x=1;y+=22;z-=333;w=4444 12345678901",
+        "tabs\tand\r\nnew\n\nlines \n \n\n  end  ", "   leading", "trailing   ", " " * 300 + "x" + "\n" * 200 + " \t" * 50,
+        "emoji \U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467\U0001f3fd flag \U0001f1eb\U0001f1f7!",
+        "CJK \u4f60\u597d\uff0c\u4e16\u754c\u3002\u3053\u3093\u306b\u3061\u306f \ud55c\uad6d\uc5b4",
+        "combining e\u0301 a\u0308\u0304 \u1100\u1161\u11a8 \u212b\u2126 \u0344 \ufb01 \u1e9b\u0323 q\u0307\u0323",
+        "spaces\u00a0nbsp\u2003em\u3000wide\u1680ogham\u180emvs\u200bzw\u0085nel\u2028ls\u2029ps\ufeffbom\u001c\u001fx",
+        "control \u0000\u0001\u0007\u001b[0m\u007f\u0080\u009f end", "digits \u0661\u0662\u0663 \u00b2\u00bd \u2167 \u0e53 1a2b3",
+        "\u0420\u0443\u0441\u0441\u043a\u0438\u0439 \u0395\u03bb\u03bb\u03b7\u03bd\u03b9\u03ba\u03ac \u05e2\u05d1\u05e8\u05d9\u05ea \u0939\u093f\u0928\u094d\u0926\u0940 \u0e44\u0e17\u0e22",
+        "underscore_name snake_case CamelCase --- ... !!! ???\n///\r\r\n", "the the  the   the\n the", "a" * 500, "ab" * 300,
+        "<s>text</s>", "a <|end|> b<|end|>c", "<|end|><|end|> x", "say <mask> or  <mask>  there", "word user wordy word_ (word) word",
+        "see <sp> x<sp>y   <sp>   z", "<|end", "<|e\u0301nd|>", "\u00e9cole e\u0301cole <caf\u00e9> <cafe\u0301>", TEXT[20000:21500],
+    ]
+    generator = random.Random(7)
+    alphabets = [
+        "abc ", "aZ09' ", "\n\r\t \u00a0", "'sStTrRvVeEmMlLdD ", "\u00e9\u0301\u0308e\u0323o", "\u4f60\u597d \u3042\u309b",
+        "\U0001f600\u200d\U0001f3fb ", "_-.,!? \n", "0123456789 \u0663\u00b2", "".join(map(chr, range(32))),
+    ]
+    for _ in range(60):
+        pieces = []
+        for _ in range(generator.randint(1, 8)):
+            alphabet = generator.choice(alphabets)
+            pieces.append("".join(generator.choice(alphabet) for _ in range(generator.randint(1, 9))))
+        texts.append("".join(pieces))
+    return texts
+
+
+def train(pre_tokenizer, size, specials, **bpe):
+    tokenizer = Tokenizer(models.BPE(**bpe))
+    tokenizer.pre_tokenizer = pre_tokenizer
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=specials, show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator([TEXT], trainer)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def flagged_tokens():
+    return [
+        AddedToken("<mask>", lstrip=True, special=True), AddedToken("<sp>", rstrip=True, special=True),
+        AddedToken("word", single_word=True, normalized=False), AddedToken("<|end", special=True),
+        AddedToken("<caf\u00e9>", normalized=True),
+    ]
+
+
+def save(name, tokenizer, config=None, edit=None):
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    document = json.loads(tokenizer.to_str())
+    if edit:
+        edit(document)
+    # Old files write merges as "left right", new ones as pairs: keep one fixture of each.
+    if name in ("gpt2", "qwen2"):
+        document["model"]["merges"] = [" ".join(merge) for merge in document["model"]["merges"]]
+    text = json.dumps(document, ensure_ascii=True, separators=(",", ":"))
+    (folder / "tokenizer.json").write_text(text + "\n")
+    if config is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    loaded = Tokenizer.from_str(text)
+    return [{"text": t, "ids": loaded.encode(t, add_special_tokens=True).ids} for t in nasty_texts()]
+
+
+def drop_merges(document):
+    """Tokens that only ignore_merges reaches: their last merges are forgotten."""
+    document["model"]["merges"] = document["model"]["merges"][:-60]
+    document["model"]["ignore_merges"] = True
+
+
+def gpt2():
+    tokenizer = train(byte_level(use_regex=True), 500, ["<|end|>"])
+    tokenizer.add_tokens(flagged_tokens())
+    return save("gpt2", tokenizer, {"bos_token": "<|end|>", "eos_token": {"content": "<|end|>"}})
+
+
+def prefix():
+    return save("prefix", train(byte_level(use_regex=True, prefix=True), 400, ["<|end|>"]))
+
+
+def llama3():
+    tokenizer = train(pre_tokenizers.Sequence([split(LLAMA3), byte_level()]), 600, ["<|begin|>", "<|end|>"])
+    tokenizer.post_processor = processors.Sequence([
+        processors.ByteLevel(trim_offsets=False),
+        processors.TemplateProcessing(single="<|begin|> $A", pair="<|begin|> $A <|begin|> $B",
+                                      special_tokens=[("<|begin|>", 0)])])
+    return save("llama3", tokenizer, {"bos_token": "<|begin|>", "eos_token": "<|end|>"}, drop_merges)
+
+
+def qwen2():
+    tokenizer = train(pre_tokenizers.Sequence([split(QWEN2), byte_level()]), 500, ["<|end|>"])
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.add_tokens(flagged_tokens())
+    return save("qwen2", tokenizer, {"bos_token": None, "eos_token": "<|end|>", "add_bos_token": False})
+
+
+def smollm():
+    steps = [pre_tokenizers.Digits(individual_digits=True), byte_level(use_regex=True)]
+    return save("smollm", train(pre_tokenizers.Sequence(steps), 400, ["<|end|>"]))
+
+
+def sentencepiece_bpe():
+    folder = HERE / "sentencepiece"
+    folder.mkdir(exist_ok=True)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT.splitlines()), model_writer=model, vocab_size=600, model_type="bpe", byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2, user_defined_symbols=["<user>"])
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True}) + "\n")
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    return [{"text": t, "ids": [processor.bos_id()] + processor.encode(t)}
+            for t in nasty_texts() if "<s>" not in t and "\0" not in t]
+
+
+expected = {f.__name__: f() for f in (gpt2, prefix, llama3, qwen2, smollm)}
+expected["sentencepiece"] = sentencepiece_bpe()
+(HERE / "expected.json").write_text(json.dumps(expected, ensure_ascii=True, separators=(",", ":")) + "\n")
