@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "strata/core/error.h"
+#include "strata/core/interrupt.h"
 #include "strata/core/progress.h"
 #include "strata/sensitivity/methods.h"
 #include "strata/sensitivity/module_scores.h"
@@ -55,6 +56,7 @@ NsdsLayer score_layer(const Model& model, int layer, const at::Tensor& basis,
   NsdsLayer values;
   const auto set = [&](NsdsComponent component, ComponentValues value) {
     values[static_cast<int>(component)] = value;
+    check_interrupted();
   };
   if (matrix(Role::Q) && matrix(Role::K))
     set(NsdsComponent::QueryKey,

@@ -1,0 +1,203 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "strata/core/error.h"
+#include "strata/sensitivity/costs.h"
+#include "strata/sensitivity/method.h"
+#include "tests/sensitivity/brute_force.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/tiny_model.h"
+
+namespace strata {
+namespace {
+
+class Methods : public testing::Test {
+ protected:
+  void SetUp() override {
+    TinyModel tiny;
+    tiny.layers = 3;
+    weights_ = write_tiny_model(directory_ / "model", tiny);
+    model_ = open_model(directory_ / "model");
+  }
+
+  const std::vector<float>& weights(const Module& module) const { return weights_.values.at(module.tensor); }
+
+  // One value a module by `f`, averaged over the modules of each layer.
+  template <class F>
+  std::vector<double> layer_means(const F& f) const {
+    std::vector<double> means(3);
+    for (const Module& module : model_.modules) means[module.layer] += f(weights(module)) / 7;
+    return means;
+  }
+
+  void expect_layers(const Scores& scores, const std::vector<double>& expected) const {
+    ASSERT_EQ(scores.scores.size(), expected.size());
+    EXPECT_FALSE(scores.per_module);
+    for (size_t l = 0; l < expected.size(); ++l) {
+      EXPECT_EQ(scores.scores[l].layer, static_cast<int>(l));
+      EXPECT_EQ(scores.scores[l].params, 2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32);
+      EXPECT_NEAR(scores.scores[l].score, expected[l], 1e-6 * std::abs(expected[l])) << l;
+    }
+  }
+
+  TemporaryDirectory directory_;
+  TinyWeights weights_;
+  Model model_;
+};
+
+TEST_F(Methods, ZdIsTheShareBeyondOneDeviation) {
+  expect_layers(score(model_, "zd", {}), layer_means([](const std::vector<float>& w) {
+                  double mean = 0, square = 0, outside = 0;
+                  for (float x : w) mean += x / static_cast<double>(w.size());
+                  for (float x : w) square += (x - mean) * (x - mean) / static_cast<double>(w.size());
+                  for (float x : w) outside += std::abs((x - mean) / std::sqrt(square)) > 1;
+                  return outside / static_cast<double>(w.size());
+                }));
+}
+
+TEST_F(Methods, EwqIsTheEntropyOfTheSoftmax) {
+  expect_layers(score(model_, "ewq", {}), layer_means([](const std::vector<float>& w) {
+                  double sum = 0, entropy = 0;
+                  for (float x : w) sum += std::exp(static_cast<double>(x));
+                  for (float x : w)
+                    entropy -= std::exp(x) / sum * std::log(std::exp(static_cast<double>(x)) / sum);
+                  return entropy;
+                }));
+}
+
+TEST_F(Methods, EwqOverflowsForNoWeights) {
+  TinyModel huge;
+  huge.layers = 1;
+  TinyWeights w = random_weights(huge);
+  for (auto& [name, values] : w.values)
+    for (float& value : values) value *= 1e4f;
+  std::filesystem::create_directories(directory_ / "huge");
+  write_safetensors(directory_ / "huge" / "model.safetensors", w, DType::F32);
+  write_json(directory_ / "huge" / "config.json", tiny_config(huge));
+  const Scores scores = score(open_model(directory_ / "huge"), "ewq", {});
+  EXPECT_GE(scores.scores[0].score, 0);
+  EXPECT_LT(scores.scores[0].score, 1);  // nearly all mass on the largest weight
+}
+
+TEST_F(Methods, KurtosisIsPearsonsOfEveryMatrix) {
+  const Scores scores = score(model_, "kurtosis", {});
+  EXPECT_TRUE(scores.per_module);
+  ASSERT_EQ(scores.scores.size(), model_.modules.size());
+  for (size_t i = 0; i < scores.scores.size(); ++i) {
+    const Module& module = model_.modules[i];
+    std::vector<float> w = weights(module);
+    const double expected = brute_force::excess_kurtosis(at::from_blob(w.data(), {module.params()})) + 3;
+    EXPECT_EQ(scores.scores[i].module, module.name);
+    EXPECT_NEAR(scores.scores[i].score, expected, 1e-9 * expected);
+  }
+}
+
+TEST_F(Methods, WeightErrorIsTheSquaredErrorAtTheLowestWidth) {
+  SensitivityOptions options;
+  options.schemes = parse_schemes("w4g32,w2g32,w3g32");
+  const Scores scores = score(model_, "weight-error", options);
+  EXPECT_TRUE(scores.per_module);
+  EXPECT_EQ(scores.details["scheme"], "w2g32");
+  ASSERT_EQ(scores.costs.size(), 3 * model_.modules.size());
+  QuantizerOptions rtn;
+  rtn.name = "rtn";
+  for (size_t i = 0; i < model_.modules.size(); ++i) {
+    const Module& module = model_.modules[i];
+    const std::vector<float>& original = weights(module);
+    std::vector<float> w = original;
+    fake_quantize({w.data(), module.rows, module.cols}, parse_scheme("w2g32"), rtn);
+    double error = 0;
+    for (size_t j = 0; j < w.size(); ++j) error += std::pow(static_cast<double>(w[j]) - original[j], 2);
+    EXPECT_NEAR(scores.scores[i].score, error, 1e-5 * error);
+    EXPECT_NEAR(scores.costs[3 * i + 1].cost, error, 1e-5 * error);  // absolute, not relative
+  }
+  EXPECT_EQ(score(model_, "weight-error", {}).details["scheme"], "w2g64");
+}
+
+TEST_F(Methods, FirstLastFallsTowardsTheMiddle) {
+  expect_layers(score(model_, "first-last", {}), {1, 1.0 / 3, 1});
+}
+
+TEST_F(Methods, UniformTellsNoLayersApart) {
+  expect_layers(score(model_, "uniform", {}), {1, 1, 1});
+}
+
+TEST_F(Methods, RandomFollowsItsSeed) {
+  SensitivityOptions one, two;
+  one.seed = 1;
+  two.seed = 2;
+  const Scores a = score(model_, "random", one), again = score(model_, "random", one),
+               b = score(model_, "random", two);
+  for (size_t l = 0; l < 3; ++l) {
+    EXPECT_EQ(a.scores[l].score, again.scores[l].score);
+    EXPECT_NE(a.scores[l].score, b.scores[l].score);
+    EXPECT_GT(a.scores[l].score, 0);
+  }
+  EXPECT_EQ(a.details["seed"], 1);
+}
+
+TEST_F(Methods, AnUnknownNameListsTheKnownOnes) {
+  try {
+    score(model_, "nsd", {});
+    FAIL();
+  } catch (const UsageError& error) {
+    for (const char* word : {"\"nsd\"", "nsds", "kurtosis", "weight-error", "first-last"})
+      EXPECT_NE(std::string(error.what()).find(word), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(Methods, EveryScoresFileCanBeWrittenAndAllocatedFrom) {
+  SensitivityOptions options;
+  options.schemes = parse_schemes("w2g32,w4g32");
+  for (const SensitivityMethod& method : sensitivity_methods()) {
+    const Scores scores = score(model_, method.name, options);
+    EXPECT_EQ(scores.method, method.name);
+    EXPECT_EQ(modules_of(scores).size(), model_.modules.size());
+    const Scores again = scores_from_json(to_json(scores), method.name);
+    EXPECT_EQ(again.costs.size(), 2 * model_.modules.size());
+    for (size_t i = 0; i < again.costs.size(); i += 2) {
+      EXPECT_GT(again.costs[i].cost, again.costs[i + 1].cost) << "two bits cost more than four";
+      EXPECT_GT(again.costs[i + 1].cost, 0);
+    }
+  }
+}
+
+TEST_F(Methods, CostsWeighRelativeErrorsByScore) {
+  SensitivityOptions options;
+  options.schemes = parse_schemes("w3g32");
+  options.errors =
+      std::make_shared<const WeightErrors>(measure_weight_errors(model_, options.schemes, options.quantizer));
+  const Scores layers = score(model_, "first-last", options), modules = score(model_, "kurtosis", options);
+  for (size_t i = 0; i < model_.modules.size(); ++i) {
+    const Module& module = model_.modules[i];
+    const std::vector<float>& w = weights(module);
+    double norm = 0;
+    for (float x : w) norm += static_cast<double>(x) * x;
+    QuantizerOptions rtn;
+    rtn.name = "rtn";
+    const double relative =
+        quantization_error({w.data(), module.rows, module.cols}, options.schemes[0], rtn) / norm;
+    const double share =
+        static_cast<double>(module.params()) / static_cast<double>(layers.scores[module.layer].params);
+    EXPECT_NEAR(layers.costs[i].cost, layers.scores[module.layer].score * share * relative, 1e-6 * relative);
+    EXPECT_NEAR(modules.costs[i].cost, modules.scores[i].score * relative, 1e-6 * relative);
+    EXPECT_EQ(layers.costs[i].tensor, module.tensor);
+    EXPECT_EQ(layers.costs[i].scheme, "w3g32");
+  }
+}
+
+TEST_F(Methods, MeasuredErrorsAreReused) {
+  SensitivityOptions options;
+  options.schemes = parse_schemes("w2g32,w3g32");
+  WeightErrors errors = measure_weight_errors(model_, options.schemes, options.quantizer);
+  for (WeightErrors::Row& row : errors.rows) row.squared_errors = {2 * row.squared_norm, row.squared_norm};
+  options.errors = std::make_shared<const WeightErrors>(errors);
+  const Scores uniform = score(model_, "uniform", options), absolute = score(model_, "weight-error", options);
+  EXPECT_NEAR(uniform.costs[0].cost / uniform.costs[1].cost, 2, 1e-12);
+  EXPECT_EQ(absolute.scores[0].score, 2 * errors.rows[0].squared_norm);
+}
+
+}  // namespace
+}  // namespace strata
