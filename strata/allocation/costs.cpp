@@ -71,8 +71,7 @@ void CostTable::weigh_by_scores(const Scores& scores) {
     const AllocationModule& module = modules_[m];
     const auto found = weight_of.find({module.layer, scores.per_module ? module.module : std::string()});
     if (found == weight_of.end()) continue;
-    const double share =
-        scores.per_module ? 1 : static_cast<double>(module.params()) / layer_params[module.layer];
+    const double share = static_cast<double>(module.params()) / layer_params[module.layer];
     weights_[m] = found->second * share;
   }
 }

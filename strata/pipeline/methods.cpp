@@ -19,7 +19,7 @@ MethodChoice parse_method(const std::string& text) {
     if (std::find(known.begin(), known.end(), choice.allocator) == known.end())
       fail_usage("'{}' names an unknown allocator; known are {}", text, fmt::join(known, ", "));
   }
-  if (choice.score_method == "uniform") choice.allocator = "uniform";
+  if (choice.score_method == "uniform" && choice.allocator.empty()) choice.allocator = "uniform";
   if (choice.score_method == "kurtboost") {
     choice.score_method = "kurtosis";
     if (choice.allocator.empty()) choice.allocator = "boost";

@@ -58,8 +58,7 @@ std::vector<Cost> weighed_costs(const Scores& scores, const WeightErrors& errors
     layer_params[row.module.layer] += static_cast<double>(row.module.params());
   return costs(errors, [&](size_t row, size_t scheme) {
     const Module& module = errors.rows[row].module;
-    const double share =
-        scores.per_module ? 1 : static_cast<double>(module.params()) / layer_params[module.layer];
+    const double share = static_cast<double>(module.params()) / layer_params[module.layer];
     const auto found = weight_of.find({module.layer, scores.per_module ? module.name : std::string()});
     if (found == weight_of.end())
       fail("the scores of {} have none for {}, so its costs cannot be told", scores.method, module.tensor);

@@ -30,9 +30,8 @@ WeightErrors measure_weight_errors(const Model& model, const std::vector<Scheme>
                                    const QuantizerOptions& quantizer);
 
 // Costs from scores, by the rule that allocation follows where a file has scores alone (CostTable): the
-// weight of a module's score (positive_weights), a layer's being shared among its modules by their numbers of
-// weights, times the error; here the relative error of the weights themselves. Throws when a module has no
-// score.
+// weight of a module's or its layer's score (positive_weights), times its share of the layer's weights, times
+// the error; here the relative error of the weights themselves. Throws when a module has no score.
 std::vector<Cost> weighed_costs(const Scores& scores, const WeightErrors& errors);
 
 // The squared errors themselves.

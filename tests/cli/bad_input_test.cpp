@@ -37,7 +37,7 @@ class BadInput : public testing::Test {
 };
 
 TEST_F(BadInput, CommandLines) {
-  expect_refusal(run(scratch_, ""), 2, "subcommand");
+  expect_refusal(run(scratch_, ""), 2, "subcommand is required");
   expect_refusal(run(scratch_, "quantise"), 2, "quantise");
   expect_refusal(run(scratch_, std::string("quantize ") + kModel), 2, "--output");
   expect_refusal(quantize(kModel), 2, "--bpw");
