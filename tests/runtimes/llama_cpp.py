@@ -28,6 +28,7 @@ class Batch(ctypes.Structure):
     ]
 
 
+LOG_WARNING, LOG_ERROR = 3, 4
 LogCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 
 
@@ -68,13 +69,17 @@ def open_library():
 
 
 class Model:
-    """A GGUF file opened by llama.cpp. `log` holds all that llama.cpp said while loading it."""
+    """A GGUF file opened by llama.cpp, which must load it without a warning.
+
+    One thread by default: llama.cpp's threads wait for each other by spinning, which takes minutes on a machine
+    that has other work.
+    """
 
     WINDOW = 512  # the default context, and the window of the perplexity protocol
 
-    def __init__(self, path, threads=os.cpu_count()):
+    def __init__(self, path, threads=1):
         self.library = open_library()
-        self.log = ""
+        self.log, self.complaints = "", ""
         self.callback = LogCallback(self._remember)
         self.library.llama_log_set(self.callback, None)
         self.library.llama_backend_init()
@@ -82,13 +87,18 @@ class Model:
         self.model = self.library.llama_model_load_from_file(os.fsencode(path), params)
         if not self.model:
             raise RuntimeError(f"llama.cpp did not load {path}; its log ends:\n{self.log[-2000:]}")
+        if self.complaints:
+            raise RuntimeError(f"llama.cpp complains of {path}:\n{self.complaints}")
         self.vocabulary = self.library.llama_model_get_vocab(self.model)
         self.vocabulary_size = self.library.llama_vocab_n_tokens(self.vocabulary)
         self.context = None
         self.threads = threads
 
     def _remember(self, level, text, _):
-        self.log += text.decode("utf-8", "replace")
+        line = text.decode("utf-8", "replace")
+        self.log += line
+        if level in (LOG_WARNING, LOG_ERROR):
+            self.complaints += line
 
     def close(self):
         if self.context:

@@ -49,12 +49,8 @@ void export_mixed(const fs::path& model_path, const fs::path& files) {
              gguf.file_bytes, gguf.squared_error, hf.file_bytes, hf.squared_error);
 }
 
-std::vector<int32_t> tokens_of(const fs::path& model, const fs::path& text) {
-  return make_tokenizer(open_model(model).vocabulary())->encode(read_text(text));
-}
-
 void write_tokens(const fs::path& model, const fs::path& text, const fs::path& target) {
-  const std::vector<int32_t> ids = tokens_of(model, text);
+  const std::vector<int32_t> ids = tokenize_file(open_model(model), text);
   write_values(target, ids.data(), ids.size() * sizeof(int32_t));
 }
 
@@ -63,7 +59,7 @@ void print_perplexity(const fs::path& path, const fs::path& text, int64_t window
   Decoder decoder(model, DecoderOptions{});
   EvaluationOptions options;
   options.max_tokens = windows * options.window;
-  fmt::print("{:.6f}\n", evaluate(decoder, tokens_of(path, text), options).ppl);
+  fmt::print("{:.6f}\n", evaluate(decoder, tokenize_file(model, text), options).ppl);
 }
 
 // All tensors of a GGUF file as float, one after the other.
@@ -125,7 +121,6 @@ void export_architectures(const fs::path& files) {
 
 int run(const std::vector<std::string>& arguments) {
   set_progress_style(ProgressStyle::Quiet);
-  const c10::InferenceMode inference;
   const std::string& what = arguments.at(1);
   if (what == "export")
     export_mixed(arguments.at(2), arguments.at(3));
