@@ -1,6 +1,7 @@
 #include "strata/core/file.h"
 
 #include <fcntl.h>
+#include <ftw.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -146,8 +147,7 @@ OutputDirectory::OutputDirectory(fs::path target) : target_(std::move(target)) {
 }
 
 OutputDirectory::~OutputDirectory() {
-  std::error_code ignored;
-  if (!committed_) fs::remove_all(unfinished_, ignored);
+  if (!committed_) remove_tree(unfinished_);
 }
 
 void OutputDirectory::commit() {
@@ -165,7 +165,15 @@ void OutputDirectory::commit() {
     fail("cannot put {} into place: {}", target_.string(), error.message());
   }
   committed_ = true;
-  if (!earlier.empty()) fs::remove_all(earlier, error);
+  if (!earlier.empty()) remove_tree(earlier);
+}
+
+void remove_tree(const fs::path& path) noexcept {
+  constexpr int kOpenDirectories = 16;
+  nftw(
+      path.c_str(),
+      [](const char* entry, const struct stat*, int, struct FTW*) { return ::remove(entry), 0; },
+      kOpenDirectories, FTW_DEPTH | FTW_PHYS);
 }
 
 std::string read_text(const fs::path& path) {

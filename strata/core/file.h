@@ -70,6 +70,10 @@ class OutputDirectory {
   bool committed_ = false;
 };
 
+// Removes a file or a directory with all it holds; what cannot be removed stays. (By the system's own walk:
+// programs linked with PyTorch's libtorch.so get a std::filesystem::remove_all from there, which crashes.)
+void remove_tree(const std::filesystem::path& path) noexcept;
+
 // A whole small file as text.
 std::string read_text(const std::filesystem::path& path);
 

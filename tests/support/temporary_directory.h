@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "strata/core/file.h"
+
 namespace strata {
 
 // An empty directory that is removed with all it holds at the end of its scope.
@@ -15,10 +17,7 @@ class TemporaryDirectory {
     if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot make " + name);
     path_ = name;
   }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
+  ~TemporaryDirectory() { remove_tree(path_); }
   TemporaryDirectory(const TemporaryDirectory&) = delete;
   TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
 
