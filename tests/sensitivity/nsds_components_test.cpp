@@ -172,6 +172,28 @@ TEST(NsdsComponents, ScaleLeavesNvAndMovesSeInProportion) {
   }
 }
 
+TEST(NsdsComponents, AGpuGivesWhatTheCpuGives) {
+  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+  Random random(10);
+  const at::Tensor q = random_weight(random, 256, 320), k = random_weight(random, 128, 320),
+                   o = random_weight(random, 320, 256), v = random_weight(random, 128, 320),
+                   up = random_weight(random, 800, 320), down = random_weight(random, 320, 800),
+                   unembedding = random_weight(random, 500, 320);
+  const NsdsOptions options;
+  const auto components = [&](at::Device device) {
+    const auto on = [&](const at::Tensor& tensor) { return tensor.to(device); };
+    at::Tensor gram = at::zeros({320, 320}, at::TensorOptions().device(device));
+    add_gram(gram, on(unembedding));
+    const at::Tensor basis = unembedding_basis(gram, options);
+    return std::vector<ComponentValues>{
+        nsds_detector_circuit(query_key_circuit(on(q), on(k), 4, 2), options),
+        nsds_writer_circuit(output_value_circuit(on(o), on(v), 4, 2), basis, options),
+        nsds_detector_matrix(on(up), options), nsds_writer_matrix(on(down), basis, options)};
+  };
+  const std::vector<ComponentValues> cpu = components(at::kCPU), gpu = components(at::kCUDA);
+  for (size_t i = 0; i < cpu.size(); ++i) expect_close(gpu[i], cpu[i], "component");
+}
+
 TEST(LeadingCount, TakesTheFewestThatHoldTheShareAndAtLeastTwo) {
   const double energies[] = {-0.5, 1, 2, 3, 4};  // the negative one is rounding
   EXPECT_EQ(leading_count(energies, 5, 0.40), 2);
