@@ -97,7 +97,7 @@ TEST_F(BadInput, CtrlCLeavesTheEarlierFile) {
   const Outcome outcome = run_shell(scratch_, "\"$STRATA\" quantize --quiet " + std::string(kModel) +
                                                   " --bpw 3 --text data/wikitext-2/wiki.test.raw -o " +
                                                   (scratch_ / "second.gguf").string() +
-                                                  " & pid=$!; sleep 0.3; kill -INT $pid; wait $pid");
+                                                  " & pid=$!; sleep 3; kill -INT $pid; wait $pid");
   expect_refusal(outcome, 1, "interrupted");
   EXPECT_EQ(slurp(target()), "earlier");
   for (const auto& entry : std::filesystem::directory_iterator(scratch_.path()))
