@@ -182,7 +182,7 @@ TEST_F(Methods, CostsWeighRelativeErrorsByScore) {
     const double share =
         static_cast<double>(module.params()) / static_cast<double>(layers.scores[module.layer].params);
     EXPECT_NEAR(layers.costs[i].cost, layers.scores[module.layer].score * share * relative, 1e-6 * relative);
-    EXPECT_NEAR(modules.costs[i].cost, modules.scores[i].score * relative, 1e-6 * relative);
+    EXPECT_NEAR(modules.costs[i].cost, modules.scores[i].score * share * relative, 1e-6 * relative);
     EXPECT_EQ(layers.costs[i].tensor, module.tensor);
     EXPECT_EQ(layers.costs[i].scheme, "w3g32");
   }
