@@ -30,6 +30,17 @@ std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
 
+// CLI11 would only say that a command is required.
+void refuse_unknown_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::string known;
+  for (const CLI::App* command : app.get_subcommands({})) {
+    if (command->get_name() == argv[1]) return;
+    known += (known.empty() ? "" : ", ") + command->get_name();
+  }
+  fail_usage("'{}' is not a command; known are {}", argv[1], known);
+}
+
 int report(const std::string& message, int code) {
   fmt::print(stderr, "strata: {}\n", message);
   return code;
@@ -50,6 +61,7 @@ int run(int argc, char** argv) {
   add_eval(program);
   add_compare(program);
 
+  refuse_unknown_command(program.app, argc, argv);
   try {
     program.app.parse(argc, argv);
   } catch (const CLI::Success& request) {  // --help, --version
