@@ -78,7 +78,7 @@ TEST_F(BadInput, UnwritableTargets) {
                                    " --method zd --bpw 3 -o /no/such/place/m.gguf"),
                  1, "/no/such/place");
   std::filesystem::create_directory(scratch_ / "out.gguf");
-  expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 3"), 1, "directory");
+  expect_refusal(quantize(std::string(kModel) + " --format gguf --method zd --bpw 3"), 1, "directory");
 }
 
 // A file-size limit stands for a full disk: write() fails half-way.
