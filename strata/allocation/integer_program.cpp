@@ -14,7 +14,7 @@ namespace {
 // Knapsacks of many like matrices can occupy a tree search for hours over the last hundredth of a per cent. A
 // limit on its nodes, unlike one on seconds, gives the same plan on every machine; the gap that is left is
 // reported.
-constexpr int kMostNodes = 20;
+constexpr int kMostNodes = 200;
 
 // Largest spread of costs within a group, which is what the solver's absolute tolerances must be small to.
 double largest_spread(const ChoiceProblem& problem) {
