@@ -4,6 +4,12 @@
 
 namespace strata {
 
+std::map<std::string, Scheme> schemes_of(const Plan& plan) {
+  std::map<std::string, Scheme> schemes;
+  for (const Assignment& assignment : plan.assignments) schemes[assignment.tensor] = assignment.scheme;
+  return schemes;
+}
+
 void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& schemes,
                    const QuantizerOptions& quantizer) {
   decoder.restore_all();

@@ -3,10 +3,14 @@
 #include <map>
 #include <string>
 
+#include "strata/allocation/plan.h"
 #include "strata/model/decoder.h"
 #include "strata/quantization/quantizer.h"
 
 namespace strata {
+
+// The scheme of every tensor that a plan assigns one.
+std::map<std::string, Scheme> schemes_of(const Plan& plan);
 
 // Replaces tensors of a decoder by what quantizing and dequantizing leaves of them: the model that a file
 // with these schemes would hold, without writing it. Tensors named earlier and not now are restored.

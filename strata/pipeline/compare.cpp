@@ -92,9 +92,7 @@ class Comparer {
       allocator.budget.bits_per_weight = budget;
       const Plan plan = make_plan(
           model_, scores_of(method, request_.sensitivity.seed + static_cast<uint64_t>(run)), allocator);
-      std::map<std::string, Scheme> schemes;
-      for (const Assignment& assignment : plan.assignments) schemes[assignment.tensor] = assignment.scheme;
-      apply_schemes(decoder, schemes, quantizer_);
+      apply_schemes(decoder, schemes_of(plan), quantizer_);
       const double seconds = seconds_since(start);
       for (size_t t = 0; t < texts_.size(); ++t) {
         CompareRow row;

@@ -15,8 +15,8 @@ struct MethodChoice {
 };
 
 // "NAME" or "NAME:ALLOCATOR". NAME is a scoring method, or "kurtboost": kurtosis with the outlier rule,
-// rebased onto the budget. "uniform" takes the uniform allocator unless another is named: "uniform:exact" gives every layer the same
-// weight, so that the schemes' relative errors alone decide.
+// rebased onto the budget. "uniform" takes the uniform allocator unless another is named: "uniform:exact"
+// gives every layer the same weight, so that the schemes' relative errors alone decide.
 MethodChoice parse_method(const std::string& text);
 
 // The allocator's options with the choice's own laid over them.

@@ -26,12 +26,6 @@ void choose_boundaries(const QuantizeRequest& request, const Model& model, const
   require_storable(format, plan.head);
 }
 
-std::map<std::string, Scheme> schemes_of(const Plan& plan) {
-  std::map<std::string, Scheme> schemes;
-  for (const Assignment& assignment : plan.assignments) schemes[assignment.tensor] = assignment.scheme;
-  return schemes;
-}
-
 void check_plan_fits(const Plan& plan, const Model& model, const std::filesystem::path& path) {
   for (const Assignment& assignment : plan.assignments) {
     const auto module = std::find_if(model.modules.begin(), model.modules.end(),
@@ -62,8 +56,7 @@ Budget budget_of_matrices(Budget budget, uint64_t fixed) {
   if (*budget.bytes <= fixed)
     fail_usage(
         "a file of {} is not possible: embedding, head, norms and metadata alone take {}; choose a larger "
-        "--size or "
-        "smaller --embedding and --head",
+        "--size or smaller --embedding and --head",
         format_bytes(*budget.bytes), format_bytes(fixed));
   *budget.bytes -= fixed;
   return budget;
@@ -104,8 +97,8 @@ class Job {
     }
     allocator_ = request_.allocator;
     allocator_.schemes = menu_;
-    const Budget& budget = allocator_.budget;
-    if (!budget.bits_per_weight && !budget.average_code_bits && !budget.bytes && allocator_.name != "boost")
+    const Budget& budget = request_.allocator.budget;
+    if (budget.empty() && allocator_.name != "boost")
       fail_usage("a budget is missing; give --bpw, --avg-bits, --size or --plan");
     if (budget.bytes)
       allocator_.budget =
