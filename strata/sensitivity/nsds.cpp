@@ -1,8 +1,10 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/core/interrupt.h"
 #include "strata/core/progress.h"
@@ -108,6 +110,10 @@ Scores score_nsds(const Model& model, const SensitivityOptions& options) {
   if (!(options.nsds.tau > 0 && options.nsds.tau <= 1))
     fail_usage("tau is {}, expected a share of the squared singular values in (0, 1]", options.nsds.tau);
   const at::NoGradGuard no_gradients;
+  // Below this size BLAS's threads wait for each other longer than they work.
+  constexpr int64_t kWorthThreads = 1024;
+  std::optional<BlasThreads> one_thread;
+  if (model.config.hidden_size <= kWorthThreads) one_thread.emplace(1);
   const at::Tensor basis = read_unembedding_basis(model, options);
   Progress progress("scoring with NSDS", model.config.num_layers, "layers");
   std::vector<NsdsLayer> layers;

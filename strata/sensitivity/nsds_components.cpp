@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "strata/core/blas_threads.h"
 #include "strata/core/threads.h"
 #include "strata/sensitivity/circuit_moments.h"
 #include "strata/sensitivity/spectrum.h"
@@ -68,6 +69,7 @@ CircuitSpectra circuit_spectra(const at::Tensor& left_gram, const at::Tensor& ri
   const double* gr = right_gram.data_ptr<double>();
   double* u = spectra.left_vectors.data_ptr<double>();
   double* v = spectra.right_vectors.data_ptr<double>();
+  const BlasThreads one(1);
   parallel_for(heads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t h = begin; h < end; ++h) {
       const int64_t at = h * r * r;

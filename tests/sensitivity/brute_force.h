@@ -6,11 +6,15 @@
 #include <cmath>
 #include <vector>
 
+#include "strata/core/blas_threads.h"
 #include "strata/sensitivity/nsds_components.h"
 
 // NSDS by its definition: every circuit a [d, d] product in double precision, a full singular value
 // decomposition of it, moments entry by entry. Shares no code with the library.
 namespace strata::brute_force {
+
+// Matrices this small are faster without BLAS's own threads, by far on a busy machine.
+inline const BlasThreads one_thread(1);
 
 inline double excess_kurtosis(const at::Tensor& tensor) {
   const at::Tensor x = tensor.to(at::kDouble).contiguous();
