@@ -34,6 +34,10 @@ STRATA_CLONES void halves_to_floats(const uint16_t* source, float* target, int64
   }
 }
 
+void bfloats_to_floats(const uint16_t* source, float* target, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) target[i] = bit_cast<float>(static_cast<uint32_t>(source[i]) << 16);
+}
+
 }  // namespace
 
 size_t size_of(DType type) {
@@ -102,7 +106,9 @@ uint16_t float_to_half(float value) {
 }
 
 float bfloat16_to_float(uint16_t bits) {
-  return bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  float value;
+  bfloats_to_floats(&bits, &value, 1);
+  return value;
 }
 
 uint16_t float_to_bfloat16(float value) {
@@ -117,23 +123,17 @@ void to_float(DType type, const std::byte* source, float* target, int64_t n) {
     case DType::F32:
       std::memcpy(target, source, static_cast<size_t>(n) * 4);
       return;
-    case DType::F16: {
+    case DType::F16:
+    case DType::BF16: {
       // The source may lie at any address of a mapped file.
       uint16_t buffer[1024];
       for (int64_t i = 0; i < n; i += 1024) {
         const int64_t count = n - i < 1024 ? n - i : 1024;
         std::memcpy(buffer, half + i, static_cast<size_t>(count) * 2);
-        halves_to_floats(buffer, target + i, count);
+        (type == DType::F16 ? halves_to_floats : bfloats_to_floats)(buffer, target + i, count);
       }
       return;
     }
-    case DType::BF16:
-      for (int64_t i = 0; i < n; ++i) {
-        uint16_t bits;
-        std::memcpy(&bits, source + 2 * i, 2);
-        target[i] = bfloat16_to_float(bits);
-      }
-      return;
     case DType::F64:
       for (int64_t i = 0; i < n; ++i) {
         double value;
