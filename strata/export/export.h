@@ -3,10 +3,11 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "strata/model/model.h"
-#include "strata/quantization/quantizer.h"
+#include "strata/quantization/calibrated_quantizer.h"
 
 namespace strata {
 
@@ -18,6 +19,8 @@ struct ExportPlan {
   // checkpoint's own. The head's is unused when it is tied.
   Scheme embedding, head;
   QuantizerOptions quantizer;  // without importance, which differs from matrix to matrix
+  // Quantizes the matrices in `schemes` where it is set; embedding and head are left to `quantizer`.
+  std::shared_ptr<CalibratedQuantizer> calibrated;
 };
 
 struct ExportResult {

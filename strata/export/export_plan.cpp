@@ -16,6 +16,18 @@ bool is_module(const Model& model, const std::string& tensor) {
                      [&](const Module& module) { return module.tensor == tensor; });
 }
 
+// sum (w - w')^2
+double squared_distance(const QuantizedMatrix& matrix, const std::vector<float>& weights) {
+  std::vector<float> rounded(weights.size());
+  matrix.dequantize(rounded.data());
+  double sum = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const double difference = static_cast<double>(weights[i]) - rounded[i];
+    sum += difference * difference;
+  }
+  return sum;
+}
+
 }  // namespace
 
 void check_plan(const Model& model, const ExportPlan& plan) {
@@ -33,6 +45,29 @@ const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const s
   if (tensor == model.head) return &plan.head;
   const auto found = plan.schemes.find(tensor);
   return found == plan.schemes.end() ? nullptr : &found->second;
+}
+
+bool is_calibrated(const ExportPlan& plan, const std::string& tensor) {
+  return plan.calibrated != nullptr && plan.schemes.count(tensor) > 0;
+}
+
+void begin_calibrated(const ExportPlan& plan) {
+  if (plan.calibrated != nullptr) plan.calibrated->begin(plan.schemes);
+}
+
+QuantizedMatrix quantize_planned(const Model& model, const ExportPlan& plan, const std::string& tensor,
+                                 double* squared_error) {
+  const TensorInfo& info = model.checkpoint->info(tensor);
+  std::vector<float> weights(static_cast<size_t>(info.elements()));
+  model.checkpoint->read(info, weights.data());
+  QuantizerOptions options = plan.quantizer;
+  options.importance = nullptr;
+  QuantizedMatrix matrix =
+      is_calibrated(plan, tensor)
+          ? plan.calibrated->take(tensor)
+          : quantize_matrix({weights.data(), info.rows(), info.cols()}, plan.schemes.at(tensor), options);
+  if (squared_error != nullptr) *squared_error = squared_distance(matrix, weights);
+  return matrix;
 }
 
 bool stored_already(const TensorInfo& tensor, const Scheme& scheme) {

@@ -12,6 +12,14 @@ void check_plan(const Model& model, const ExportPlan& plan);
 // The scheme the plan gives a matrix; null when it is kept.
 const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const std::string& tensor);
 
+// Whether the plan's calibrated quantizer gives this matrix. Exporters call begin_calibrated first.
+bool is_calibrated(const ExportPlan& plan, const std::string& tensor);
+void begin_calibrated(const ExportPlan& plan);
+
+// A whole planned matrix as the plan's quantizer leaves it, and its squared error.
+QuantizedMatrix quantize_planned(const Model& model, const ExportPlan& plan, const std::string& tensor,
+                                 double* squared_error);
+
 // Whether a tensor is stored in that scheme already (the model is a GGUF), so that its blocks stay as they
 // are.
 bool stored_already(const TensorInfo& tensor, const Scheme& scheme);

@@ -74,6 +74,26 @@ double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, con
   return error;
 }
 
+// The blocks of a matrix in llama.cpp's row order.
+void permute_block_rows(std::vector<std::byte>& blocks, int64_t rows, int64_t heads) {
+  const int64_t bytes = static_cast<int64_t>(blocks.size()) / rows;
+  const std::vector<int64_t> order = gguf_row_order(rows, heads);
+  std::vector<std::byte> permuted(blocks.size());
+  for (int64_t r = 0; r < rows; ++r)
+    std::copy_n(blocks.data() + order[static_cast<size_t>(r)] * bytes, bytes, permuted.data() + r * bytes);
+  blocks.swap(permuted);
+}
+
+// Writes the blocks that the plan's calibrated quantizer gives. Returns the squared error.
+double write_calibrated(const Model& model, const ExportPlan& plan, const GgufSource& source,
+                        GgufWriter& writer) {
+  double error = 0;
+  QuantizedMatrix matrix = quantize_planned(model, plan, source.tensor, &error);
+  if (source.heads > 0) permute_block_rows(matrix.blocks, matrix.rows, source.heads);
+  writer.write(matrix.blocks.data(), matrix.blocks.size());
+  return error;
+}
+
 void write_copied(const GgufFile& input, const GgufTensor& stored, GgufWriter& writer) {
   writer.write(input.data(stored), stored.bytes());
   input.release(stored);
@@ -87,6 +107,7 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
   ExportResult result;
   result.file_bytes = GgufWriter::file_size(layout.keys, layout.tensors);
   check_space(target, result.file_bytes);
+  begin_calibrated(plan);
   GgufWriter writer(target, layout.keys, layout.tensors);
   Progress progress("writing " + target.filename().string(), static_cast<int64_t>(layout.tensors.size()),
                     "tensors");
@@ -98,6 +119,8 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
       write_copied(*layout.input, *source.copied, writer);
     else if (source.tensor.empty())
       writer.write(reinterpret_cast<const std::byte*>(source.values.data()), tensor.bytes());
+    else if (is_calibrated(plan, source.tensor))
+      error = write_calibrated(model, plan, source, writer);
     else
       error = write_encoded(*model.checkpoint, tensor, source, writer);
     if (source.planned) {

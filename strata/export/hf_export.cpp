@@ -51,11 +51,26 @@ const Scheme* changing_scheme(const Model& model, const ExportPlan& plan, const 
   return boundary && floating ? nullptr : scheme;
 }
 
+// Writes what the plan's calibrated quantizer leaves of a matrix. Returns the squared error.
+double write_calibrated(const Model& model, const ExportPlan& plan, const PlannedTensor& tensor,
+                        SafetensorsWriter& writer) {
+  double error = 0;
+  const QuantizedMatrix matrix = quantize_planned(model, plan, tensor.name, &error);
+  std::vector<float> values(static_cast<size_t>(matrix.rows * matrix.cols));
+  matrix.dequantize(values.data());
+  if (tensor.type == DType::F16)
+    check_half_range(tensor.name, values.data(), static_cast<int64_t>(values.size()));
+  writer.write(values.data(), static_cast<int64_t>(values.size()));
+  return error;
+}
+
 // Reads, quantizes and dequantizes, and writes one tensor. Returns the squared error.
 double write_dequantized(const Model& model, const ExportPlan& plan, const PlannedTensor& tensor,
                          SafetensorsWriter& writer) {
   const TensorInfo& info = model.checkpoint->info(tensor.name);
   const Scheme* scheme = info.shape.size() < 2 ? nullptr : changing_scheme(model, plan, info);
+  if (scheme != nullptr && is_calibrated(plan, tensor.name))
+    return write_calibrated(model, plan, tensor, writer);
   QuantizerOptions options = plan.quantizer;
   options.importance = nullptr;
   const bool whole = scheme != nullptr && needs_whole_matrix(*scheme);
@@ -90,6 +105,7 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
   for (const PlannedTensor& tensor : tensors) bytes += bytes_of(tensor);
   check_space(target, bytes);
 
+  begin_calibrated(plan);
   OutputDirectory directory(target);
   write_model_files(model, directory.path());
   SafetensorsWriter writer(directory.path(), tensors);

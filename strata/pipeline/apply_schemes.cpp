@@ -11,17 +11,33 @@ std::map<std::string, Scheme> schemes_of(const Plan& plan) {
 }
 
 void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& schemes,
-                   const QuantizerOptions& quantizer) {
+                   const QuantizerOptions& quantizer, CalibratedQuantizer* calibrated) {
   decoder.restore_all();
   const Checkpoint& checkpoint = *decoder.model().checkpoint;
   Progress progress("quantizing in memory", static_cast<int64_t>(schemes.size()), "matrices");
+  const auto replace = [&](const std::string& tensor, const at::Tensor& weight) {
+    decoder.replace(tensor, weight.to(decoder.options().device, decoder.options().dtype));
+    progress.advance();
+  };
+  std::map<std::string, Scheme> of_layers;
+  if (calibrated != nullptr)
+    for (const Module& module : decoder.model().modules)
+      if (const auto found = schemes.find(module.tensor); found != schemes.end()) of_layers.insert(*found);
   for (const auto& [name, scheme] : schemes) {
+    if (of_layers.count(name) > 0) continue;
     const TensorInfo& info = checkpoint.info(name);
     at::Tensor weight = at::empty({info.rows(), info.cols()}, at::kFloat);
     checkpoint.read(info, weight.data_ptr<float>());
     fake_quantize({weight.data_ptr<float>(), info.rows(), info.cols()}, scheme, quantizer);
-    decoder.replace(name, weight.to(decoder.options().device, decoder.options().dtype));
-    progress.advance();
+    replace(name, weight);
+  }
+  if (of_layers.empty()) return;
+  calibrated->begin(of_layers);
+  for (const Module& module : decoder.model().modules) {  // layer by layer
+    if (of_layers.count(module.tensor) == 0) continue;
+    at::Tensor weight = at::empty({module.rows, module.cols}, at::kFloat);
+    calibrated->take(module.tensor).dequantize(weight.data_ptr<float>());
+    replace(module.tensor, weight);
   }
 }
 

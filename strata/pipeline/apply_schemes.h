@@ -5,7 +5,7 @@
 
 #include "strata/allocation/plan.h"
 #include "strata/model/decoder.h"
-#include "strata/quantization/quantizer.h"
+#include "strata/quantization/calibrated_quantizer.h"
 
 namespace strata {
 
@@ -13,8 +13,9 @@ namespace strata {
 std::map<std::string, Scheme> schemes_of(const Plan& plan);
 
 // Replaces tensors of a decoder by what quantizing and dequantizing leaves of them: the model that a file
-// with these schemes would hold, without writing it. Tensors named earlier and not now are restored.
+// with these schemes would hold, without writing it. Tensors named earlier and not now are restored. The
+// layers' matrices come from `calibrated` where it is given.
 void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& schemes,
-                   const QuantizerOptions& quantizer);
+                   const QuantizerOptions& quantizer, CalibratedQuantizer* calibrated = nullptr);
 
 }  // namespace strata

@@ -2,6 +2,7 @@
 
 #include <hwy/aligned_allocator.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -162,6 +163,18 @@ class AffineQuantizer {
   SecondLevelCodes second_level_;
 };
 
+void dequantize_scattered_groups(const AffineMatrix& matrix, float* weights) {
+  const int64_t groups = static_cast<int64_t>(matrix.scales.size()) / std::max<int64_t>(1, matrix.rows);
+  parallel_for(matrix.rows, kTilesPerTask, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      for (int64_t c = 0; c < matrix.cols; ++c) {
+        const int64_t at = r * matrix.cols + c, group = r * groups + matrix.group_of_column[c];
+        weights[at] = (static_cast<float>(matrix.codes[at]) - matrix.zeros[group]) * matrix.scales[group];
+      }
+    }
+  });
+}
+
 }  // namespace
 
 double round_affine(MatrixView<const float> weights, const AffineScheme& scheme,
@@ -197,6 +210,7 @@ AffineMatrix quantize_affine(MatrixView<const float> weights, const AffineScheme
 }
 
 void AffineMatrix::dequantize(float* weights) const {
+  if (!group_of_column.empty()) return dequantize_scattered_groups(*this, weights);
   const AffineTiles tiles(scheme, rows, cols);
   parallel_for(tiles.count(), kTilesPerTask, [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {

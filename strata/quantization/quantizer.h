@@ -30,6 +30,9 @@ struct AffineMatrix {
   std::vector<uint8_t> codes;  // one a weight, in the order of the weights
   std::vector<float> scales, zeros;
   SecondLevelCodes second_level;  // empty with fp16 scales
+  // The group of every column ("g_idx"), the same in all rows, where groups are not of neighbouring columns
+  // (axis 1 only); empty where column c is in group c / group_size.
+  std::vector<int32_t> group_of_column;
 
   void dequantize(float* weights) const;
 };

@@ -1,0 +1,37 @@
+#include "strata/quantization/calibrated_quantizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "strata/core/error.h"
+#include "strata/quantization/gguf_codec.h"
+
+namespace strata {
+
+void QuantizedMatrix::dequantize(float* weights) const {
+  if (scheme.kind == Scheme::Kind::Affine) return affine.dequantize(weights);
+  decode_gguf(stored_type(scheme.gguf, cols), blocks.data(), rows * cols, weights);
+}
+
+QuantizedMatrix quantize_matrix(MatrixView<const float> weights, const Scheme& scheme,
+                                const QuantizerOptions& options) {
+  QuantizedMatrix matrix;
+  matrix.scheme = scheme;
+  matrix.rows = weights.rows;
+  matrix.cols = weights.cols;
+  if (scheme.kind == Scheme::Kind::Affine) {
+    matrix.affine = quantize_affine(weights, scheme.affine, options);
+    return matrix;
+  }
+  const float* end = weights.data + weights.size();
+  const float* bad = std::find_if(weights.data, end, [](float w) { return !std::isfinite(w); });
+  if (bad != end)
+    fail("the weight in row {}, column {} is {}; a finite number was expected",
+         (bad - weights.data) / weights.cols, (bad - weights.data) % weights.cols, *bad);
+  const GgufType type = stored_type(scheme.gguf, weights.cols);
+  matrix.blocks.resize(static_cast<size_t>(weights.rows * row_bytes(type, weights.cols)));
+  encode_gguf(type, weights.data, weights.rows, weights.cols, options.importance, matrix.blocks.data());
+  return matrix;
+}
+
+}  // namespace strata
