@@ -3,6 +3,8 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
@@ -119,6 +121,24 @@ void Decoder::restore(const std::string& tensor) {
 
 void Decoder::restore_all() {
   replaced_.clear();
+}
+
+void Decoder::hold_layer(int index) {
+  const bool resident = std::exchange(options_.resident, true);
+  try {
+    layer_weights(index);
+  } catch (...) {
+    options_.resident = resident;
+    throw;
+  }
+  options_.resident = resident;
+}
+
+void Decoder::drop_layer(int index) {
+  if (options_.resident) return;
+  const std::string prefix = model_.layer_tensor(index, "");
+  for (auto each = loaded_.begin(); each != loaded_.end();)
+    each = each->first.compare(0, prefix.size(), prefix) == 0 ? loaded_.erase(each) : std::next(each);
 }
 
 at::Tensor Decoder::weight(const std::string& tensor) {

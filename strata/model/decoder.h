@@ -39,16 +39,22 @@ class Decoder {
   void restore(const std::string& tensor);
   void restore_all();
 
+  // Keeps a layer's weights loaded between runs where the decoder is not resident, until they are dropped.
+  void hold_layer(int index);
+  void drop_layer(int index);
+
+  // What layer() runs with, for those who run a layer in their own way.
+  LayerWeights layer_weights(int index);
+  RopeTable rope_table(int64_t length);
+  at::Tensor weight(const std::string& tensor);  // as replaced, or of the checkpoint
+
   void observe(Observer observer) { observer_ = std::move(observer); }
   const Model& model() const { return model_; }
   const DecoderOptions& options() const { return options_; }
 
  private:
-  at::Tensor weight(const std::string& tensor);
   at::Tensor weight_rows(const std::string& tensor, int64_t first, int64_t count);
   bool in_memory(const std::string& tensor) const;
-  LayerWeights layer_weights(int index);
-  RopeTable rope_table(int64_t length);
   int64_t windows_per_piece(int64_t length) const;
   int64_t widest_activation() const;
   bool spreads_windows(const at::Tensor& hidden) const;

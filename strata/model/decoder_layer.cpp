@@ -6,10 +6,15 @@
 namespace strata {
 namespace {
 
-at::Tensor attention(const ModelConfig& config, const LayerWeights& w, const RopeTable& rope, int64_t window,
-                     const at::Tensor& x, const InputObserver& observe) {
+void show(const InputObserver& observe, std::string_view module, const at::Tensor& input) {
+  if (observe) observe(module, input);
+}
+
+at::Tensor self_attention(const ModelConfig& config, const LayerWeights& w, const RopeTable& rope,
+                          const Attention& attention, const at::Tensor& x, const InputObserver& observe) {
   const int64_t batch = x.size(0), length = x.size(1);
-  for (const char* module : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) observe(module, x);
+  for (const char* module : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"})
+    show(observe, module, x);
   const auto project = [&](const at::Tensor& weight, const at::Tensor& bias, int64_t heads) {
     return at::linear(x, weight, bias).view({batch, length, heads, config.head_dim}).transpose(1, 2);
   };
@@ -20,17 +25,17 @@ at::Tensor attention(const ModelConfig& config, const LayerWeights& w, const Rop
     q = rms_norm(q, w.q_norm, config.rms_norm_eps);
     k = rms_norm(k, w.k_norm, config.rms_norm_eps);
   }
-  const at::Tensor mixed = causal_attention(apply_rope(q, rope), apply_rope(k, rope), v, window);
-  observe("self_attn.o_proj", mixed);
+  const at::Tensor mixed = attention(apply_rope(q, rope), apply_rope(k, rope), v);
+  show(observe, "self_attn.o_proj", mixed);
   return at::linear(mixed, w.o, w.o_bias);
 }
 
 at::Tensor gated_mlp(const LayerWeights& w, const at::Tensor& x, const InputObserver& observe) {
-  observe("mlp.gate_proj", x);
-  observe("mlp.up_proj", x);
+  show(observe, "mlp.gate_proj", x);
+  show(observe, "mlp.up_proj", x);
   at::Tensor gate = at::linear(x, w.gate, w.gate_bias);
   at::silu_(gate).mul_(at::linear(x, w.up, w.up_bias));
-  observe("mlp.down_proj", gate);
+  show(observe, "mlp.down_proj", gate);
   return at::linear(gate, w.down, w.down_bias);
 }
 
@@ -62,9 +67,18 @@ at::Tensor apply_rope(const at::Tensor& x, const RopeTable& rope) {
 
 at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
                              int64_t window, const at::Tensor& hidden, const InputObserver& observe) {
+  const Attention attention = [window](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    return causal_attention(q, k, v, window);
+  };
+  return run_decoder_layer(config, weights, rope, attention, hidden, observe);
+}
+
+at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
+                             const Attention& attention, const at::Tensor& hidden,
+                             const InputObserver& observe) {
   const at::Tensor attended =
-      hidden + attention(config, weights, rope, window,
-                         rms_norm(hidden, weights.input_norm, config.rms_norm_eps), observe);
+      hidden + self_attention(config, weights, rope, attention,
+                              rms_norm(hidden, weights.input_norm, config.rms_norm_eps), observe);
   return gated_mlp(weights, rms_norm(attended, weights.post_attention_norm, config.rms_norm_eps), observe)
       .add_(attended);
 }

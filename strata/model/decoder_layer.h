@@ -33,7 +33,17 @@ at::Tensor apply_rope(const at::Tensor& x, const RopeTable& rope);
 // Called with a module's name and its input.
 using InputObserver = std::function<void(std::string_view module, const at::Tensor& input)>;
 
-// Pre-norm attention and gated MLP, each added to its input: [B, T, d] -> [B, T, d].
+// Mixes values by attention over rotated queries and keys: q [B, H, T, D]; k, v [B, H_kv, T, D]; gives
+// [B, T, H * D].
+using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+
+// Pre-norm attention and gated MLP, each added to its input: [B, T, d] -> [B, T, d]. Nobody looks where
+// `observe` is null.
+at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
+                             const Attention& attention, const at::Tensor& hidden,
+                             const InputObserver& observe);
+
+// The same with causal attention within each sequence, whose keys go back `window` positions (0 = all).
 at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
                              int64_t window, const at::Tensor& hidden, const InputObserver& observe);
 

@@ -34,8 +34,13 @@ const SensitivityMethod& sensitivity_method(std::string_view name) {
   fail_usage("there is no sensitivity method \"{}\"; choose one of {}", name, known);
 }
 
-Scores score(const Model& model, std::string_view name, const SensitivityOptions& options) {
-  Scores scores = sensitivity_method(name).score(model, options);
+Scores score(const Model& model, std::string_view name, const SensitivityOptions& asked) {
+  const SensitivityMethod& method = sensitivity_method(name);
+  SensitivityOptions options = asked;
+  if (method.needs_calibration && !options.calibration)
+    options.calibration =
+        require_calibration(model, options.calibration_source, options.device, "--method " + method.name);
+  Scores scores = method.score(model, options);
   if (options.schemes.empty()) return scores;
   const WeightErrors measured =
       options.errors ? WeightErrors{} : measure_weight_errors(model, options.schemes, options.quantizer);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "strata/allocation/scores.h"
+#include "strata/calibration/calibration.h"
 #include "strata/model/model.h"
 #include "strata/quantization/quantizer.h"
 #include "strata/quantization/scheme.h"
@@ -21,8 +22,8 @@ struct WeightErrors;
 
 struct SensitivityOptions {
   NsdsOptions nsds;
-  at::Device device = at::kCPU;  // where NSDS computes
-  uint64_t seed = 0;             // of `random`
+  at::Device device = at::kCPU;  // where tensors are computed
+  uint64_t seed = 0;             // of everything random
 
   // Schemes to give the cost of for every module; none gives scores alone. The low width of `weight-error` is
   // the scheme with the fewest stored bits, w2g64 where there is none.
@@ -31,6 +32,11 @@ struct SensitivityOptions {
 
   // Weight errors measured before with these schemes, for scoring one model with several methods.
   std::shared_ptr<const WeightErrors> errors;
+
+  // Tokens for the methods that need them: where they come from, or as read before. score() reads them when a
+  // method needs them and they are not here yet.
+  CalibrationOptions calibration_source;
+  std::shared_ptr<const Calibration> calibration;
 
   static QuantizerOptions round_to_nearest() {
     QuantizerOptions options;
@@ -42,8 +48,8 @@ struct SensitivityOptions {
 // A way to tell how fragile the parts of a model are.
 struct SensitivityMethod {
   std::string name;
-  std::string summary;  // one line, for --help
-  bool needs_calibration = false;
+  std::string summary;             // one line, for --help
+  bool needs_calibration = false;  // options.calibration is there when it scores
   std::function<Scores(const Model&, const SensitivityOptions&)> score;  // scores and details, no costs
 };
 

@@ -1,0 +1,56 @@
+#include "strata/model/incremental_decoder.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "strata/core/error.h"
+
+namespace strata {
+
+IncrementalDecoder::IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t length)
+    : decoder_(decoder), length_(length) {
+  const ModelConfig& config = decoder.model().config;
+  const auto options = at::TensorOptions().dtype(decoder.options().dtype).device(decoder.options().device);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    keys_.push_back(at::empty({batch, config.num_kv_heads, length, config.head_dim}, options));
+    values_.push_back(at::empty_like(keys_.back()));
+  }
+}
+
+at::Tensor IncrementalDecoder::attend(size_t layer, const at::Tensor& q, const at::Tensor& k,
+                                      const at::Tensor& v) {
+  keys_[layer].narrow(2, position_, 1).copy_(k);
+  values_[layer].narrow(2, position_, 1).copy_(v);
+  const int64_t window = decoder_.model().config.window_of(static_cast<int>(layer));
+  const int64_t first = window > 0 ? std::max<int64_t>(0, position_ + 1 - window) : 0;
+  const int64_t seen = position_ + 1 - first;
+  const at::Tensor keys = keys_[layer].narrow(2, first, seen);
+  const int64_t batch = q.size(0), key_heads = k.size(1), head_dim = q.size(3);
+  // The query heads that share a key head stand below one another in one matrix.
+  const at::Tensor queries = q.reshape({batch, key_heads, q.size(1) / key_heads, head_dim});
+  const at::Tensor scores =
+      at::matmul(queries, keys.transpose(2, 3)).to(at::kFloat) / std::sqrt(static_cast<double>(head_dim));
+  const at::Tensor weights = at::softmax(scores, -1).to(q.scalar_type());
+  return at::matmul(weights, values_[layer].narrow(2, first, seen)).view({batch, 1, q.size(1) * head_dim});
+}
+
+at::Tensor IncrementalDecoder::step(const at::Tensor& ids) {
+  const at::NoGradGuard no_grad;
+  if (position_ == length_) fail("a sequence of {} tokens is full; it was made for no more", length_);
+  const ModelConfig& config = decoder_.model().config;
+  const RopeTable whole = decoder_.rope_table(length_);
+  const RopeTable rope = {whole.cosines.narrow(0, position_, 1), whole.sines.narrow(0, position_, 1)};
+  at::Tensor hidden = decoder_.embed(ids.unsqueeze(1));
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    const Attention attention = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+      return attend(static_cast<size_t>(layer), q, k, v);
+    };
+    hidden = run_decoder_layer(config, decoder_.layer_weights(layer), rope, attention, hidden, nullptr);
+  }
+  ++position_;
+  return decoder_.logits(hidden).squeeze(1);
+}
+
+}  // namespace strata

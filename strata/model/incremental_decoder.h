@@ -1,0 +1,29 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <vector>
+
+#include "strata/model/decoder.h"
+
+namespace strata {
+
+// Decodes a batch of sequences token by token and keeps their keys and values, [B, H_kv, length, D] twice a
+// layer. The decoder must outlive it and should be resident.
+class IncrementalDecoder {
+ public:
+  IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t length);
+
+  // Appends one token a sequence, ids [B], and gives the logits of the next, float [B, V]. Throws once
+  // `length` tokens are there.
+  at::Tensor step(const at::Tensor& ids);
+
+ private:
+  at::Tensor attend(size_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+
+  Decoder& decoder_;
+  int64_t length_, position_ = 0;
+  std::vector<at::Tensor> keys_, values_;
+};
+
+}  // namespace strata

@@ -1,0 +1,100 @@
+#include "strata/calibration/activations.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "strata/core/error.h"
+#include "strata/core/random.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/tiny_model.h"
+
+namespace strata {
+namespace {
+
+at::Tensor random_ids(int64_t blocks, int64_t window, int64_t vocab) {
+  Random random(5);
+  at::Tensor ids = at::empty({blocks, window}, at::kLong);
+  for (int64_t i = 0; i < ids.numel(); ++i)
+    ids.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.below(static_cast<uint64_t>(vocab)));
+  return ids;
+}
+
+class Activations : public testing::Test {
+ protected:
+  void SetUp() override {
+    TinyModel tiny;
+    tiny.layers = 3;
+    write_tiny_model(directory_ / "model", tiny);
+    model_ = open_model(directory_ / "model");
+    calibration_ = make_calibration(random_ids(7, 16, 64), "test");
+  }
+
+  TemporaryDirectory directory_;
+  Model model_;
+  Calibration calibration_;
+};
+
+TEST_F(Activations, AreThoseOfTheWholeModelWithTheWeightsReplacedSoFar) {
+  ActivationStream stream(model_, calibration_, {});
+  Decoder whole(model_, {});
+  const std::string down = model_.module(1, Role::Down).tensor;
+  const at::Tensor other = 0.5 * whole.weight(down);
+
+  for (; !stream.at_end(); stream.advance()) {
+    if (stream.layer() == 1) {
+      stream.decoder().replace(down, other);
+      whole.replace(down, other);
+    }
+    std::map<int, std::map<Role, at::Tensor>> expected;
+    whole.observe([&](int layer, std::string_view what, const at::Tensor& value) {
+      if (what == "layer") return;
+      at::Tensor& seen = expected[layer][role_of(what)];
+      const at::Tensor rows = value.reshape({-1, value.size(-1)}).clone();
+      seen = seen.defined() ? at::cat({seen, rows}) : rows;
+    });
+    whole.forward(calibration_.ids);
+    whole.observe(nullptr);
+    std::map<Role, at::Tensor> inputs;
+    stream.observe([&](Role role, const at::Tensor& input) {
+      at::Tensor& seen = inputs[role];
+      seen = seen.defined() ? at::cat({seen, input}) : input.clone();
+    });
+    ASSERT_EQ(inputs.size(), 4u);
+    for (const auto& [role, input] : expected[stream.layer()])
+      EXPECT_TRUE(at::allclose(inputs.at(input_role(role)), input, 1e-4, 1e-4))
+          << stream.layer() << name_of(role);
+  }
+  EXPECT_TRUE(at::allclose(stream.decoder().logits(stream.hidden(0, 7)), whole.forward(calibration_.ids),
+                           1e-4, 1e-5));
+  EXPECT_THROW(stream.advance(), Error);
+}
+
+TEST_F(Activations, AreKeptInBfloat16AndThenOnDisk) {
+  const int64_t elements = 7 * 16 * 32;
+  at::Tensor last[3];
+  for (int way = 0; way < 3; ++way) {
+    ActivationOptions options;
+    options.states.memory_limit = way == 0 ? 4 * elements : way == 1 ? 4 * elements - 1 : 2 * elements - 1;
+    options.states.directory = directory_.path();
+    ActivationStream stream(model_, calibration_, options);
+    while (!stream.at_end()) stream.advance();
+    last[way] = stream.hidden(0, 7);
+    HiddenStates states(7, 16, 32, options.states);
+    EXPECT_EQ(states.on_disk(), way == 2);
+    EXPECT_EQ(states.stored_type(), way == 0 ? at::kFloat : at::kBFloat16);
+  }
+  EXPECT_TRUE(at::equal(last[1], last[2]));
+  EXPECT_FALSE(at::equal(last[0], last[1]));
+  EXPECT_TRUE(at::allclose(last[0], last[1], 0.05, 0.05));
+}
+
+TEST_F(Activations, ADirectoryThatCannotHoldThemIsNamed) {
+  ActivationOptions options;
+  options.states.memory_limit = 0;
+  options.states.directory = "/nowhere/at/all";
+  EXPECT_THROW(ActivationStream(model_, calibration_, options), Error);
+}
+
+}  // namespace
+}  // namespace strata
