@@ -7,6 +7,7 @@
 
 #include "strata/allocation/first_choice.h"
 #include "strata/allocation/integer_program.h"
+#include "strata/allocation/label_search.h"
 #include "strata/allocation/lagrangian.h"
 
 namespace strata {
@@ -80,6 +81,18 @@ void shrink_units(ChoiceProblem& problem) {
   }
 }
 
+// Proves the optimum below a first solution where sizes repeat, as those of a model's matrices do; else
+// raises the bound.
+void search_labels(const ChoiceProblem& problem, const Lagrangian& start, ChoiceSolution& best) {
+  constexpr int64_t kMostLabels = 4'000'000;
+  const LabelSearchResult found = label_search(problem, start, best.cost, kMostLabels);
+  if (found.chosen) {
+    const double cost = cost_of(problem, *found.chosen);
+    if (cost < best.cost) best = {*found.chosen, cost, found.bound};
+  }
+  best.bound = std::min(best.cost, std::max(best.bound, found.bound));
+}
+
 // What branch and bound adds to a first solution (or to none) and the Lagrangian bound.
 void search(const ChoiceProblem& problem, const Lagrangian& start, const ChoiceSettings& settings,
             std::optional<ChoiceSolution>& best) {
@@ -92,12 +105,13 @@ void search(const ChoiceProblem& problem, const Lagrangian& start, const ChoiceS
   if (found.chosen) {
     const std::vector<int> chosen = open.restore(*found.chosen);
     const double cost = cost_of(problem, chosen);
-    if (meets_limits(problem, chosen) && (!best || cost < best->cost)) best = {chosen, cost, start.bound};
+    if (meets_limits(problem, chosen) && (!best || cost < best->cost))
+      best = {chosen, cost, best ? best->bound : start.bound};
   }
   if (!best) return;
   const bool finished = found.status == BranchAndBoundResult::Status::Finished;
   const double searched = finished ? best->cost - allowed : std::min(found.bound, best->cost);
-  best->bound = std::max(start.bound, searched);
+  best->bound = std::max(best->bound, searched);
 }
 
 std::optional<ChoiceSolution> solve_reduced(ChoiceProblem problem, const ChoiceSettings& settings) {
@@ -111,6 +125,7 @@ std::optional<ChoiceSolution> solve_reduced(ChoiceProblem problem, const ChoiceS
     const double cost = cost_of(problem, *chosen);
     best = {*chosen, cost, std::min(start.bound, cost)};
   }
+  if (best && best->gap() > 0) search_labels(problem, start, *best);
   if (!best || best->gap() > settings.relative_gap) search(problem, start, settings, best);
   return best;
 }

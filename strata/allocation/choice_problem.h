@@ -36,10 +36,11 @@ struct ChoiceSettings {
   double seconds = 60;      // limit of the branch and bound
 };
 
-// Solves in three steps: the best multipliers of the limits give a Lagrangian bound; a greedy repair of the
-// choice made at their prices gives a first solution; what these two leave open, after removing every option
-// whose reduced cost exceeds their distance, is solved by CBC. Nothing when no choice meets all limits.
-// Deterministic unless the time limit strikes.
+// Solves in four steps: the best multipliers of the limits give a Lagrangian bound; a greedy repair of the
+// choice made at their prices gives a first solution; dynamic programming between these two proves the
+// optimum unless sizes are too various; what is left open then, after removing every option whose reduced
+// cost exceeds the distance, is searched by CBC. Nothing when no choice meets all limits. Deterministic
+// unless the time limit strikes.
 std::optional<ChoiceSolution> solve(const ChoiceProblem& problem, const ChoiceSettings& settings);
 
 double cost_of(const ChoiceProblem& problem, const std::vector<int>& chosen);

@@ -79,6 +79,7 @@ class Planes {
 
 Lagrangian lagrangian(const ChoiceProblem& problem, const std::vector<double>& multipliers) {
   Lagrangian result;
+  result.multipliers = multipliers;
   for (const auto& group : problem.groups) {
     auto& prices = result.reduced.emplace_back();
     for (const ChoiceOption& option : group) prices.push_back(price(option, multipliers));

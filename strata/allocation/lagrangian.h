@@ -8,6 +8,7 @@ namespace strata {
 
 // The limits of a choice problem taken into the costs: an option's price is cost + multipliers . use.
 struct Lagrangian {
+  std::vector<double> multipliers;           // one a limit
   std::vector<int> chosen;                   // the lowest price of each group
   std::vector<std::vector<double>> reduced;  // price above the group's lowest, not negative
   double bound =

@@ -104,6 +104,37 @@ TEST(ChoiceProblem, MeetsSeveralLimitsAtTheOptimumOfBruteForce) {
   EXPECT_LT(infeasible, 100);
 }
 
+// 600 matrices of three shapes, as a model has them: far more choices than a tree search gets through.
+TEST(ChoiceProblem, ProvesTheOptimumWhereSizesRepeat) {
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    ChoiceProblem problem;
+    for (int g = 0; g < 600; ++g) {
+      auto& group = problem.groups.emplace_back();
+      const int64_t size = int64_t{1} << (g % 3);
+      const double weight = std::exp(random.normal()) * static_cast<double>(size);
+      for (const int64_t bits : {2, 3, 4, 5, 6, 8})
+        group.push_back({weight * std::exp(-1.4 * static_cast<double>(bits) + 0.1 * random.normal()),
+                         {size * bits, size * (bits + static_cast<int64_t>(random.below(2)))}});
+    }
+    problem.limits = {4900, 5000 + static_cast<int64_t>(random.below(400))};
+    const auto solution = solve(problem, {});
+    ASSERT_TRUE(solution);
+    EXPECT_TRUE(meets_limits(problem, solution->chosen));
+    EXPECT_EQ(solution->gap(), 0);
+
+    problem.limits.pop_back();
+    for (auto& group : problem.groups)
+      for (ChoiceOption& option : group) option.use.pop_back();
+    const auto single = solve(problem, {});
+    ASSERT_TRUE(single);
+    EXPECT_EQ(single->gap(), 0);
+    EXPECT_NEAR(single->cost, by_dynamic_programming(problem), 1e-9 * single->cost);
+    EXPECT_LE(single->cost, solution->cost);  // one limit fewer
+  }
+}
+
 TEST(ChoiceProblem, StopsWithinTheGapItWasGivenAndSaysHowFarItIs) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     Random random(seed);
