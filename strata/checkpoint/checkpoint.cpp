@@ -20,6 +20,10 @@ int64_t TensorInfo::cols() const {
   return count;
 }
 
+void Checkpoint::read_bytes(const TensorInfo& tensor, uint64_t, uint64_t, std::byte*) const {
+  fail("{}: tensor {} cannot be read as stored", path().string(), tensor.name);
+}
+
 const TensorInfo* Checkpoint::find(const std::string& name) const {
   for (const TensorInfo& tensor : tensors())
     if (tensor.name == name) return &tensor;

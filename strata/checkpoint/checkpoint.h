@@ -33,6 +33,10 @@ class Checkpoint {
   // tensor.
   virtual void read_rows(const TensorInfo& tensor, int64_t first, int64_t count, float* target) const = 0;
 
+  // Reads stored bytes [first, first + count) of a tensor as they are, for readers of packed formats; throws
+  // where the file's format has no such thing.
+  virtual void read_bytes(const TensorInfo& tensor, uint64_t first, uint64_t count, std::byte* target) const;
+
   virtual const TensorInfo* find(const std::string& name) const;  // null when absent
   bool contains(const std::string& name) const { return find(name) != nullptr; }
   const TensorInfo& info(const std::string& name) const;  // throws, naming the file and the missing tensor

@@ -80,6 +80,19 @@ class SafetensorsCheckpoint final : public Checkpoint {
            bad % info.cols());
   }
 
+  void read_bytes(const TensorInfo& tensor, uint64_t first, uint64_t count,
+                  std::byte* target) const override {
+    const auto found = by_name_.find(tensor.name);
+    if (found == by_name_.end()) fail("{} has no tensor {}", path_.string(), printable(tensor.name));
+    const Place& place = places_[found->second];
+    const uint64_t bytes = tensors_[found->second].bytes;
+    if (first > bytes || count > bytes - first)
+      fail("{}: bytes {} to {} of tensor {} were asked for, which has {}", path_.string(), first,
+           first + count, printable(tensor.name), bytes);
+    if (count > 0) std::memcpy(target, files_[place.file].data() + place.begin + first, count);
+    if (count >= kReleasedBytes) files_[place.file].release(place.begin + first, count);
+  }
+
   // The shard that holds a tensor; none when no shard does.
   std::optional<fs::path> shard_of(const std::string& name) const {
     const auto found = by_name_.find(name);

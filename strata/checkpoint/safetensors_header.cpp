@@ -26,7 +26,7 @@ constexpr StoredType kStoredTypes[] = {
     {"F64", 8, DType::F64},      {"F32", 4, DType::F32},       {"F16", 2, DType::F16},
     {"BF16", 2, DType::BF16},    {"I64", 8, DType::I64},       {"I32", 4, DType::I32},
     {"I16", 2, DType::I16},      {"I8", 1, DType::I8},         {"U8", 1, DType::U8},
-    {"BOOL", 1, DType::Bool},    {"U16", 2, std::nullopt},     {"U32", 4, std::nullopt},
+    {"BOOL", 1, DType::Bool},    {"U16", 2, std::nullopt},     {"U32", 4, DType::U32},
     {"U64", 8, std::nullopt},    {"F8_E4M3", 1, std::nullopt}, {"F8_E5M2", 1, std::nullopt},
     {"F8_E8M0", 1, std::nullopt}};
 

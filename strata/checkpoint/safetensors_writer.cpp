@@ -123,15 +123,21 @@ struct SafetensorsWriter::State {
     }
   }
 
+  int64_t missing() const { return elements_of(tensors[current]) - written; }
+
   void write_piece(const float* values, int64_t count) {
-    const PlannedTensor& tensor = tensors[current];
+    const DType type = tensors[current].type;
+    buffer.resize(static_cast<size_t>(count) * size_of(type));
+    from_float(type, values, buffer.data(), count);
+    write_stored(buffer.data(), count);
+  }
+
+  void write_stored(const std::byte* bytes, int64_t count) {
     const Place& place = places[current];
-    const size_t size = size_of(tensor.type);
-    buffer.resize(static_cast<size_t>(count) * size);
-    from_float(tensor.type, values, buffer.data(), count);
+    const size_t size = size_of(tensors[current].type);
     shards[place.shard]->write_at(
-        data_starts[place.shard] + place.offset + static_cast<uint64_t>(written) * size, buffer.data(),
-        buffer.size());
+        data_starts[place.shard] + place.offset + static_cast<uint64_t>(written) * size, bytes,
+        static_cast<size_t>(count) * size);
     written += count;
   }
 
@@ -167,13 +173,40 @@ void SafetensorsWriter::write(const float* values, int64_t count) {
     State& state = *state_;
     if (state.current == state.tensors.size())
       fail("cannot write {}: {} weights were given beyond the last tensor", state.directory.string(), count);
-    const int64_t missing = elements_of(state.tensors[state.current]) - state.written;
-    const int64_t piece = std::min({count, missing, kPiece});
+    const int64_t piece = std::min({count, state.missing(), kPiece});
     state.write_piece(values, piece);
     values += piece;
     count -= piece;
     state.skip_complete_tensors();
   }
+}
+
+void SafetensorsWriter::write_bytes(const std::byte* bytes, uint64_t count) {
+  while (count > 0) {
+    State& state = *state_;
+    const uint64_t size =
+        state.current < state.tensors.size() ? size_of(state.tensors[state.current].type) : 0;
+    if (size == 0 || count % size != 0)
+      fail("cannot write {}: {} bytes were given beyond the last tensor, or not whole elements",
+           state.directory.string(), count);
+    const int64_t piece = std::min(static_cast<int64_t>(count / size), state.missing());
+    state.write_stored(bytes, piece);
+    bytes += static_cast<uint64_t>(piece) * size;
+    count -= static_cast<uint64_t>(piece) * size;
+    state.skip_complete_tensors();
+  }
+}
+
+uint64_t SafetensorsWriter::file_bytes(const std::vector<PlannedTensor>& tensors,
+                                       const std::map<std::string, std::string>& metadata,
+                                       uint64_t shard_bytes) {
+  const std::vector<Place> places = place_tensors(tensors, shard_bytes);
+  uint64_t bytes = 0;
+  for (const PlannedTensor& tensor : tensors) bytes += bytes_of(tensor);
+  const size_t shards = places.empty() ? 1 : places.back().shard + 1;
+  for (size_t shard = 0; shard < shards; ++shard)
+    bytes += sizeof(uint64_t) + header_of(tensors, places, shard, metadata).size();
+  return bytes;
 }
 
 void SafetensorsWriter::finish() {

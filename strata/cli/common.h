@@ -31,6 +31,7 @@ void add_allocate(Program& program);
 void add_quantize(Program& program);
 void add_eval(Program& program);
 void add_compare(Program& program);
+void add_recipe(Program& program);
 
 // A subcommand with the common options; `body` runs when it is the one chosen.
 CLI::App* add_command(Program& program, const std::string& name, const std::string& summary,

@@ -7,6 +7,8 @@
 #include "strata/cli/common.h"
 #include "strata/core/units.h"
 #include "strata/model/model.h"
+#include "strata/pipeline/plans.h"
+#include "strata/report/plan_chart.h"
 #include "strata/report/table.h"
 
 namespace strata::cli {
@@ -77,7 +79,16 @@ Json describe(const Model& model) {
           {"tensors", tensors}};
 }
 
-void print(const Json& d, bool with_tensors) {
+// How the matrices are quantized, where they are.
+void print_mix(const Model& model) {
+  if (!has_stored_plan(model)) return;
+  const Plan plan = stored_plan(model);
+  fmt::print("\n{}{:.4f} stored bits a weight ({:.4f} code bits), {} in {} matrices\n", plan_chart({}, plan),
+             plan.bits_per_weight, plan.average_code_bits, format_bytes(plan.bytes), plan.assignments.size());
+}
+
+void print(const Model& model, bool with_tensors) {
+  const Json d = describe(model);
   fmt::print("{}: {}, {} layers, hidden {}, feed-forward {}, {} query heads over {} key/value heads of {}\n",
              d["model"].get<std::string>(), d["architecture"].get<std::string>(), d["layers"].get<int64_t>(),
              d["hidden_size"].get<int64_t>(), d["intermediate_size"].get<int64_t>(),
@@ -96,6 +107,7 @@ void print(const Json& d, bool with_tensors) {
                fmt::format("{}", role["params"].get<int64_t>()),
                fmt::format("{:.1f} %", 100 * role["params"].get<double>() / all)});
   fmt::print("{}", roles.text());
+  print_mix(model);
   if (!with_tensors) return;
   Table tensors;
   tensors.column("tensor", Table::Align::Left);
@@ -114,11 +126,11 @@ void add_inspect(Program& program) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
       add_command(program, "inspect", "show a model's architecture, layers and sizes", [&program, options] {
-        const Json description = describe(open_model(options->model));
+        const Model model = open_model(options->model);
         if (program.common.json)
-          print_json(description);
+          print_json(describe(model));
         else
-          print(description, options->tensors);
+          print(model, options->tensors);
       });
   command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
   command->add_flag("--tensors", options->tensors, "list every tensor too");

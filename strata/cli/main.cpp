@@ -60,6 +60,7 @@ int run(int argc, char** argv) {
   add_quantize(program);
   add_eval(program);
   add_compare(program);
+  add_recipe(program);
 
   refuse_unknown_command(program.app, argc, argv);
   try {

@@ -62,6 +62,7 @@ Json to_json(const Options& options, const QuantizeResult& result, double second
           {"embedding", result.exported_plan.embedding.name()},
           {"head", result.exported_plan.head.name()},
           {"seconds", seconds},
+          {"notes", result.notes},
           {"measurements", measurements},
           {"plan", strata::to_json(result.plan)}};
 }
@@ -107,15 +108,25 @@ void add_quantize(Program& program) {
   command->add_option("-o,--output", options->output, "the file or directory to write")
       ->required()
       ->type_name("OUT");
-  command->add_option("--format", request.format,
-                      "gguf (for llama.cpp) or hf (dequantized weights, loads anywhere); by default the "
-                      "output's ending decides");
+  command->add_option(
+      "--format", request.format,
+      "gguf (llama.cpp), compressed-tensors (vLLM), gptq, gptq_v2 (GPTQModel, SGLang), mlx, or hf "
+      "(dequantized weights, loads anywhere); by default the output's ending decides: .gguf, or a "
+      "directory for hf");
+  command->add_option(
+      "--runtime", request.runtime,
+      "choose only what vllm, sglang, mlx, llama.cpp or gptqmodel loads today, and say on stderr "
+      "what that changed");
   command
       ->add_option("--method", options->method, "NAME or NAME:ALLOCATOR; names: kurtboost, " + method_list())
       ->capture_default_str();
   command->add_option("--scores", options->scores, "use the scores of this file instead of scoring")
       ->type_name("FILE");
-  command->add_option("--plan", options->plan, "use this plan instead of scoring and allocating")
+  command
+      ->add_option(
+          "--plan", options->plan,
+          "use this plan instead of scoring and allocating: a plan.json, a .gguf of the same model, whose "
+          "types are taken over, or a .txt as llama-quantize takes it with --tensor-type-file")
       ->type_name("FILE");
   command->add_option("--save-plan", options->plan_output, "also write the plan here")->type_name("FILE");
   command->add_option("--schemes", request.schemes, "schemes to choose from; by default those of the format");
@@ -126,11 +137,11 @@ void add_quantize(Program& program) {
   command
       ->add_option(
           "--embedding", request.embedding,
-          "scheme of the embedding; auto: Q4_K in a GGUF, or the head's where they are tied; unchanged in hf")
+          "scheme of the embedding; auto: Q4_K in a GGUF, or the head's where they are tied; else unchanged")
       ->capture_default_str();
   command
       ->add_option("--head", request.head,
-                   "scheme of the output matrix; auto: Q6_K in a GGUF, unchanged in hf")
+                   "scheme of the output matrix; auto: Q6_K in a GGUF, else unchanged")
       ->capture_default_str();
   command
       ->add_option("--text", options->text,

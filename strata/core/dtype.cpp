@@ -47,6 +47,7 @@ size_t size_of(DType type) {
       return 8;
     case DType::F32:
     case DType::I32:
+    case DType::U32:
       return 4;
     case DType::F16:
     case DType::BF16:
@@ -71,6 +72,8 @@ std::string_view name_of(DType type) {
       return "I64";
     case DType::I32:
       return "I32";
+    case DType::U32:
+      return "U32";
     case DType::I16:
       return "I16";
     case DType::I8:

@@ -8,7 +8,7 @@
 namespace strata {
 
 // Element types of checkpoint files, by safetensors' names.
-enum class DType { F64, F32, F16, BF16, I64, I32, I16, I8, U8, Bool };
+enum class DType { F64, F32, F16, BF16, I64, I32, U32, I16, I8, U8, Bool };
 
 size_t size_of(DType type);
 std::string_view name_of(DType type);

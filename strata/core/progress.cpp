@@ -26,6 +26,10 @@ void set_progress_style(ProgressStyle new_style) {
   style = new_style;
 }
 
+void show_note(const std::string& text) {
+  if (style != ProgressStyle::Quiet) fmt::print(stderr, "note: {}\n", text);
+}
+
 Progress::Progress(std::string what, int64_t total, std::string unit)
     : what_(std::move(what)),
       unit_(std::move(unit)),

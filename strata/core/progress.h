@@ -12,6 +12,9 @@ enum class ProgressStyle { Automatic, Quiet };
 // How all progress is shown: a bar with rate and time left on a terminal, a line every ten seconds elsewhere.
 void set_progress_style(ProgressStyle style);
 
+// One line on stderr about something done differently than the user might expect; nothing when quiet.
+void show_note(const std::string& text);
+
 // Progress of one long step on stderr. Every advance also answers Ctrl-C by throwing Interrupted.
 class Progress {
  public:

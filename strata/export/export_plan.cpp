@@ -75,6 +75,16 @@ bool stored_already(const TensorInfo& tensor, const Scheme& scheme) {
          tensor.type == traits_of(stored_type(scheme.gguf, tensor.cols())).name;
 }
 
+bool is_floating(const Scheme& scheme) {
+  return scheme.kind == Scheme::Kind::Gguf && traits_of(scheme.gguf).block_elements == 1;
+}
+
+DType written_type(const TensorInfo& tensor) {
+  if (tensor.type == "BF16") return DType::BF16;
+  if (tensor.type == "F32" || tensor.type == "F64") return DType::F32;
+  return DType::F16;
+}
+
 int64_t rows_at_a_time(const TensorInfo& tensor, int64_t unit) {
   const int64_t rows = std::max<int64_t>(kWeightsAtATime / std::max<int64_t>(tensor.cols(), 1), 1);
   return std::min((rows + unit - 1) / unit * unit, tensor.rows());

@@ -24,6 +24,13 @@ QuantizedMatrix quantize_planned(const Model& model, const ExportPlan& plan, con
 // are.
 bool stored_already(const TensorInfo& tensor, const Scheme& scheme);
 
+// Whether a scheme is a floating-point type, which for embedding and head means "as they are".
+bool is_floating(const Scheme& scheme);
+
+// The type in which a Hugging Face directory stores a tensor that is not packed: its own, or fp16 where it
+// was quantized.
+DType written_type(const TensorInfo& tensor);
+
 // Rows of a matrix to convert at a time, in multiples of `unit`: a few megabytes' worth.
 int64_t rows_at_a_time(const TensorInfo& tensor, int64_t unit);
 

@@ -1,6 +1,7 @@
 #include "strata/export/formats.h"
 
 #include "strata/core/error.h"
+#include "strata/export/packed_format.h"
 
 namespace strata {
 namespace {
@@ -13,15 +14,80 @@ std::string known_formats() {
   return text;
 }
 
+ExportFormat gguf() {
+  ExportFormat format;
+  format.name = "gguf";
+  format.ending = ".gguf";
+  format.what = "one file for llama.cpp and what builds on it";
+  format.default_schemes = "gguf";
+  format.embedding = "Q4_K";
+  format.head = "Q6_K";
+  format.refusal = [](const Scheme& scheme, int64_t, int64_t) {
+    return std::string(scheme.kind == Scheme::Kind::Gguf ? "" : "holds types of GGUF files, such as Q4_K");
+  };
+  format.write = export_gguf;
+  format.file_size = gguf_file_size;
+  return format;
+}
+
+ExportFormat hf() {
+  ExportFormat format;
+  format.name = "hf";
+  format.what = "a Hugging Face directory with the dequantized weights";
+  format.default_schemes = "affine";
+  format.refusal = [](const Scheme&, int64_t, int64_t) { return std::string(); };
+  format.write = export_hf;
+  format.file_size = stored_size;
+  return format;
+}
+
+ExportFormat packed(const std::string& name, const PackedFormat& packing) {
+  ExportFormat format;
+  format.name = name;
+  format.refusal = [&packing](const Scheme& scheme, int64_t rows, int64_t cols) -> std::string {
+    if (scheme.kind == Scheme::Kind::Affine) return packing.refusal(scheme.affine, rows, cols);
+    return "holds affine groups, such as w4g64s, and no types of GGUF files";
+  };
+  format.write = [&packing](const Model& model, const ExportPlan& plan, const std::filesystem::path& target) {
+    return export_packed(packing, model, plan, target);
+  };
+  format.file_size = [&packing](const Model& model, const ExportPlan& plan) {
+    return packed_size(packing, model, plan);
+  };
+  return format;
+}
+
+ExportFormat compressed_tensors() {
+  ExportFormat format = packed("compressed-tensors", compressed_tensors_format());
+  format.what = "a directory for vLLM, SGLang and transformers (pack-quantized)";
+  format.default_schemes = "affine-z";
+  format.packs_embedding = false;
+  format.ties = Ties::Fused;
+  return format;
+}
+
+ExportFormat gptq(const std::string& name, bool version_2) {
+  ExportFormat format = packed(name, gptq_format(version_2));
+  format.what = version_2 ? "the same with unshifted zero points, for GPTQModel"
+                          : "a directory for GPTQModel, SGLang, vLLM and transformers";
+  format.default_schemes = "gptq";
+  format.packs_embedding = false;
+  format.ties = Ties::Fused;
+  return format;
+}
+
+ExportFormat mlx() {
+  ExportFormat format = packed("mlx", mlx_format());
+  format.what = "a directory for mlx-lm and LM Studio";
+  format.default_schemes = "affine";
+  return format;
+}
+
 }  // namespace
 
 const std::vector<ExportFormat>& export_formats() {
   static const std::vector<ExportFormat> formats = {
-      {"gguf", ".gguf", "one file for llama.cpp and what builds on it", false, true, "gguf", export_gguf,
-       gguf_file_size},
-      {"hf", "", "a Hugging Face directory with the dequantized weights", true, true, "affine", export_hf,
-       stored_size},
-  };
+      gguf(), hf(), compressed_tensors(), gptq("gptq", false), gptq("gptq_v2", true), mlx()};
   return formats;
 }
 
@@ -35,9 +101,11 @@ const ExportFormat& format_for(const std::filesystem::path& target, const std::s
 }
 
 void require_storable(const ExportFormat& format, const Scheme& scheme) {
-  if (scheme.kind == Scheme::Kind::Affine ? format.holds_affine : format.holds_gguf) return;
-  fail_usage("{} cannot store the scheme {}; use the menu '{}' (--schemes) or another format", format.name,
-             scheme.name(), format.default_schemes);
+  constexpr int64_t kAnySize = 4096;  // which all groups divide
+  const std::string refusal = format.refusal(scheme, kAnySize, kAnySize);
+  if (refusal.empty()) return;
+  fail_usage("{} cannot store the scheme {}: it {}; its own menu is '{}' (--schemes)", format.name,
+             scheme.name(), refusal, format.default_schemes);
 }
 
 }  // namespace strata

@@ -5,20 +5,26 @@
 #include <string>
 #include <vector>
 
+#include "strata/allocation/allocator.h"
 #include "strata/export/export.h"
 
 namespace strata {
 
-// One kind of output.
+// One kind of output, and what it can hold.
 struct ExportFormat {
-  std::string name;                               // as in --format
-  std::string ending;                             // ".gguf"; empty for a directory
-  std::string what;                               // one line for the help
-  bool holds_affine = false, holds_gguf = false;  // scheme kinds it can store
-  std::string default_schemes;                    // the menu when none is asked for
+  std::string name;             // as in --format
+  std::string ending;           // ".gguf"; empty for a directory
+  std::string what;             // one line for the help
+  std::string default_schemes;  // the menu when none is asked for
+  // Schemes of embedding and head when nothing is asked for; a floating type keeps them as they are.
+  std::string embedding = "F32", head = "F32";
+  bool packs_embedding = true;  // false: embedding and head are always kept
+  Ties ties = Ties::None;       // modules whose schemes must agree, since runtimes fuse them
+  // Why a [rows, cols] matrix cannot be stored in a scheme, as the end of a sentence; empty when it can.
+  std::function<std::string(const Scheme&, int64_t rows, int64_t cols)> refusal;
   std::function<ExportResult(const Model&, const ExportPlan&, const std::filesystem::path&)> write;
-  // Bytes of the model as the plan stores it, known without writing: those of the file for gguf; for hf,
-  // whose files hold the dequantized weights, those of the packed weights.
+  // Bytes of the model as the plan stores it, known without writing: those of the file or of all safetensors
+  // files; for hf, whose files hold the dequantized weights, those of the packed weights.
   std::function<uint64_t(const Model&, const ExportPlan&)> file_size;
 };
 
@@ -30,7 +36,7 @@ const std::vector<ExportFormat>& export_formats();
 // UsageError.
 const ExportFormat& format_for(const std::filesystem::path& target, const std::string& name = "");
 
-// Throws UsageError if the format cannot store the scheme.
+// Throws UsageError if the format cannot store the scheme, whatever the matrix.
 void require_storable(const ExportFormat& format, const Scheme& scheme);
 
 }  // namespace strata

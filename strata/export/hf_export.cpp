@@ -14,13 +14,6 @@ namespace strata {
 namespace fs = std::filesystem;
 namespace {
 
-// The type a tensor had, or fp16 where it was a GGUF's block type.
-DType written_type(const TensorInfo& tensor) {
-  if (tensor.type == "BF16") return DType::BF16;
-  if (tensor.type == "F32" || tensor.type == "F64") return DType::F32;
-  return DType::F16;
-}
-
 std::vector<PlannedTensor> planned_tensors(const Model& model) {
   std::vector<PlannedTensor> tensors;
   for (const ExpectedTensor& expected : expected_tensors(model.config)) {
@@ -47,8 +40,7 @@ const Scheme* changing_scheme(const Model& model, const ExportPlan& plan, const 
   const Scheme* scheme = planned_scheme(model, plan, tensor.name);
   if (scheme == nullptr || stored_already(tensor, *scheme)) return nullptr;
   const bool boundary = tensor.name == model.embedding || tensor.name == model.head;
-  const bool floating = scheme->kind == Scheme::Kind::Gguf && traits_of(scheme->gguf).block_elements == 1;
-  return boundary && floating ? nullptr : scheme;
+  return boundary && is_floating(*scheme) ? nullptr : scheme;
 }
 
 // Writes what the plan's calibrated quantizer leaves of a matrix. Returns the squared error.

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "strata/checkpoint/packed_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/model/rope.h"
@@ -207,10 +208,19 @@ Json tokenizer_json(const Vocabulary& vocabulary) {
                 {"merges", vocabulary.merges}}}};
 }
 
+void describe_quantization(const fs::path& directory, const Json& entries) {
+  const fs::path path = directory / "config.json";
+  Json config = read_json(path);
+  for (const char* key : {"quantization_config", "quantization", "compression_config"}) config.erase(key);
+  config.update(entries);
+  write_json(path, config);
+}
+
 void write_model_files(const Model& model, const fs::path& directory) {
   if (model.path.extension() != ".gguf") {
     const bool is_directory = fs::is_directory(model.path);
     copy_model_files(is_directory ? model.path : fs::absolute(model.path).parent_path(), directory);
+    if (is_packed(read_json(directory / "config.json"))) describe_quantization(directory, Json::object());
     return;
   }
   const std::string where = model.path.string();

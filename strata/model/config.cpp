@@ -231,12 +231,6 @@ ModelConfig read_config(const fs::path& config_json) {
 
   ModelConfig config;
   config.architecture = architecture_of(fields);
-  if (const Json* quantization = fields.find("quantization_config"); quantization != nullptr) {
-    const bool named = quantization->is_object() && quantization->contains("quant_method") &&
-                       (*quantization)["quant_method"].is_string();
-    fail("{}: the model is already quantized ({}); give the original weights", where,
-         named ? (*quantization)["quant_method"].get<std::string>() : "quantization_config");
-  }
   if (const std::string act = fields.text("hidden_act", "silu"); act != "silu")
     fail("{}: hidden_act is '{}', but only silu is supported", where, act);
   if (fields.real("partial_rotary_factor", 1) != 1)

@@ -1,6 +1,7 @@
 #include "strata/model/model.h"
 
 #include "strata/checkpoint/gguf_vocabulary.h"
+#include "strata/checkpoint/packed_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/model/gguf_model.h"
 #include "strata/model/layout.h"
@@ -47,7 +48,7 @@ Model open_hugging_face(const fs::path& path) {
   Model model;
   model.path = path;
   model.config = read_config(config);
-  model.checkpoint = open_safetensors(path);
+  model.checkpoint = open_packed(open_safetensors(path), read_json(config), config.string());
   model.vocabulary = [directory, config = model.config] {
     Vocabulary vocabulary = read_vocabulary(directory);
     check_vocabulary(vocabulary, config, directory);

@@ -79,7 +79,8 @@ const std::vector<std::string>& known_architectures();
 ModelConfig read_config(const std::filesystem::path& config_json);
 
 // Opens a Hugging Face directory (or a .safetensors beside its config.json, or a .gguf), and checks every
-// tensor's presence and shape against the config.
+// tensor's presence and shape against the config. Weights quantized as compressed-tensors, GPTQ or MLX are
+// dequantized as they are read.
 Model open_model(const std::filesystem::path& path);
 
 }  // namespace strata

@@ -1,38 +1,34 @@
 #include "strata/pipeline/quantize.h"
 
-#include <algorithm>
-
 #include "strata/core/error.h"
+#include "strata/core/progress.h"
 #include "strata/core/units.h"
-#include "strata/export/formats.h"
+#include "strata/export/export_plan.h"
+#include "strata/export/runtimes.h"
 #include "strata/pipeline/apply_schemes.h"
+#include "strata/pipeline/plans.h"
 
 namespace strata {
 namespace {
 
 // Embedding and head, as users of llama.cpp expect them: the matrix that makes the logits has Q6_K and a
-// separate embedding Q4_K. A Hugging Face directory keeps both as they are.
+// separate embedding Q4_K. Other formats keep both as they are.
 void choose_boundaries(const QuantizeRequest& request, const Model& model, const ExportFormat& format,
                        ExportPlan& plan) {
-  const bool gguf = format.name == "gguf";
-  const auto chosen = [](const std::string& asked, const char* automatic) {
+  const auto chosen = [](const std::string& asked, const std::string& automatic) {
     return parse_scheme(asked == "auto" ? automatic : asked);
   };
-  plan.head = chosen(request.head, gguf ? "Q6_K" : "F32");
+  plan.head = chosen(request.head, format.head);
   plan.embedding = request.embedding == "auto" && model.config.tied_embeddings
                        ? plan.head
-                       : chosen(request.embedding, gguf ? "Q4_K" : "F32");
-  require_storable(format, plan.embedding);
-  require_storable(format, plan.head);
-}
-
-void check_plan_fits(const Plan& plan, const Model& model, const std::filesystem::path& path) {
-  for (const Assignment& assignment : plan.assignments) {
-    const auto module = std::find_if(model.modules.begin(), model.modules.end(),
-                                     [&](const Module& m) { return m.tensor == assignment.tensor; });
-    if (module == model.modules.end())
-      fail("the plan {} names the tensor {}, which {} does not have among its layers' matrices",
-           path.string(), assignment.tensor, model.path.string());
+                       : chosen(request.embedding, format.embedding);
+  for (const Scheme& scheme : {plan.embedding, plan.head}) {
+    if (is_floating(scheme)) continue;
+    if (!format.packs_embedding)
+      fail_usage(
+          "{} keeps embedding and head as they are, but {} was asked for; leave out --embedding and --head",
+          format.name, scheme.name());
+    require_storable(format, scheme);
   }
 }
 
@@ -46,8 +42,9 @@ uint64_t fixed_bytes(const Model& model, const ExportPlan& base, const ExportFor
     plan.schemes[module.tensor] = any;
     matrices += any.stored_bits(module.rows, module.cols) / 8;
   }
-  // A GGUF's tensors start at multiples of 32 bytes.
-  const uint64_t padding = 31 * static_cast<uint64_t>(model.modules.size());
+  // A GGUF's tensors start at multiples of 32 bytes; the headers of safetensors files name every part of a
+  // matrix.
+  const uint64_t padding = (format.ending.empty() ? 256 : 31) * static_cast<uint64_t>(model.modules.size());
   return format.file_size(model, plan) - matrices + padding;
 }
 
@@ -67,8 +64,8 @@ class Job {
   explicit Job(const QuantizeRequest& request)
       : request_(request),
         model_(open_model(request.model)),
-        format_(format_for(request.output, request.format)),
-        menu_(parse_schemes(request.schemes.empty() ? format_.default_schemes : request.schemes)) {}
+        runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
+        format_(format_for(request.output, request.format, runtime_)) {}
 
   QuantizeResult run() {
     if (!request_.text.empty()) ids_ = tokenize_file(model_, request_.text);
@@ -76,6 +73,7 @@ class Job {
     prepare_export();
     choose_plan();
     result_.exported_plan.schemes = schemes_of(result_.plan);
+    check_plan_loads(format_, runtime_, result_.exported_plan, model_);
     result_.exported = format_.write(model_, result_.exported_plan, request_.output);
     if (!request_.text.empty()) measure();
     return std::move(result_);
@@ -86,28 +84,31 @@ class Job {
     ExportPlan& plan = result_.exported_plan;
     plan.quantizer.name = request_.quantizer;
     choose_boundaries(request_, model_, format_, plan);
-    for (const Scheme& scheme : menu_) require_storable(format_, scheme);
+    if (!request_.plan.empty()) return;
+    menu_ = storable_menu(format_, runtime_, request_.schemes, request_.allocator.ties, model_);
+    result_.notes = menu_.notes;
+    for (const std::string& text : menu_.notes) show_note(text);
   }
 
   void choose_plan() {
     if (!request_.plan.empty()) {
-      result_.plan = read_plan(request_.plan);
-      check_plan_fits(result_.plan, model_, request_.plan);
+      result_.plan = read_plan_for(model_, request_.plan);
       return;
     }
     allocator_ = request_.allocator;
-    allocator_.schemes = menu_;
+    allocator_.schemes = menu_.schemes;
+    allocator_.ties = menu_.ties;
     const Budget& budget = request_.allocator.budget;
     if (budget.empty() && allocator_.name != "boost")
       fail_usage("a budget is missing; give --bpw, --avg-bits, --size or --plan");
     if (budget.bytes)
-      allocator_.budget =
-          budget_of_matrices(budget, fixed_bytes(model_, result_.exported_plan, format_, menu_.front()));
+      allocator_.budget = budget_of_matrices(
+          budget, fixed_bytes(model_, result_.exported_plan, format_, menu_.schemes.front()));
     if (!request_.scores.empty()) {
       result_.scores = read_scores(request_.scores);
     } else {
       SensitivityOptions options = request_.sensitivity;
-      options.schemes = menu_;
+      options.schemes = menu_.schemes;
       result_.scores = score(model_, request_.method, options);
     }
     result_.plan = make_plan(model_, result_.scores, allocator_);
@@ -130,7 +131,7 @@ class Job {
       uniform.budget.bytes = result_.plan.bytes;
       const Plan plan = make_plan(model_, result_.scores, uniform);
       std::map<std::string, Scheme> schemes = schemes_of(plan);
-      if (format_.name == "gguf") {
+      if (format_.name == "gguf" || !is_floating(result_.exported_plan.embedding)) {
         schemes[model_.embedding] = result_.exported_plan.embedding;
         if (!model_.config.tied_embeddings) schemes[model_.head] = result_.exported_plan.head;
       }
@@ -151,8 +152,9 @@ class Job {
 
   const QuantizeRequest& request_;
   Model model_;
+  const Runtime* runtime_;  // null for none
   const ExportFormat& format_;
-  std::vector<Scheme> menu_;
+  Menu menu_;
   AllocatorOptions allocator_;
   std::vector<int32_t> ids_;
   QuantizeResult result_;

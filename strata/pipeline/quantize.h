@@ -15,7 +15,8 @@ namespace strata {
 // The main job: score, allocate, quantize, write, and measure.
 struct QuantizeRequest {
   std::filesystem::path model, output;
-  std::string format;   // "gguf", "hf"; empty = by the output's ending
+  std::string format;   // "gguf", "hf", "mlx", ...; empty = by the output's ending and the runtime
+  std::string runtime;  // "vllm", ...: only schemes that it loads; empty = all of the format
   std::string schemes;  // menu; empty = the format's own
   std::string method = "nsds";
   SensitivityOptions sensitivity;
@@ -37,6 +38,7 @@ struct QuantizeResult {
   Scores scores;  // empty when a plan was given
   Plan plan;
   std::string format;
+  std::vector<std::string> notes;  // how format and runtime changed the menu; also shown on stderr
   ExportPlan exported_plan;
   ExportResult exported;
   std::vector<Measurement> measurements;  // with a text only; the last one is read back from the file written

@@ -116,10 +116,14 @@ class AffineQuantizer {
       work.parameters.scales[i] = rtn_scale(scheme_, work.range.lowest[i], work.range.highest[i]);
     if (hqq_ && scheme_.symmetric)
       hqq_symmetric_scales(work.values, work.tile.length, scheme_, options_.hqq_iterations, work.parameters);
+    if (hqq_ && scheme_.integer_zero)
+      hqq_integer_zeros(work.values, work.tile.length, work.range, scheme_, options_.hqq_iterations,
+                        work.parameters);
   }
 
   // The scales must be as stored.
   void choose_zeros(TileWork& work) const {
+    if (hqq_ && scheme_.integer_zero) return;  // chosen with the scales, which are stored as they are
     const bool half = scheme_.scales == ScaleStorage::Half;
     for (int64_t i = 0; i < kTileGroups; ++i) {
       const float zero =

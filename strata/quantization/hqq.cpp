@@ -220,6 +220,48 @@ void HqqSymmetricScales(const float* values, int64_t length, const AffineScheme&
   }
 }
 
+void HqqIntegerZeros(const float* values, int64_t length, const TileRange& range, const AffineScheme& scheme,
+                     int iterations, TileParameters& parameters) {
+  constexpr float kShrink = 0.96f;
+  const Floats d;
+  const Vector top = hn::Set(d, static_cast<float>((1 << scheme.bits) - 1));
+  for (size_t lane = 0; lane < kTileGroups; lane += hn::Lanes(d)) {
+    Groups groups = {};
+    groups.values = values + lane;
+    groups.length = length;
+    groups.max_code = top;
+    const Vector lowest = hn::Min(hn::Load(d, range.lowest + lane), hn::Zero(d));
+    const Vector highest = hn::Max(hn::Load(d, range.highest + lane), hn::Zero(d));
+    const Vector middle = hn::Mul(hn::Add(lowest, highest), hn::Set(d, 0.5f));
+    const auto wanted_zero = [&](Vector inverse) {
+      return hn::NegMulAdd(middle, inverse, hn::Mul(top, hn::Set(d, 0.5f)));
+    };
+    const auto nearest_code = [&](Vector zero) {
+      return hn::Min(hn::Max(hn::Round(zero), hn::Zero(d)), top);
+    };
+    Vector unrounded = hn::Load(d, parameters.scales + lane), best_scale = unrounded;
+    Vector best_zero = nearest_code(wanted_zero(Inverse(d, unrounded)));
+    Vector best_error = hn::Set(d, 3e38f);
+    for (int step = 0; step <= iterations; ++step) {
+      const Vector scale = RoundToHalf(d, unrounded);
+      groups.inverse = Inverse(d, scale);
+      const auto keep_better = [&](Vector zero) {
+        const Vector error = SumSquares(d, groups, scale, zero);
+        const auto better = hn::And(hn::Lt(error, best_error), hn::Ne(scale, hn::Zero(d)));
+        best_scale = hn::IfThenElse(better, scale, best_scale);
+        best_zero = hn::IfThenElse(better, zero, best_zero);
+        best_error = hn::IfThenElse(better, error, best_error);
+      };
+      const Vector wanted = wanted_zero(groups.inverse);
+      keep_better(nearest_code(hn::Floor(wanted)));
+      keep_better(nearest_code(hn::Ceil(wanted)));
+      unrounded = hn::Mul(unrounded, hn::Set(d, kShrink));
+    }
+    hn::Store(best_scale, d, parameters.scales + lane);
+    hn::Store(best_zero, d, parameters.zeros + lane);
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace strata
 HWY_AFTER_NAMESPACE();
@@ -229,6 +271,7 @@ namespace strata {
 
 HWY_EXPORT(HqqZeros);
 HWY_EXPORT(HqqSymmetricScales);
+HWY_EXPORT(HqqIntegerZeros);
 
 void hqq_zeros(const float* values, int64_t length, const TileRange& range, const AffineScheme& scheme,
                int iterations, TileParameters& parameters) {
@@ -238,6 +281,11 @@ void hqq_zeros(const float* values, int64_t length, const TileRange& range, cons
 void hqq_symmetric_scales(const float* values, int64_t length, const AffineScheme& scheme, int iterations,
                           TileParameters& parameters) {
   HWY_DYNAMIC_DISPATCH(HqqSymmetricScales)(values, length, scheme, iterations, parameters);
+}
+
+void hqq_integer_zeros(const float* values, int64_t length, const TileRange& range,
+                       const AffineScheme& scheme, int iterations, TileParameters& parameters) {
+  HWY_DYNAMIC_DISPATCH(HqqIntegerZeros)(values, length, range, scheme, iterations, parameters);
 }
 
 }  // namespace strata

@@ -24,4 +24,11 @@ void hqq_zeros(const float* values, int64_t length, const TileRange& range, cons
 void hqq_symmetric_scales(const float* values, int64_t length, const AffineScheme& scheme, int iterations,
                           TileParameters& parameters);
 
+// Zero points that are codes are too coarse to improve alone, so scale and zero point are sought together:
+// the same smaller scales are tried, each with the two codes between which the middle of the group's range
+// puts its zero point, and the pair with the lowest squared error is kept. parameters.scales hold the start;
+// scales and zeros are as stored afterwards.
+void hqq_integer_zeros(const float* values, int64_t length, const TileRange& range,
+                       const AffineScheme& scheme, int iterations, TileParameters& parameters);
+
 }  // namespace strata

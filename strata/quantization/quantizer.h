@@ -21,9 +21,9 @@ struct SecondLevelCodes {
 // A matrix stored in affine groups: w = (code - zero) * scale. Groups are numbered row by row (axis 1: row *
 // groups per row + group; axis 0: the column of W.reshape(group_size, -1), whose last row may be partial).
 // Scales and zeros hold the values as the file will store them: exactly representable in fp16, or decoded
-// from the second level. Zero points are real numbers, not codes; symmetric ones are all 2^(bits-1) and not
-// stored. Symmetric fp16 scales may be negative, so that the largest magnitude of either sign can take code
-// 0.
+// from the second level. Zero points are real numbers, codes (as floats) with integer_zero; symmetric ones
+// are all 2^(bits-1) and not stored. Symmetric fp16 scales may be negative, so that the largest magnitude of
+// either sign can take code 0.
 struct AffineMatrix {
   AffineScheme scheme;
   int64_t rows = 0, cols = 0;

@@ -10,10 +10,15 @@ namespace {
 constexpr float kFarthestZero = 1024;
 constexpr float kSmallestNormalHalf = 0x1.0p-14f;
 
+// All zero points of a second level share one range, which a single far one would spoil; integer ones are
+// codes.
+bool zero_among_codes(const AffineScheme& scheme) {
+  return scheme.integer_zero || scheme.scales == ScaleStorage::SecondLevel;
+}
+
 float asymmetric_scale(const AffineScheme& scheme, float lowest, float highest) {
   const auto top = static_cast<float>((1 << scheme.bits) - 1);
-  if (scheme.scales == ScaleStorage::SecondLevel) {
-    // All zero points share one range, which a single far one would spoil: keep zero among the codes.
+  if (zero_among_codes(scheme)) {
     lowest = std::min(lowest, 0.0f);
     highest = std::max(highest, 0.0f);
   }
@@ -44,11 +49,13 @@ float rtn_scale(const AffineScheme& scheme, float lowest, float highest) {
 float rtn_zero(const AffineScheme& scheme, float lowest, float highest, float stored_scale) {
   if (scheme.symmetric) return static_cast<float>(1 << (scheme.bits - 1));
   if (stored_scale == 0) return 0;
-  if (scheme.scales == ScaleStorage::SecondLevel) {
+  if (zero_among_codes(scheme)) {
     lowest = std::min(lowest, 0.0f);
     highest = std::max(highest, 0.0f);
   }
   const auto top = static_cast<float>((1 << scheme.bits) - 1);
+  if (scheme.integer_zero)
+    return std::clamp(std::nearbyint(top / 2 - (lowest / 2 + highest / 2) / stored_scale), 0.0f, top);
   if (highest / top - lowest / top <= stored_scale) return -lowest / stored_scale;
   return top / 2 - (lowest / 2 + highest / 2) / stored_scale;  // both ends are clipped alike
 }

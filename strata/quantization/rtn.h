@@ -13,7 +13,8 @@ namespace strata {
 float rtn_scale(const AffineScheme& scheme, float lowest, float highest);
 
 // The zero point under the scale that is stored: -lowest / scale; where storage made the scale too small for
-// the group, the one that centres its codes on the range. 2^(bits-1) when symmetric.
+// the group, the one that centres its codes on the range. 2^(bits-1) when symmetric. With integer_zero the
+// nearest code, and both functions take the group's range to include zero, so that there is one.
 float rtn_zero(const AffineScheme& scheme, float lowest, float highest, float stored_scale);
 
 }  // namespace strata

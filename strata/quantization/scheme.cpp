@@ -12,7 +12,7 @@
 namespace strata {
 namespace {
 
-constexpr std::array<int, 6> kBits = {2, 3, 4, 5, 6, 8};
+constexpr std::array<int, 7> kBits = {2, 3, 4, 5, 6, 7, 8};
 constexpr std::array<int, 4> kGroupSizes = {0, 32, 64, 128};  // 0: a whole row
 constexpr int kHalfBits = 16;
 
@@ -48,6 +48,10 @@ uint64_t affine_stored_bits(const AffineScheme& scheme, int64_t rows, int64_t co
   const auto groups = static_cast<uint64_t>(group_count(scheme, rows, cols));
   const uint64_t codes = affine_code_bits(scheme, rows, cols);
   if (scheme.scales == ScaleStorage::SecondLevel) return codes + second_level_bits(groups, scheme.symmetric);
+  if (scheme.integer_zero) {
+    const uint64_t columns = groups / static_cast<uint64_t>(rows);
+    return codes + groups * kHalfBits + columns * 32 * static_cast<uint64_t>(packed_words(rows, scheme.bits));
+  }
   return codes + groups * kHalfBits * (scheme.symmetric ? 1 : 2);
 }
 
@@ -124,6 +128,8 @@ std::optional<AffineScheme> parse_affine(std::string_view lower_case) {
     if (!group_size || *group_size == 0 || !contains(kGroupSizes, *group_size)) return std::nullopt;
     scheme.group_size = *group_size;
   }
+  scheme.integer_zero = reader.take("z");
+  if (scheme.integer_zero) return reader.done() ? std::optional(scheme) : std::nullopt;
   scheme.symmetric = reader.take("s");
   if (reader.take("m")) scheme.scales = ScaleStorage::SecondLevel;
   if (reader.take("a0")) scheme.axis = 0;
@@ -147,9 +153,8 @@ std::string known_schemes() {
   std::string types;
   for (const GgufTypeTraits& traits : gguf_types()) types += fmt::format(" {}", traits.name);
   return fmt::format(
-      "w{{2,3,4,5,6,8}} with g32, g64, g128 or row, then any of s (symmetric), m (8-bit scales), a0 (axis "
-      "0), "
-      "such as w3g64; or a GGUF type:{}",
+      "w2 to w8 with g32, g64, g128 or row, then any of s (symmetric), m (8-bit scales), a0 (axis 0), or z "
+      "(zero points that are codes), such as w3g64; or a GGUF type:{}",
       types);
 }
 
@@ -181,9 +186,16 @@ std::vector<Scheme> affine_menu(const std::vector<int>& widths, ScaleStorage sca
   return menu;
 }
 
+std::vector<Scheme> with_integer_zeros(std::vector<Scheme> menu) {
+  for (Scheme& scheme : menu) scheme.affine.integer_zero = true;
+  return menu;
+}
+
 std::vector<Scheme> menu_or_scheme(const std::string& item) {
   if (item == "gguf") return gguf_menu();
-  if (item == "affine") return affine_menu({kBits.begin(), kBits.end()}, ScaleStorage::Half);
+  if (item == "affine") return affine_menu({2, 3, 4, 5, 6, 8}, ScaleStorage::Half);
+  if (item == "affine-z") return with_integer_zeros(affine_menu({2, 3, 4, 5, 6, 8}, ScaleStorage::Half));
+  if (item == "gptq") return with_integer_zeros(affine_menu({2, 3, 4, 8}, ScaleStorage::Half));
   // The 12 rungs named 2.13 2.25 2.51 3.13 ... 8.51, after their bits rounded to two places.
   if (item == "ladder") return affine_menu({2, 3, 4, 8}, ScaleStorage::SecondLevel);
   return {parse_scheme(item)};
@@ -206,6 +218,7 @@ int64_t group_count(const AffineScheme& scheme, int64_t rows, int64_t cols) {
 std::string Scheme::name() const {
   if (kind == Kind::Gguf) return std::string(traits_of(gguf).name);
   const std::string group = affine.group_size == 0 ? "row" : fmt::format("g{}", affine.group_size);
+  if (affine.integer_zero) return fmt::format("w{}{}z", affine.bits, group);
   return fmt::format("w{}{}{}{}{}", affine.bits, group, affine.symmetric ? "s" : "",
                      affine.scales == ScaleStorage::SecondLevel ? "m" : "", affine.axis == 0 ? "a0" : "");
 }

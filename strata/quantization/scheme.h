@@ -18,11 +18,14 @@ enum class ScaleStorage {
 
 // Affine groups: w = (q - zero) * scale, q in [0, 2^bits - 1].
 struct AffineScheme {
-  int bits = 4;            // 2, 3, 4, 5, 6 or 8
+  int bits = 4;            // 2 to 8
   int group_size = 64;     // weights sharing a scale: 32, 64, 128; 0 = a whole row (axis 0: a whole column)
   bool symmetric = false;  // zero point fixed at 2^(bits-1) and not stored
   int axis = 1;  // 1: groups along a row; 0: columns of W.reshape(g, rows*cols/g), as HQQ's papers used
   ScaleStorage scales = ScaleStorage::Half;
+  // Zero points are codes, stored in as many bits, as compressed-tensors and GPTQ need them; otherwise real
+  // numbers. Asymmetric groups along rows with fp16 scales only.
+  bool integer_zero = false;
 };
 
 // Groups that share one fp16 range of their 8-bit scales (ScaleStorage::SecondLevel).
@@ -40,13 +43,13 @@ struct Scheme {
   bool operator==(const Scheme& other) const { return name() == other.name(); }
 
   // Canonical name. Affine: "w3g64" asymmetric fp16, then any of "s" symmetric, "m" second level ("meta"),
-  // "a0" axis 0; "w3row" for whole rows. GGUF: "Q4_K".
+  // "a0" axis 0, or "z" alone: zero points are codes; "w3row" for whole rows. GGUF: "Q4_K".
   std::string name() const;
 
   // Exact bits stored for a [rows, cols] matrix: codes (padded to 32-bit words a row; axis 0: once a matrix),
   // a scale and, when asymmetric, a zero point for every group, also for a last partial one, and the ranges
-  // of the second level; for GGUF types after the fallback of stored_type(). Throws Error for a shape that no
-  // matrix has.
+  // of the second level; zero points that are codes are packed down the rows, padded to 32-bit words; for
+  // GGUF types after the fallback of stored_type(). Throws Error for a shape that no matrix has.
   uint64_t stored_bits(int64_t rows, int64_t cols) const;
 
   // Bits of one code, for average code bits (`--avg-bits`): the scheme's bits; for GGUF types the nominal
@@ -58,7 +61,8 @@ struct Scheme {
 Scheme parse_scheme(std::string_view name);
 
 // "w2g64,w3g64,Q4_K" to schemes, without repetitions. An item may be a menu: "gguf" (Q2_K to Q6_K and Q8_0),
-// "affine" (every width with groups of 128, 64 and 32) or "ladder" (the 12 rungs of the SensiBoost paper,
+// "affine" (2, 3, 4, 5, 6 and 8 bits with groups of 128, 64 and 32), "affine-z" (the same with zero points
+// that are codes), "gptq" (2, 3, 4 and 8 bits of those) or "ladder" (the 12 rungs of the SensiBoost paper,
 // 2.13 to 8.51: {2, 3, 4, 8} bits with groups of 128, 64 and 32 and second-level scales).
 std::vector<Scheme> parse_schemes(std::string_view list);
 

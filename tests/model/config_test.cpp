@@ -204,7 +204,6 @@ TEST(Config, RefusesWhatCannotBe) {
   expect_refused("rms_norm_eps", -1, "rms_norm_eps");
   expect_refused("hidden_act", "gelu", "gelu");
   expect_refused("tie_word_embeddings", "yes", "true or false");
-  expect_refused("quantization_config", {{"quant_method", "gptq"}}, "already quantized (gptq)");
   expect_refused("partial_rotary_factor", 0.5, "partial_rotary_factor");
   Json document = base("mistral");
   document["sliding_window"] = -5;

@@ -160,6 +160,41 @@ TEST(Hqq, SymmetricScalesAreTheBestOfTheirCandidates) {
   }
 }
 
+// Beside every scale and every zero point, tried one by one in double precision.
+TEST(Hqq, IntegerZerosAreNearlyTheBestOfAll) {
+  const Matrix<float> weights = heavy_tailed_matrix(24, 64, 3);
+  for (int bits : {2, 3, 4}) {
+    const AffineScheme scheme = parse_scheme("w" + std::to_string(bits) + "g64z").affine;
+    QuantizerOptions options;
+    const AffineMatrix q = quantize_affine(weights.view(), scheme, options);
+    const auto values = dequantized(q);
+    double error = 0, best = 0;
+    for (size_t i = 0; i < values.size(); ++i) error += std::pow(double(values[i]) - weights.values[i], 2);
+    const int top = (1 << bits) - 1;
+    for (int64_t r = 0; r < weights.rows; ++r) {
+      const auto [low, high] = std::minmax_element(weights.row(r), weights.row(r) + 64);
+      const double range = std::max(0.0f, *high) - std::min(0.0f, *low);
+      double least = HUGE_VAL;
+      for (int zero = 0; zero <= top; ++zero)
+        for (double scale = range / top; scale > 0.2 * range / top; scale *= 0.99) {
+          double sum = 0;
+          for (int64_t c = 0; c < 64; ++c) {
+            const double w = weights.row(r)[c];
+            const double code = std::min<double>(std::max(0.0, std::nearbyint(w / scale + zero)), top);
+            sum += std::pow(w - (code - zero) * scale, 2);
+          }
+          least = std::min(least, sum);
+        }
+      best += least;
+    }
+    EXPECT_LT(error, 1.12 * best) << bits;
+    QuantizerOptions nearest;
+    nearest.name = "rtn";
+    EXPECT_LT(error,
+              quantization_error(weights.view(), parse_scheme("w" + std::to_string(bits) + "g64z"), nearest));
+  }
+}
+
 TEST(Hqq, WithoutIterationsIsRoundingToNearest) {
   QuantizerOptions none;
   none.hqq_iterations = 0;

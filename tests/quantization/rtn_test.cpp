@@ -75,6 +75,34 @@ TEST(Rtn, ErrorsAreAtMostHalfAStep) {
   });
 }
 
+// A zero point is one of the codes, and a weight at most one step away: half of it from its own rounding,
+// half from the zero point's.
+TEST(Rtn, IntegerZerosAreCodes) {
+  for (const char* quantizer : {"rtn", "hqq"})
+    for (int bits = 2; bits <= 8; ++bits)
+      for (const char* layout : {"g32z", "g128z", "rowz"})
+        for (const auto& [rows, cols] : kShapes) {
+          const Scheme scheme = parse_scheme("w" + std::to_string(bits) + layout);
+          SCOPED_TRACE(scheme.name() + " " + quantizer);
+          Matrix<float> weights = heavy_tailed_matrix(rows, cols, 5);
+          for (int64_t c = 0; c < cols; ++c)
+            weights.row(0)[c] = std::abs(weights.row(0)[c]);  // one sign only
+          QuantizerOptions options;
+          options.name = quantizer;
+          const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, options);
+          for (const float zero : q.zeros) {
+            ASSERT_EQ(zero, std::nearbyint(zero));
+            ASSERT_TRUE(zero >= 0 && zero < static_cast<float>(1 << bits)) << zero;
+          }
+          if (options.name == "hqq") continue;
+          const auto values = dequantized(q);
+          const auto groups = groups_of(scheme.affine, rows, cols);
+          for (size_t g = 0; g < groups.size(); ++g)
+            for (const int64_t i : groups[g])
+              ASSERT_LE(std::abs(values[i] - weights.values[i]), 1.001f * std::abs(q.scales[g]));
+        }
+}
+
 TEST(Rtn, HalfScalesAreThoseOfTheGroupsRange) {
   for_schemes_and_shapes([](const Scheme& scheme, const Matrix<float>& weights) {
     if (scheme.affine.scales != ScaleStorage::Half) return;

@@ -45,6 +45,8 @@ TEST(Scheme, NamesAreParsedBackAndDiffer) {
 }
 
 TEST(Scheme, NamesAreReadInAnyLetterCase) {
+  EXPECT_TRUE(parse_scheme("W3G64Z").affine.integer_zero);
+  EXPECT_EQ(parse_scheme("w7rowZ").name(), "w7rowz");
   EXPECT_EQ(parse_scheme("W3G64SMA0").name(), "w3g64sma0");
   EXPECT_EQ(parse_scheme("w8ROW").name(), "w8row");
   EXPECT_EQ(parse_scheme("q4_k").name(), "Q4_K");
@@ -56,7 +58,9 @@ TEST(Scheme, WrongNamesAreRefused) {
                            "w",
                            "w3",
                            "3g64",
-                           "w7g64",
+                           "w9g64",
+                           "w4g64zs",
+                           "w4g64zm",
                            "w1g64",
                            "w3g",
                            "w3g48",
@@ -75,7 +79,7 @@ TEST(Scheme, WrongNamesAreRefused) {
     EXPECT_THROW(parse_scheme(name), UsageError) << name;
   }
   try {
-    parse_scheme("w7g64");
+    parse_scheme("w9g64");
     FAIL();
   } catch (const UsageError& error) {
     const std::string message = error.what();
@@ -125,6 +129,9 @@ TEST(Scheme, StoredBitsByHand) {
   // Second level: 12 groups share one fp16 pair; the zero points another.
   EXPECT_EQ(parse_scheme("w3g32m").stored_bits(3, 100), 3u * 10 * 32 + 12 * 16 + 32 + 32);
   EXPECT_EQ(parse_scheme("w3g32sm").stored_bits(3, 100), 3u * 10 * 32 + 12 * 8 + 32);
+  // Zero points that are codes: 4 columns of 3 of them, a word each; 33 rows of 4 bits make 5 words.
+  EXPECT_EQ(parse_scheme("w3g32z").stored_bits(3, 100), 3u * 10 * 32 + 12 * 16 + 4 * 32);
+  EXPECT_EQ(parse_scheme("w4g64z").stored_bits(33, 128), 33u * 128 * 4 + 66 * 16 + 2 * 5 * 32);
   // Axis 0: 300 codes in one stream of 29 words; ceil(300 / 32) = 10 groups, or one for each of the 100
   // columns.
   EXPECT_EQ(parse_scheme("w3g32a0").stored_bits(3, 100), 29u * 32 + 10 * 32);

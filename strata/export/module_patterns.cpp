@@ -1,0 +1,99 @@
+#include "strata/export/module_patterns.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "strata/core/error.h"
+#include "strata/core/text.h"
+
+namespace strata {
+namespace {
+
+const std::string kProjection = "_proj";
+
+struct Name {
+  std::string parent;  // "self_attn"
+  std::string leaf;    // "q", without _proj
+};
+
+Name split_name(const std::string& module) {
+  const size_t dot = module.rfind('.');
+  Name name{dot == std::string::npos ? "" : module.substr(0, dot), module.substr(dot + 1)};
+  if (name.leaf.size() > kProjection.size() &&
+      name.leaf.compare(name.leaf.size() - kProjection.size(), kProjection.size(), kProjection) == 0)
+    name.leaf.resize(name.leaf.size() - kProjection.size());
+  return name;
+}
+
+std::string escaped(const std::string& name) {
+  std::string text;
+  for (const char c : name) text += c == '.' ? "\\." : std::string(1, c);
+  return text;
+}
+
+std::string alternatives(const std::vector<std::string>& names) {
+  return names.size() == 1 ? names.front() : fmt::format("({})", fmt::join(names, "|"));
+}
+
+bool has_all(const std::vector<std::string>& leaves, std::initializer_list<const char*> wanted) {
+  return std::all_of(wanted.begin(), wanted.end(), [&](const char* leaf) {
+    return std::find(leaves.begin(), leaves.end(), leaf) != leaves.end();
+  });
+}
+
+}  // namespace
+
+LayerModule layer_module(const std::string& tensor) {
+  const std::string start = "model.layers.", ending = ".weight";
+  const size_t digits = start.size(), dot = tensor.find('.', digits);
+  const bool sound =
+      tensor.compare(0, start.size(), start) == 0 && dot != std::string::npos && dot > digits &&
+      dot - digits <= 6 && tensor.size() > dot + 1 + ending.size() &&
+      tensor.compare(tensor.size() - ending.size(), ending.size(), ending) == 0 &&
+      std::all_of(tensor.begin() + static_cast<int64_t>(digits), tensor.begin() + static_cast<int64_t>(dot),
+                  [](char c) { return c >= '0' && c <= '9'; });
+  if (!sound)
+    fail("{} is not the weight of a layer's module, such as model.layers.0.self_attn.q_proj.weight",
+         printable(tensor));
+  return {std::stoi(tensor.substr(digits, dot - digits)),
+          tensor.substr(dot + 1, tensor.size() - ending.size() - dot - 1)};
+}
+
+std::string layers_pattern(const std::vector<int>& layers, int64_t all) {
+  if (static_cast<int64_t>(layers.size()) == all) return "[0-9]+";
+  std::vector<std::string> numbers;
+  for (const int layer : layers) numbers.push_back(std::to_string(layer));
+  return alternatives(numbers);
+}
+
+std::vector<std::string> module_patterns(const std::vector<LayerModule>& modules, int64_t layers,
+                                         bool fused) {
+  std::vector<std::string> names;  // in the order of the modules
+  std::map<std::string, std::vector<int>> layers_of;
+  for (const LayerModule& module : modules) {
+    if (layers_of.count(module.name) == 0) names.push_back(module.name);
+    layers_of[module.name].push_back(module.layer);
+  }
+  std::vector<std::string> patterns;
+  std::set<std::string> written;
+  for (const std::string& name : names) {
+    if (written.count(name) > 0) continue;
+    const std::string parent = split_name(name).parent;
+    std::vector<std::string> leaves;
+    for (const std::string& other : names)
+      if (split_name(other).parent == parent && layers_of[other] == layers_of[name] &&
+          written.insert(other).second)
+        leaves.push_back(split_name(other).leaf);
+    if (fused && has_all(leaves, {"q", "k", "v"})) leaves.push_back("qkv");
+    if (fused && has_all(leaves, {"gate", "up"})) leaves.push_back("gate_up");
+    patterns.push_back(fmt::format(".*layers\\.{}\\.{}\\.{}{}$", layers_pattern(layers_of[name], layers),
+                                   escaped(parent), alternatives(leaves), kProjection));
+  }
+  return patterns;
+}
+
+}  // namespace strata

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace strata {
+
+// A module's place in its model.
+struct LayerModule {
+  int layer = 0;
+  std::string name;  // inside the layer: "self_attn.q_proj"
+};
+
+// "model.layers.3.self_attn.q_proj.weight" to its place; throws for another kind of name.
+LayerModule layer_module(const std::string& tensor);
+
+// Regular expressions (Python's and PCRE2's common part) that together match the names of exactly these
+// modules among those of a model with so many layers: one for every set of layers, such as
+// ".*layers\.(0|7)\.self_attn\.(q|k|v)_proj$". With `fused` also the names that runtimes give to fused
+// modules all of whose parts are among them (qkv_proj, gate_up_proj).
+std::vector<std::string> module_patterns(const std::vector<LayerModule>& modules, int64_t layers, bool fused);
+
+// The part that stands for a set of layers: "7", "(0|7)", or "[0-9]+" for all.
+std::string layers_pattern(const std::vector<int>& layers, int64_t all);
+
+}  // namespace strata

@@ -1,0 +1,186 @@
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <optional>
+
+#include "strata/checkpoint/safetensors_writer.h"
+#include "strata/core/error.h"
+#include "strata/core/file.h"
+#include "strata/core/progress.h"
+#include "strata/export/export_plan.h"
+#include "strata/export/hf_files.h"
+#include "strata/export/packed_format.h"
+#include "strata/model/layout.h"
+
+namespace strata {
+namespace fs = std::filesystem;
+namespace {
+
+// The scheme in which a tensor is packed; none when it is stored as it is.
+std::optional<AffineScheme> packed_scheme(const PackedFormat& format, const Model& model,
+                                          const ExportPlan& plan, const TensorInfo& tensor) {
+  if (tensor.shape.size() < 2) return std::nullopt;
+  const Scheme* scheme = planned_scheme(model, plan, tensor.name);
+  if (scheme == nullptr || is_floating(*scheme)) return std::nullopt;
+  if (scheme->kind == Scheme::Kind::Gguf)
+    fail("{} is planned as {}, a type of GGUF files, which this format cannot hold", tensor.name,
+         scheme->name());
+  const std::string refusal = format.refusal(scheme->affine, tensor.rows(), tensor.cols());
+  if (!refusal.empty()) fail("{} is planned as {}, but the format {}", tensor.name, scheme->name(), refusal);
+  return scheme->affine;
+}
+
+std::string stem_of(const std::string& tensor) {
+  return tensor.substr(0, tensor.rfind('.'));
+}
+
+std::vector<PlannedTensor> planned_tensors(const PackedFormat& format, const Model& model,
+                                           const ExportPlan& plan) {
+  std::vector<PlannedTensor> planned;
+  for (const ExpectedTensor& expected : expected_tensors(model.config)) {
+    const TensorInfo& tensor = model.checkpoint->info(expected.name);
+    const auto scheme = packed_scheme(format, model, plan, tensor);
+    if (!scheme) {
+      planned.push_back({tensor.name, tensor.shape, written_type(tensor)});
+      continue;
+    }
+    for (PackedTensor& part : format.tensors(*scheme, tensor.rows(), tensor.cols()))
+      planned.push_back({stem_of(tensor.name) + part.ending, std::move(part.shape), part.type});
+  }
+  return planned;
+}
+
+PackedModules packed_modules(const PackedFormat& format, const Model& model, const ExportPlan& plan) {
+  PackedModules modules;
+  modules.layers = model.config.num_layers;
+  for (const Module& module : model.modules) {
+    const auto scheme = packed_scheme(format, model, plan, model.checkpoint->info(module.tensor));
+    if (!scheme) {
+      modules.kept.push_back({module.layer, module.name});
+      continue;
+    }
+    const std::string name = plan.schemes.at(module.tensor).name();
+    modules.by_scheme[name].push_back({module.layer, module.name});
+    modules.schemes[name] = *scheme;
+  }
+  for (const std::string& tensor : {model.embedding, model.head})
+    if (const auto scheme = packed_scheme(format, model, plan, model.checkpoint->info(tensor)))
+      modules.beside_layers[tensor] = *scheme;
+  return modules;
+}
+
+double squared_error(const float* weights, const AffineMatrix& matrix) {
+  std::vector<float> stored(matrix.codes.size());
+  matrix.dequantize(stored.data());
+  double error = 0;
+  for (size_t i = 0; i < stored.size(); ++i) {
+    const double difference = static_cast<double>(weights[i]) - stored[i];
+    error += difference * difference;
+  }
+  return error;
+}
+
+void write_kept(const Model& model, const TensorInfo& tensor, SafetensorsWriter& writer) {
+  const int64_t step = rows_at_a_time(tensor, 1);
+  std::vector<float> values;
+  for (int64_t first = 0; first < tensor.rows(); first += step) {
+    const int64_t count = std::min(step, tensor.rows() - first);
+    values.resize(static_cast<size_t>(count * tensor.cols()));
+    model.checkpoint->read_rows(tensor, first, count, values.data());
+    if (written_type(tensor) == DType::F16)
+      check_half_range(tensor.name, values.data(), static_cast<int64_t>(values.size()));
+    writer.write(values.data(), static_cast<int64_t>(values.size()));
+  }
+}
+
+PackedBytes room_for(const std::vector<PackedTensor>& tensors) {
+  PackedBytes bytes;
+  for (const PackedTensor& tensor : tensors) {
+    size_t size = size_of(tensor.type);
+    for (const int64_t dimension : tensor.shape) size *= static_cast<size_t>(dimension);
+    bytes.emplace_back(size);
+  }
+  return bytes;
+}
+
+struct Written {
+  double squared_error = 0;
+  uint64_t bytes = 0;
+};
+
+// Quantizes a matrix a few rows at a time, packs it in memory and writes its tensors.
+Written write_packed(const PackedFormat& format, const Model& model, const ExportPlan& plan,
+                     const TensorInfo& tensor, const AffineScheme& scheme, SafetensorsWriter& writer) {
+  constexpr int64_t kWordRows = 32;  // so that what is packed down the rows falls into whole words
+  PackedBytes packed = room_for(format.tensors(scheme, tensor.rows(), tensor.cols()));
+  const int64_t step = rows_at_a_time(tensor, kWordRows);
+  std::vector<float> values;
+  Written written;
+  for (int64_t first = 0; first < tensor.rows(); first += step) {
+    const int64_t count = std::min(step, tensor.rows() - first);
+    values.resize(static_cast<size_t>(count * tensor.cols()));
+    model.checkpoint->read_rows(tensor, first, count, values.data());
+    AffineMatrix matrix = quantize_affine({values.data(), count, tensor.cols()}, scheme, plan.quantizer);
+    format.store(matrix);
+    written.squared_error += squared_error(values.data(), matrix);
+    format.pack(matrix, first, tensor.rows(), packed);
+  }
+  for (const std::vector<std::byte>& part : packed) {
+    writer.write_bytes(part.data(), part.size());
+    written.bytes += part.size();
+  }
+  return written;
+}
+
+}  // namespace
+
+std::string common_refusal(const AffineScheme& scheme, int64_t cols) {
+  if (scheme.axis == 0) return "holds groups along rows only";
+  if (scheme.scales == ScaleStorage::SecondLevel) return "holds no 8-bit scales";
+  if (scheme.group_size > 0 && cols % scheme.group_size != 0)
+    return fmt::format("needs rows in whole groups, and {} does not divide {}", scheme.group_size, cols);
+  return "";
+}
+
+ExportResult export_packed(const PackedFormat& format, const Model& model, const ExportPlan& plan,
+                           const fs::path& target) {
+  check_plan(model, plan);
+  check_target(model, target);
+  const std::vector<PlannedTensor> planned = planned_tensors(format, model, plan);
+  check_space(target, SafetensorsWriter::file_bytes(planned, format.metadata()));
+
+  OutputDirectory directory(target);
+  write_model_files(model, directory.path());
+  describe_quantization(directory.path(), format.config_entries(packed_modules(format, model, plan)));
+  SafetensorsWriter writer(directory.path(), planned, format.metadata());
+  const std::vector<ExpectedTensor> tensors = expected_tensors(model.config);
+  Progress progress("writing " + target.filename().string(), static_cast<int64_t>(tensors.size()), "tensors");
+  ExportResult result;
+  for (const ExpectedTensor& expected : tensors) {
+    const TensorInfo& tensor = model.checkpoint->info(expected.name);
+    if (const auto scheme = packed_scheme(format, model, plan, tensor)) {
+      const Written written = write_packed(format, model, plan, tensor, *scheme, writer);
+      if (plan.schemes.count(tensor.name) > 0) {
+        result.squared_error += written.squared_error;
+        result.weight_bits += written.bytes * 8;
+      }
+    } else {
+      write_kept(model, tensor, writer);
+      if (plan.schemes.count(tensor.name) > 0)
+        result.weight_bits += static_cast<uint64_t>(tensor.elements()) * size_of(written_type(tensor)) * 8;
+    }
+    progress.advance();
+  }
+  writer.finish();
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory.path()))
+    result.file_bytes += entry.file_size();
+  directory.commit();
+  return result;
+}
+
+uint64_t packed_size(const PackedFormat& format, const Model& model, const ExportPlan& plan) {
+  check_plan(model, plan);
+  return SafetensorsWriter::file_bytes(planned_tensors(format, model, plan), format.metadata());
+}
+
+}  // namespace strata

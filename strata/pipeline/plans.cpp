@@ -1,0 +1,102 @@
+#include "strata/pipeline/plans.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "strata/core/error.h"
+#include "strata/core/file.h"
+#include "strata/export/export_plan.h"
+#include "strata/export/recipes.h"
+
+namespace strata {
+namespace {
+
+std::optional<Scheme> scheme_of(const std::string& type) {
+  try {
+    return parse_scheme(type);
+  } catch (const UsageError&) {
+    return std::nullopt;
+  }
+}
+
+std::vector<Assignment> matrices_of(const Model& model) {
+  std::vector<Assignment> matrices;
+  for (const Module& module : model.modules)
+    matrices.push_back({module.tensor, module.rows, module.cols, {}});
+  return matrices;
+}
+
+Plan plan_from_gguf(const Model& model, const std::filesystem::path& path) {
+  const Model other = open_model(path);
+  Plan plan = stored_plan(other);
+  for (const Assignment& assignment : plan.assignments) {
+    const TensorInfo* tensor = model.checkpoint->find(assignment.tensor);
+    if (tensor == nullptr || tensor->rows() != assignment.rows || tensor->cols() != assignment.cols)
+      fail("{} holds {} of shape [{}, {}], which {} does not have; a file of the same model was expected",
+           path.string(), assignment.tensor, assignment.rows, assignment.cols, model.path.string());
+  }
+  if (plan.assignments.size() != model.modules.size())
+    fail("{} has {} matrices in its layers and {} has {}; a file of the same model was expected",
+         path.string(), plan.assignments.size(), model.path.string(), model.modules.size());
+  return plan;
+}
+
+void check_names(const Plan& plan, const Model& model, const std::filesystem::path& path) {
+  for (const Assignment& assignment : plan.assignments) {
+    const auto module = std::find_if(model.modules.begin(), model.modules.end(),
+                                     [&](const Module& m) { return m.tensor == assignment.tensor; });
+    if (module == model.modules.end())
+      fail("the plan {} names the tensor {}, which {} does not have among its layers' matrices",
+           path.string(), assignment.tensor, model.path.string());
+  }
+}
+
+}  // namespace
+
+bool has_stored_plan(const Model& model) {
+  bool quantized = false;
+  for (const Module& module : model.modules) {
+    const auto scheme = scheme_of(model.checkpoint->info(module.tensor).type);
+    if (!scheme) return false;
+    quantized = quantized || !is_floating(*scheme);
+  }
+  return quantized;
+}
+
+Plan stored_plan(const Model& model) {
+  Plan plan;
+  plan.model = model.path.string();
+  plan.method = "as stored";
+  plan.allocator = "none";
+  plan.budget = "none";
+  plan.assignments = matrices_of(model);
+  for (Assignment& assignment : plan.assignments) {
+    const std::string& type = model.checkpoint->info(assignment.tensor).type;
+    const auto scheme = scheme_of(type);
+    if (!scheme)
+      fail("{}: {} is stored as {}, which is no scheme that can be asked for", model.path.string(),
+           assignment.tensor, type);
+    assignment.scheme = *scheme;
+  }
+  plan.sum_up();
+  return plan;
+}
+
+Plan read_plan_for(const Model& model, const std::filesystem::path& path) {
+  if (path.extension() == ".gguf") return plan_from_gguf(model, path);
+  if (path.extension() == ".txt") {
+    Plan plan;
+    plan.model = model.path.string();
+    plan.method = path.filename().string();
+    plan.allocator = "none";
+    plan.budget = "none";
+    plan.assignments = read_tensor_types(read_text(path), matrices_of(model), path.string());
+    plan.sum_up();
+    return plan;
+  }
+  Plan plan = read_plan(path);
+  check_names(plan, model, path);
+  return plan;
+}
+
+}  // namespace strata
