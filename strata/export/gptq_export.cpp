@@ -40,14 +40,13 @@ class Gptq final : public PackedFormat {
     if (version_2_) return;
     const auto top = static_cast<uint8_t>((1 << matrix.scheme.bits) - 1);
     const int64_t groups = static_cast<int64_t>(matrix.scales.size()) / matrix.rows;
-    const int64_t length = matrix.cols / groups;
-    for (size_t g = 0; g < matrix.zeros.size(); ++g) {
-      if (matrix.zeros[g] != 0) continue;
-      matrix.zeros[g] = 1;
-      uint8_t* codes = matrix.codes.data() + static_cast<int64_t>(g) * length;
-      for (int64_t k = 0; k < length; ++k)
-        codes[k] = std::min<uint8_t>(static_cast<uint8_t>(codes[k] + 1), top);
-    }
+    for (int64_t r = 0; r < matrix.rows; ++r)
+      for (int64_t k = 0; k < matrix.cols; ++k) {
+        uint8_t& code = matrix.codes[static_cast<size_t>(r * matrix.cols + k)];
+        if (matrix.zeros[static_cast<size_t>(r * groups + group_of(matrix, k, groups))] == 0 && code < top)
+          ++code;
+      }
+    for (float& zero : matrix.zeros) zero = std::max(zero, 1.0f);
   }
 
   void pack(const AffineMatrix& part, int64_t first_row, int64_t rows, PackedBytes& bytes) const override {
@@ -65,8 +64,7 @@ class Gptq final : public PackedFormat {
                  values_of<uint32_t>(bytes[kZeros]) + (g * rows + first_row) * bits / 32);
       from_float(DType::F16, scales.data(), bytes[kScales].data() + (g * rows + first_row) * 2, part.rows);
     }
-    for (int64_t k = 0; k < part.cols; ++k)
-      values_of<int32_t>(bytes[kGroups])[k] = static_cast<int32_t>(k * groups / part.cols);
+    for (int64_t k = 0; k < part.cols; ++k) values_of<int32_t>(bytes[kGroups])[k] = group_of(part, k, groups);
   }
 
   // The settings of most modules stand at the top; the others are rules, of which the first match wins.
@@ -83,14 +81,21 @@ class Gptq final : public PackedFormat {
       dynamic["-:" + pattern] = Json::object();
     section["quant_method"] = "gptq";
     section["checkpoint_format"] = version_2_ ? "gptq_v2" : "gptq";
-    section["desc_act"] = false;
+    section["desc_act"] = modules.scattered_groups;
     section["lm_head"] = false;
     section["pack_dtype"] = "int32";
     if (!dynamic.empty()) section["dynamic"] = dynamic;
     return {{"quantization_config", section}};
   }
 
+  bool holds_scattered_groups() const override { return true; }
+
  private:
+  static int32_t group_of(const AffineMatrix& matrix, int64_t column, int64_t groups) {
+    if (!matrix.group_of_column.empty()) return matrix.group_of_column[static_cast<size_t>(column)];
+    return static_cast<int32_t>(column * groups / matrix.cols);
+  }
+
   static Json settings(const AffineScheme& scheme) {
     return {{"bits", scheme.bits},
             {"group_size", scheme.group_size == 0 ? -1 : scheme.group_size},

@@ -103,14 +103,44 @@ PackedBytes room_for(const std::vector<PackedTensor>& tensors) {
   return bytes;
 }
 
+void write_parts(const PackedBytes& packed, SafetensorsWriter& writer) {
+  for (const std::vector<std::byte>& part : packed) writer.write_bytes(part.data(), part.size());
+}
+
 struct Written {
   double squared_error = 0;
   uint64_t bytes = 0;
+  bool scattered_groups = false;
 };
+
+uint64_t size_of(const PackedBytes& packed) {
+  uint64_t bytes = 0;
+  for (const std::vector<std::byte>& part : packed) bytes += part.size();
+  return bytes;
+}
+
+// The whole matrix as the plan's calibrated quantizer gives it.
+Written write_calibrated(const PackedFormat& format, const Model& model, const ExportPlan& plan,
+                         const TensorInfo& tensor, const AffineScheme& scheme, SafetensorsWriter& writer) {
+  AffineMatrix matrix = quantize_planned(model, plan, tensor.name, nullptr).affine;
+  if (!matrix.group_of_column.empty() && !format.holds_scattered_groups())
+    fail(
+        "{}: groups of columns that are not neighbours (act-order) cannot be stored in this format; choose "
+        "gptq",
+        tensor.name);
+  format.store(matrix);
+  PackedBytes packed = room_for(format.tensors(scheme, tensor.rows(), tensor.cols()));
+  format.pack(matrix, 0, tensor.rows(), packed);
+  write_parts(packed, writer);
+  std::vector<float> values(static_cast<size_t>(tensor.elements()));
+  model.checkpoint->read(tensor, values.data());
+  return {squared_error(values.data(), matrix), size_of(packed), !matrix.group_of_column.empty()};
+}
 
 // Quantizes a matrix a few rows at a time, packs it in memory and writes its tensors.
 Written write_packed(const PackedFormat& format, const Model& model, const ExportPlan& plan,
                      const TensorInfo& tensor, const AffineScheme& scheme, SafetensorsWriter& writer) {
+  if (is_calibrated(plan, tensor.name)) return write_calibrated(format, model, plan, tensor, scheme, writer);
   constexpr int64_t kWordRows = 32;  // so that what is packed down the rows falls into whole words
   PackedBytes packed = room_for(format.tensors(scheme, tensor.rows(), tensor.cols()));
   const int64_t step = rows_at_a_time(tensor, kWordRows);
@@ -125,10 +155,8 @@ Written write_packed(const PackedFormat& format, const Model& model, const Expor
     written.squared_error += squared_error(values.data(), matrix);
     format.pack(matrix, first, tensor.rows(), packed);
   }
-  for (const std::vector<std::byte>& part : packed) {
-    writer.write_bytes(part.data(), part.size());
-    written.bytes += part.size();
-  }
+  write_parts(packed, writer);
+  written.bytes = size_of(packed);
   return written;
 }
 
@@ -149,9 +177,10 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
   const std::vector<PlannedTensor> planned = planned_tensors(format, model, plan);
   check_space(target, SafetensorsWriter::file_bytes(planned, format.metadata()));
 
+  begin_calibrated(plan);
   OutputDirectory directory(target);
   write_model_files(model, directory.path());
-  describe_quantization(directory.path(), format.config_entries(packed_modules(format, model, plan)));
+  PackedModules modules = packed_modules(format, model, plan);
   SafetensorsWriter writer(directory.path(), planned, format.metadata());
   const std::vector<ExpectedTensor> tensors = expected_tensors(model.config);
   Progress progress("writing " + target.filename().string(), static_cast<int64_t>(tensors.size()), "tensors");
@@ -160,6 +189,7 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
     const TensorInfo& tensor = model.checkpoint->info(expected.name);
     if (const auto scheme = packed_scheme(format, model, plan, tensor)) {
       const Written written = write_packed(format, model, plan, tensor, *scheme, writer);
+      modules.scattered_groups = modules.scattered_groups || written.scattered_groups;
       if (plan.schemes.count(tensor.name) > 0) {
         result.squared_error += written.squared_error;
         result.weight_bits += written.bytes * 8;
@@ -172,6 +202,7 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
     progress.advance();
   }
   writer.finish();
+  describe_quantization(directory.path(), format.config_entries(modules));
   for (const fs::directory_entry& entry : fs::directory_iterator(directory.path()))
     result.file_bytes += entry.file_size();
   directory.commit();

@@ -28,6 +28,7 @@ struct PackedModules {
   std::map<std::string, AffineScheme> schemes;
   std::vector<LayerModule> kept;  // stored as they were
   int64_t layers = 0;
+  bool scattered_groups = false;  // some groups are of columns that are not neighbours
   std::map<std::string, AffineScheme> beside_layers;  // by tensor name
 };
 
@@ -52,6 +53,9 @@ class PackedFormat {
 
   // What config.json says of it: keys beside the model's own.
   virtual Json config_entries(const PackedModules& modules) const = 0;
+
+  // Whether groups may be of columns that are not neighbours (AffineMatrix::group_of_column).
+  virtual bool holds_scattered_groups() const { return false; }
 
   virtual std::map<std::string, std::string> metadata() const { return {{"format", "pt"}}; }
 };

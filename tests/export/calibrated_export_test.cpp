@@ -38,7 +38,12 @@ class CalibratedExportTest : public ExportTest {};
 
 TEST_F(CalibratedExportTest, EveryFormatStoresWhatTheQuantizerGivesLayerByLayer) {
   const Model model = make_model("llama");
-  for (const auto& [format, scheme] : {std::pair("gguf", "Q4_0"), {"hf", "w3g32"}, {"hf", "Q5_1"}}) {
+  for (const auto& [format, scheme] : {std::pair("gguf", "Q4_0"),
+                                       {"hf", "w3g32"},
+                                       {"hf", "Q5_1"},
+                                       {"compressed-tensors", "w3g32z"},
+                                       {"gptq", "w4g32s"},
+                                       {"gptq_v2", "w2g32z"}}) {
     ExportPlan plan = uniform_plan(model, scheme, "F32");
     plan.schemes.erase(model.modules.front().tensor);  // kept as it is
     const auto quantizer = std::make_shared<UpsideDown>(model);

@@ -210,7 +210,8 @@ TEST_F(PackedExportTest, MlxIsWhatItsDefinitionSays) {
 
 // Large enough for several pieces of rows, and for embedding and head to be packed.
 TEST_F(PackedExportTest, PiecesOfRowsFitTogether) {
-  const Model model = make_model("llama", {{"num_hidden_layers", 1}, {"intermediate_size", 64}, {"vocab_size", 70016}});
+  const Model model =
+      make_model("llama", {{"num_hidden_layers", 1}, {"intermediate_size", 64}, {"vocab_size", 70016}});
   ExportPlan plan = uniform_plan(model, "w4g64", "w3g32");
   write("mlx", model, plan);
   std::vector<float> expected = model.checkpoint->read(model.embedding);

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,7 @@
 #include "strata/core/file.h"
 #include "strata/core/progress.h"
 #include "strata/evaluation/evaluate.h"
-#include "strata/export/export.h"
+#include "strata/export/formats.h"
 #include "strata/quantization/gguf_codec.h"
 #include "tests/support/random_model.h"
 
@@ -38,7 +39,10 @@ ExportPlan mixed_plan(const Model& model) {
   return plan;
 }
 
-// FILES/mixed.gguf and FILES/mixed: the same plan as GGUF and dequantized.
+void export_packed_directories(const Model& model, const fs::path& files);
+
+// FILES/mixed.gguf and FILES/mixed: the same plan as GGUF and dequantized; FILES/FORMAT: a
+// directory in each of the packed formats.
 void export_mixed(const fs::path& model_path, const fs::path& files) {
   fs::create_directories(files);
   const Model model = open_model(model_path);
@@ -47,6 +51,7 @@ void export_mixed(const fs::path& model_path, const fs::path& files) {
   const ExportResult hf = export_hf(model, plan, files / "mixed");
   fmt::print("mixed.gguf: {} bytes, squared error {:.6g}; mixed: {} bytes, squared error {:.6g}\n",
              gguf.file_bytes, gguf.squared_error, hf.file_bytes, hf.squared_error);
+  export_packed_directories(model, files);
 }
 
 void write_tokens(const fs::path& model, const fs::path& text, const fs::path& target) {
@@ -62,8 +67,41 @@ void print_perplexity(const fs::path& path, const fs::path& text, int64_t window
   fmt::print("{:.6f}\n", evaluate(decoder, tokenize_file(model, text), options).ppl);
 }
 
+// Schemes in turn over the layers, so that those that runtimes fuse agree.
+void export_packed_directories(const Model& model, const fs::path& files) {
+  const std::map<std::string, std::vector<std::string>> schemes = {
+      {"compressed-tensors",
+       {"w4g128s", "w3g64z", "w8rows", "w2g32z", "w5g32s", "w6g64z", "w7g128z", "w4rowz"}},
+      {"gptq", {"w4g128z", "w3g64s", "w8g32z", "w2g32z", "w4rows"}},
+      {"gptq_v2", {"w4g128z", "w3g64s", "w8g32z", "w2g32z", "w4rows"}},
+      {"mlx", {"w4g128", "w3g64", "w8g32", "w2g32", "w5g64", "w6g128"}}};
+  for (const auto& [format, menu] : schemes) {
+    ExportPlan plan;
+    for (const Module& module : model.modules)
+      plan.schemes[module.tensor] = parse_scheme(menu[static_cast<size_t>(module.layer) % menu.size()]);
+    plan.embedding = plan.head = parse_scheme(format == "mlx" ? "w8g64" : "F32");
+    const ExportResult result = format_for(files / format, format).write(model, plan, files / format);
+    fmt::print("{}: {} bytes, squared error {:.6g}\n", format, result.file_bytes, result.squared_error);
+  }
+}
+
+// All tensors of a directory as float, one after the other; TARGET.names says what they are.
+void write_decoded_directory(const fs::path& path, const fs::path& target) {
+  const Model model = open_model(path);
+  OutputFile output(target);
+  std::string names;
+  for (const TensorInfo& tensor : model.checkpoint->tensors()) {
+    const std::vector<float> values = model.checkpoint->read(tensor.name);
+    output.write(values.data(), values.size() * sizeof(float));
+    names += fmt::format("{} {}\n", tensor.name.substr(0, tensor.name.rfind('.')), values.size());
+  }
+  output.commit();
+  write_text(target.string() + ".names", names);
+}
+
 // All tensors of a GGUF file as float, one after the other.
 void write_decoded(const fs::path& path, const fs::path& target) {
+  if (fs::is_directory(path)) return write_decoded_directory(path, target);
   const GgufFile file(path);
   OutputFile output(target);
   for (const GgufTensor& tensor : file.tensors()) {
