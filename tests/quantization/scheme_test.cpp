@@ -83,7 +83,7 @@ TEST(Scheme, WrongNamesAreRefused) {
     FAIL();
   } catch (const UsageError& error) {
     const std::string message = error.what();
-    EXPECT_NE(message.find("'w7g64'"), std::string::npos) << message;
+    EXPECT_NE(message.find("'w9g64'"), std::string::npos) << message;
     EXPECT_NE(message.find("Q4_K"), std::string::npos) << message;
   }
 }
