@@ -71,9 +71,11 @@ at::Tensor sample_blocks(const Sequences& sequences, const CalibrationOptions& o
   return ids;
 }
 
+constexpr uint64_t kHashStart = 0xcbf29ce484222325ull;  // FNV-1a
+
 // FNV-1a over the shape and the ids.
 std::string fingerprint_of(const at::Tensor& ids) {
-  uint64_t hash = 0xcbf29ce484222325ull;
+  uint64_t hash = kHashStart;
   const auto add = [&](int64_t value) {
     for (int shift = 0; shift < 64; shift += 8)
       hash = (hash ^ (static_cast<uint64_t>(value) >> shift & 0xff)) * 0x100000001b3ull;
@@ -109,6 +111,18 @@ Calibration load_calibration(const Model& model, const CalibrationOptions& optio
   const Sequences sequences = read_sequences(model, options.source);
   check_ids(model, options.source, sequences);
   return make_calibration(sample_blocks(sequences, options, blocks), options.source);
+}
+
+std::string weights_fingerprint(const Model& model) {
+  uint64_t hash = kHashStart;
+  std::vector<float> row;
+  for (const Module& module : model.modules) {
+    row.resize(static_cast<size_t>(module.cols));
+    model.checkpoint->read_rows(model.checkpoint->info(module.tensor), 0, 1, row.data());
+    const auto* bytes = reinterpret_cast<const uint8_t*>(row.data());
+    for (size_t i = 0; i < row.size() * sizeof(float); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ull;
+  }
+  return fmt::format("{:016x}", hash);
 }
 
 std::shared_ptr<const Calibration> require_calibration(const Model& model, const CalibrationOptions& options,

@@ -45,4 +45,7 @@ Calibration load_calibration(const Model& model, const CalibrationOptions& optio
 std::shared_ptr<const Calibration> require_calibration(const Model& model, const CalibrationOptions& options,
                                                        at::Device device, const std::string& who);
 
+// Tells models under the same name apart: a hash of the first row of every matrix.
+std::string weights_fingerprint(const Model& model);
+
 }  // namespace strata

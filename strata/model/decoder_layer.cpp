@@ -41,6 +41,26 @@ at::Tensor gated_mlp(const LayerWeights& w, const at::Tensor& x, const InputObse
 
 }  // namespace
 
+at::Tensor& weight_of(LayerWeights& weights, Role role) {
+  switch (role) {
+    case Role::Q:
+      return weights.q;
+    case Role::K:
+      return weights.k;
+    case Role::V:
+      return weights.v;
+    case Role::O:
+      return weights.o;
+    case Role::Gate:
+      return weights.gate;
+    case Role::Up:
+      return weights.up;
+    case Role::Down:
+      break;
+  }
+  return weights.down;
+}
+
 RopeTable make_rope_table(const ModelConfig& config, int64_t length, at::Device device) {
   const std::vector<double> frequencies = rope_frequencies(config);
   const at::Tensor frequency = at::tensor(frequencies, at::kDouble);
@@ -65,22 +85,34 @@ at::Tensor apply_rope(const at::Tensor& x, const RopeTable& rope) {
   return rotated.to(x.scalar_type());
 }
 
-at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
-                             int64_t window, const at::Tensor& hidden, const InputObserver& observe) {
-  const Attention attention = [window](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+Attention causal_attention_over(int64_t window) {
+  return [window](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
     return causal_attention(q, k, v, window);
   };
-  return run_decoder_layer(config, weights, rope, attention, hidden, observe);
+}
+
+at::Tensor attention_output(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
+                            const Attention& attention, const at::Tensor& hidden,
+                            const InputObserver& observe) {
+  const at::Tensor normed = rms_norm(hidden, weights.input_norm, config.rms_norm_eps);
+  return self_attention(config, weights, rope, attention, normed, observe);
+}
+
+at::Tensor mlp_output(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& attended,
+                      const InputObserver& observe) {
+  return gated_mlp(weights, rms_norm(attended, weights.post_attention_norm, config.rms_norm_eps), observe);
+}
+
+at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
+                             int64_t window, const at::Tensor& hidden, const InputObserver& observe) {
+  return run_decoder_layer(config, weights, rope, causal_attention_over(window), hidden, observe);
 }
 
 at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
                              const Attention& attention, const at::Tensor& hidden,
                              const InputObserver& observe) {
-  const at::Tensor attended =
-      hidden + self_attention(config, weights, rope, attention,
-                              rms_norm(hidden, weights.input_norm, config.rms_norm_eps), observe);
-  return gated_mlp(weights, rms_norm(attended, weights.post_attention_norm, config.rms_norm_eps), observe)
-      .add_(attended);
+  const at::Tensor attended = hidden + attention_output(config, weights, rope, attention, hidden, observe);
+  return mlp_output(config, weights, attended, observe).add_(attended);
 }
 
 }  // namespace strata

@@ -17,6 +17,9 @@ struct LayerWeights {
   at::Tensor q_norm, k_norm;  // [head_dim]
 };
 
+// The matrix of a role.
+at::Tensor& weight_of(LayerWeights& weights, Role role);
+
 // Cosines and sines of the rotary angles, float [T, head_dim / 2].
 struct RopeTable {
   at::Tensor cosines, sines;
@@ -37,13 +40,23 @@ using InputObserver = std::function<void(std::string_view module, const at::Tens
 // [B, T, H * D].
 using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
 
-// Pre-norm attention and gated MLP, each added to its input: [B, T, d] -> [B, T, d]. Nobody looks where
-// `observe` is null.
+// What the two halves of a layer add to their input [B, T, d]: attention over the input's norm, and the gated
+// MLP over the norm of the input plus that. Nobody looks where `observe` is null.
+at::Tensor attention_output(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
+                            const Attention& attention, const at::Tensor& hidden,
+                            const InputObserver& observe);
+at::Tensor mlp_output(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& attended,
+                      const InputObserver& observe);
+
+// Causal attention within each sequence, over keys that go back `window` positions (0 = all).
+Attention causal_attention_over(int64_t window);
+
+// Pre-norm attention and gated MLP, each added to its input: [B, T, d] -> [B, T, d].
 at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
                              const Attention& attention, const at::Tensor& hidden,
                              const InputObserver& observe);
 
-// The same with causal attention within each sequence, whose keys go back `window` positions (0 = all).
+// The same with causal_attention_over(window).
 at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
                              int64_t window, const at::Tensor& hidden, const InputObserver& observe);
 

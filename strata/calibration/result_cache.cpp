@@ -1,0 +1,70 @@
+#include "strata/calibration/result_cache.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "strata/core/error.h"
+#include "strata/core/file.h"
+
+namespace strata {
+namespace {
+
+constexpr const char* kFormat = "strata.cache";
+
+uint64_t fnv1a(const std::string& text) {
+  uint64_t hash = 0xcbf29ce484222325ull;
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3ull;
+  return hash;
+}
+
+}  // namespace
+
+ResultCache::ResultCache(const std::filesystem::path& directory, const std::string& name,
+                         const Json& identity) {
+  const std::string text = identity.dump();
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  path_ = directory / fmt::format("{}-{:016x}.jsonl", name, fnv1a(text));
+  const bool continued = std::filesystem::exists(path_, error);
+  if (continued) read(path_, text);
+  file_.open(path_, std::ios::app);
+  if (!file_) fail("{} cannot be written; choose another --calib-cache", path_.string());
+  // A fresh line also ends one that was cut short.
+  if (continued)
+    file_ << '\n' << std::flush;
+  else
+    file_ << Json{{"format", kFormat}, {"identity", identity}}.dump() << '\n' << std::flush;
+}
+
+void ResultCache::read(const std::filesystem::path& path, const std::string& identity) {
+  std::ifstream file(path);
+  std::string line;
+  for (bool first = true; std::getline(file, line); first = false) {
+    const Json entry = Json::parse(line, nullptr, false);
+    if (first) {
+      if (!entry.is_object() || !entry.contains("format") || entry["format"] != kFormat ||
+          !entry.contains("identity") || entry["identity"].dump() != identity)
+        fail("{} is not a cache of these results; remove it or choose another --calib-cache", path.string());
+      continue;
+    }
+    if (!entry.is_object() || !entry.contains("key") || !entry["key"].is_string() || !entry.contains("value"))
+      continue;
+    values_[entry["key"].get<std::string>()] = entry["value"];
+  }
+}
+
+const Json* ResultCache::find(const std::string& key) const {
+  const auto found = values_.find(key);
+  return found == values_.end() ? nullptr : &found->second;
+}
+
+void ResultCache::store(const std::string& key, Json value) {
+  if (file_.is_open()) {
+    file_ << Json{{"key", key}, {"value", value}}.dump() << '\n' << std::flush;
+    if (!file_) fail("{} cannot be written any more; is the disk full?", path_.string());
+  }
+  values_[key] = std::move(value);
+}
+
+}  // namespace strata

@@ -1,0 +1,35 @@
+#include "strata/calibration/second_moments.h"
+
+#include <ATen/core/grad_mode.h>
+
+namespace strata {
+
+void InputMoments::add(const at::Tensor& input, bool with_products) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor x = input.to(at::kFloat);
+  const auto add_to = [](at::Tensor& total, const at::Tensor& part) {
+    total = total.defined() ? total.add_(part) : part.clone();
+  };
+  // Sums of a piece are taken in double over rows of float squares, so that long texts lose nothing.
+  add_to(squares, x.square().sum(0, false, at::kDouble).cpu());
+  add_to(sums, x.sum(0, false, at::kDouble).cpu());
+  if (with_products) add_to(products, at::mm(x.t(), x));
+  count += x.size(0);
+}
+
+std::map<Role, InputMoments> measure_inputs(ActivationStream& stream, bool with_products, bool advance) {
+  std::map<Role, InputMoments> moments;
+  const auto see = [&](Role role, const at::Tensor& input) { moments[role].add(input, with_products); };
+  if (advance)
+    stream.advance(see);
+  else
+    stream.observe(see);
+  return moments;
+}
+
+at::Tensor output_squares(const at::Tensor& weight, const InputMoments& moments) {
+  const at::NoGradGuard no_grad;
+  return at::mm(weight, moments.products).mul_(weight).sum(1, false, at::kDouble).cpu();
+}
+
+}  // namespace strata

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <map>
+
+#include "strata/calibration/activations.h"
+
+namespace strata {
+
+// Sums over the tokens x of a calibration set that enter a module.
+struct InputMoments {
+  at::Tensor squares;   // sum of x_j^2, [in] double on the CPU
+  at::Tensor sums;      // sum of x_j, [in] double on the CPU
+  at::Tensor products;  // sum of x x', [in, in] float on the device; undefined when not asked for
+  int64_t count = 0;    // tokens
+
+  void add(const at::Tensor& input, bool with_products);  // [tokens, in]
+};
+
+// Of the current layer of a stream, for every input_role(); the stream stays before the layer, or moves
+// behind it.
+std::map<Role, InputMoments> measure_inputs(ActivationStream& stream, bool with_products, bool advance);
+
+// sum over the calibration tokens of |W x|^2 for every output, [out] double on the CPU: the diagonal of
+// W E W' with E = sum x x' in `moments`. `weight` is [out, in] float on the device of the moments.
+at::Tensor output_squares(const at::Tensor& weight, const InputMoments& moments);
+
+}  // namespace strata
