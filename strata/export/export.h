@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "strata/model/model.h"
 #include "strata/quantization/calibrated_quantizer.h"
@@ -19,6 +20,8 @@ struct ExportPlan {
   // checkpoint's own. The head's is unused when it is tied.
   Scheme embedding, head;
   QuantizerOptions quantizer;  // without importance, which differs from matrix to matrix
+  // Importance of the inputs of a matrix, by tensor, one a column: weighs the errors of GGUF types.
+  std::map<std::string, std::vector<float>> importance;
   // Quantizes the matrices in `schemes` where it is set; embedding and head are left to `quantizer`.
   std::shared_ptr<CalibratedQuantizer> calibrated;
 };

@@ -47,6 +47,15 @@ const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const s
   return found == plan.schemes.end() ? nullptr : &found->second;
 }
 
+const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor) {
+  const auto found = plan.importance.find(tensor.name);
+  if (found == plan.importance.end()) return nullptr;
+  if (static_cast<int64_t>(found->second.size()) != tensor.cols())
+    fail("the importance of {} has {} values, but the tensor has {} columns", tensor.name,
+         found->second.size(), tensor.cols());
+  return found->second.data();
+}
+
 bool is_calibrated(const ExportPlan& plan, const std::string& tensor) {
   return plan.calibrated != nullptr && plan.schemes.count(tensor) > 0;
 }
@@ -61,7 +70,7 @@ QuantizedMatrix quantize_planned(const Model& model, const ExportPlan& plan, con
   std::vector<float> weights(static_cast<size_t>(info.elements()));
   model.checkpoint->read(info, weights.data());
   QuantizerOptions options = plan.quantizer;
-  options.importance = nullptr;
+  options.importance = importance_of(plan, info);
   QuantizedMatrix matrix =
       is_calibrated(plan, tensor)
           ? plan.calibrated->take(tensor)

@@ -12,6 +12,10 @@ void check_plan(const Model& model, const ExportPlan& plan);
 // The scheme the plan gives a matrix; null when it is kept.
 const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const std::string& tensor);
 
+// The plan's importance of a tensor's inputs, null where it has none; throws when there are not as many as
+// columns.
+const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor);
+
 // Whether the plan's calibrated quantizer gives this matrix. Exporters call begin_calibrated first.
 bool is_calibrated(const ExportPlan& plan, const std::string& tensor);
 void begin_calibrated(const ExportPlan& plan);

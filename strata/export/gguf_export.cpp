@@ -50,7 +50,7 @@ double squared_error(GgufType type, const float* weights, const std::byte* block
 
 // Reads, orders, encodes and writes a matrix or vector a few rows at a time. Returns the squared error.
 double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, const GgufSource& source,
-                     GgufWriter& writer) {
+                     const ExportPlan& plan, GgufWriter& writer) {
   const TensorInfo& info = checkpoint.info(source.tensor);
   const int64_t rows = info.rows(), cols = info.cols();
   const bool vector = info.shape.size() < 2;
@@ -59,6 +59,7 @@ double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, con
   const int64_t step = rows_at_a_time(info, vector ? 1 : head_rows);
   std::vector<float> values(static_cast<size_t>(step * cols)), scratch;
   std::vector<std::byte> blocks(static_cast<size_t>(step * bytes));
+  const float* importance = importance_of(plan, info);
   double error = 0;
   for (int64_t first = 0; first < rows; first += step) {
     const int64_t count = std::min(step, rows - first);
@@ -67,7 +68,7 @@ double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, con
     if (source.heads > 0 && vector) permute_rows(values, scratch, cols, 1, source.heads);
     if (source.heads > 0 && !vector) permute_rows(values, scratch, count, cols, count / head_rows);
     if (tensor.type == GgufType::F16) check_half_range(info.name, values.data(), count * cols);
-    encode_gguf(tensor.type, values.data(), count, cols, nullptr, blocks.data());
+    encode_gguf(tensor.type, values.data(), count, cols, importance, blocks.data());
     error += squared_error(tensor.type, values.data(), blocks.data(), count, cols);
     writer.write(blocks.data(), static_cast<uint64_t>(count * bytes));
   }
@@ -122,7 +123,7 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
     else if (is_calibrated(plan, source.tensor))
       error = write_calibrated(model, plan, source, writer);
     else
-      error = write_encoded(*model.checkpoint, tensor, source, writer);
+      error = write_encoded(*model.checkpoint, tensor, source, plan, writer);
     if (source.planned) {
       result.squared_error += error;
       result.weight_bits += tensor.bytes() * 8;

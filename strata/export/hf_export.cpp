@@ -64,7 +64,7 @@ double write_dequantized(const Model& model, const ExportPlan& plan, const Plann
   if (scheme != nullptr && is_calibrated(plan, tensor.name))
     return write_calibrated(model, plan, tensor, writer);
   QuantizerOptions options = plan.quantizer;
-  options.importance = nullptr;
+  options.importance = importance_of(plan, info);
   const bool whole = scheme != nullptr && needs_whole_matrix(*scheme);
   const int64_t step = whole ? info.rows() : rows_at_a_time(info, 1);
   std::vector<float> values;

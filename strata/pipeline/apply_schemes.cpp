@@ -11,7 +11,8 @@ std::map<std::string, Scheme> schemes_of(const Plan& plan) {
 }
 
 void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& schemes,
-                   const QuantizerOptions& quantizer, CalibratedQuantizer* calibrated) {
+                   const QuantizerOptions& quantizer, CalibratedQuantizer* calibrated,
+                   const std::map<std::string, std::vector<float>>& importance) {
   decoder.restore_all();
   const Checkpoint& checkpoint = *decoder.model().checkpoint;
   Progress progress("quantizing in memory", static_cast<int64_t>(schemes.size()), "matrices");
@@ -28,7 +29,10 @@ void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& scheme
     const TensorInfo& info = checkpoint.info(name);
     at::Tensor weight = at::empty({info.rows(), info.cols()}, at::kFloat);
     checkpoint.read(info, weight.data_ptr<float>());
-    fake_quantize({weight.data_ptr<float>(), info.rows(), info.cols()}, scheme, quantizer);
+    QuantizerOptions options = quantizer;
+    if (const auto found = importance.find(name); found != importance.end())
+      options.importance = found->second.data();
+    fake_quantize({weight.data_ptr<float>(), info.rows(), info.cols()}, scheme, options);
     replace(name, weight);
   }
   if (of_layers.empty()) return;
