@@ -77,6 +77,7 @@ void run(Options& options, const CommonOptions& common) {
   request.text = options.text;
   const MethodChoice method = parse_method(options.method);
   request.method = method.score_method;
+  request.method_schemes = method.schemes;
   request.sensitivity = options.sensitivity.resolve(common);
   request.allocator = allocator_of(method, options.allocation.resolve());
   request.allocator.budget = options.budget.resolve();

@@ -13,7 +13,7 @@ namespace strata::cli {
 namespace {
 
 struct Options {
-  std::string model, method = "nsds", output, schemes;
+  std::string model, method = "nsds", output, schemes, imatrix_output;
   SensitivityCliOptions sensitivity;
 };
 
@@ -38,10 +38,19 @@ Table table_of(const Scores& scores) {
   return table;
 }
 
+// Measures what llama.cpp's imatrix tool does. The tokens then serve the method, too.
+void save_imatrix(const Model& model, SensitivityOptions& sensitivity, const std::string& path) {
+  sensitivity.calibration =
+      require_calibration(model, sensitivity.calibration_source, sensitivity.device, "--save-imatrix");
+  write_imatrix(path,
+                measure_imatrix(model, *sensitivity.calibration, sensitivity.device, sensitivity.cache));
+}
+
 void run(const Options& options, const CommonOptions& common) {
   const Model model = open_model(options.model);
   SensitivityOptions sensitivity = options.sensitivity.resolve(common);
   if (!options.schemes.empty()) sensitivity.schemes = parse_schemes(options.schemes);
+  if (!options.imatrix_output.empty()) save_imatrix(model, sensitivity, options.imatrix_output);
   const Scores scores = score(model, options.method, sensitivity);
   if (!options.output.empty()) write_scores(options.output, scores);
   if (common.json)
@@ -61,6 +70,10 @@ void add_score(Program& program) {
   command->add_option("-o,--output", options->output, "write scores.json here")->type_name("FILE");
   command->add_option("--schemes", options->schemes,
                       "also give the cost of every matrix in these schemes, such as affine or gguf");
+  command
+      ->add_option("--save-imatrix", options->imatrix_output,
+                   "also measure the mean squares of every matrix's inputs and write them as llama.cpp does")
+      ->type_name("FILE");
   options->sensitivity.add_to(*command);
 }
 

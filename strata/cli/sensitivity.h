@@ -12,9 +12,17 @@ namespace strata::cli {
 struct SensitivityCliOptions {
   double tau = 0.90;
   std::string entropy = "multiply", mad = "consistent";
+  CalibrationOptions calibration;
+  std::string cache, imatrix, kl_precision = "float32";
+  int64_t kl_tokens = KlOptions().tokens;
+  bool grouped_query_rule = false;
 
   void add_to(CLI::App& command);
   SensitivityOptions resolve(const CommonOptions& common) const;
+
+ private:
+  void add_calibration_to(CLI::App& command);
+  void add_nsds_to(CLI::App& command);
 };
 
 // "nsds, kurtosis, ..." for help texts.

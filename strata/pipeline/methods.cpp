@@ -22,15 +22,21 @@ MethodChoice parse_method(const std::string& text) {
   if (choice.score_method == "uniform" && choice.allocator.empty()) choice.allocator = "uniform";
   if (choice.score_method == "kurtboost") {
     choice.score_method = "kurtosis";
-    if (choice.allocator.empty()) choice.allocator = "boost";
-    choice.rebase = true;
+    choice.differences = AllocatorOptions::Differences::Subtract;
   }
+  if (text == "kurtboost" || text == "sensiboost" || text == "mxq") {
+    choice.allocator = text == "mxq" ? "exact" : "boost";
+    choice.rebase = text != "mxq";
+    choice.schemes = "paper-ladder";
+  }
+  if (choice.score_method == "sensiboost") choice.differences = AllocatorOptions::Differences::Divide;
   return choice;
 }
 
 AllocatorOptions allocator_of(const MethodChoice& choice, AllocatorOptions options) {
   if (!choice.allocator.empty()) options.name = choice.allocator;
   options.rebase = options.rebase || choice.rebase;
+  if (choice.differences) options.differences = *choice.differences;
   return options;
 }
 

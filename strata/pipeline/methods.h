@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "strata/allocation/allocator.h"
@@ -12,11 +13,15 @@ struct MethodChoice {
   std::string score_method;  // "kurtosis", "nsds"
   std::string allocator;     // empty = the caller's
   bool rebase = false;
+  std::optional<AllocatorOptions::Differences> differences;  // of the outlier rule; nothing = the caller's
+  std::string schemes;  // the method's own menu, for outputs that can store it; empty = any
 };
 
-// "NAME" or "NAME:ALLOCATOR". NAME is a scoring method, or "kurtboost": kurtosis with the outlier rule,
-// rebased onto the budget. "uniform" takes the uniform allocator unless another is named: "uniform:exact"
-// gives every layer the same weight, so that the schemes' relative errors alone decide.
+// "NAME" or "NAME:ALLOCATOR". NAME is a scoring method, or one with an allocator of its own: "kurtboost" is
+// kurtosis with the outlier rule on differences and "sensiboost" activation sensitivity with the rule on
+// ratios, both rebased onto the budget where there is one; "mxq" is the exact sum of Frobenius norms.
+// "uniform" takes the uniform allocator unless another is named: "uniform:exact" gives every layer the same
+// weight, so that the schemes' relative errors alone decide.
 MethodChoice parse_method(const std::string& text);
 
 // The allocator's options with the choice's own laid over them.

@@ -59,13 +59,25 @@ Budget budget_of_matrices(Budget budget, uint64_t fixed) {
   return budget;
 }
 
+// The menu that was asked for, or the method's own where the format stores all of it.
+std::string asked_menu(const QuantizeRequest& request, const ExportFormat& format) {
+  if (!request.schemes.empty() || request.method_schemes.empty()) return request.schemes;
+  constexpr int64_t kAnySize = 4096;  // which all groups divide
+  for (const Scheme& scheme : parse_schemes(request.method_schemes))
+    if (!format.refusal(scheme, kAnySize, kAnySize).empty()) return "";
+  return request.method_schemes;
+}
+
 class Job {
  public:
   explicit Job(const QuantizeRequest& request)
       : request_(request),
         model_(open_model(request.model)),
         runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
-        format_(format_for(request.output, request.format, runtime_)) {}
+        format_(format_for(request.output, request.format, runtime_)),
+        sensitivity_(request.sensitivity) {
+    load_imatrix(model_, sensitivity_);
+  }
 
   QuantizeResult run() {
     if (!request_.text.empty()) ids_ = tokenize_file(model_, request_.text);
@@ -84,8 +96,11 @@ class Job {
     ExportPlan& plan = result_.exported_plan;
     plan.quantizer.name = request_.quantizer;
     choose_boundaries(request_, model_, format_, plan);
+    if (sensitivity_.imatrix)
+      for (const Module& module : model_.modules)
+        plan.importance[module.tensor] = sensitivity_.imatrix->mean_squares(module.tensor);
     if (!request_.plan.empty()) return;
-    menu_ = storable_menu(format_, runtime_, request_.schemes, request_.allocator.ties, model_);
+    menu_ = storable_menu(format_, runtime_, asked_menu(request_, format_), request_.allocator.ties, model_);
     result_.notes = menu_.notes;
     for (const std::string& text : menu_.notes) show_note(text);
   }
@@ -107,7 +122,7 @@ class Job {
     if (!request_.scores.empty()) {
       result_.scores = read_scores(request_.scores);
     } else {
-      SensitivityOptions options = request_.sensitivity;
+      SensitivityOptions options = sensitivity_;
       options.schemes = menu_.schemes;
       result_.scores = score(model_, request_.method, options);
     }
@@ -136,7 +151,8 @@ class Job {
         if (!model_.config.tied_embeddings) schemes[model_.head] = result_.exported_plan.head;
       }
       Decoder decoder(model_, options);
-      apply_schemes(decoder, schemes, result_.exported_plan.quantizer);
+      apply_schemes(decoder, schemes, result_.exported_plan.quantizer, nullptr,
+                    result_.exported_plan.importance);
       add_measurement("uniform", plan.bytes, evaluate(decoder, ids_, request_.evaluation, &reference));
     }
 
@@ -154,6 +170,7 @@ class Job {
   Model model_;
   const Runtime* runtime_;  // null for none
   const ExportFormat& format_;
+  SensitivityOptions sensitivity_;
   Menu menu_;
   AllocatorOptions allocator_;
   std::vector<int32_t> ids_;

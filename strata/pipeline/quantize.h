@@ -15,9 +15,10 @@ namespace strata {
 // The main job: score, allocate, quantize, write, and measure.
 struct QuantizeRequest {
   std::filesystem::path model, output;
-  std::string format;   // "gguf", "hf", "mlx", ...; empty = by the output's ending and the runtime
-  std::string runtime;  // "vllm", ...: only schemes that it loads; empty = all of the format
-  std::string schemes;  // menu; empty = the format's own
+  std::string format;          // "gguf", "hf", "mlx", ...; empty = by the output's ending and the runtime
+  std::string runtime;         // "vllm", ...: only schemes that it loads; empty = all of the format
+  std::string schemes;         // menu; empty = the method's or else the format's own
+  std::string method_schemes;  // the method's, used where the format can store it
   std::string method = "nsds";
   SensitivityOptions sensitivity;
   std::filesystem::path scores, plan;  // files of earlier runs, used instead of scoring or allocating

@@ -198,6 +198,11 @@ std::vector<Scheme> menu_or_scheme(const std::string& item) {
   if (item == "gptq") return with_integer_zeros(affine_menu({2, 3, 4, 8}, ScaleStorage::Half));
   // The 12 rungs named 2.13 2.25 2.51 3.13 ... 8.51, after their bits rounded to two places.
   if (item == "ladder") return affine_menu({2, 3, 4, 8}, ScaleStorage::SecondLevel);
+  if (item == "paper-ladder") {
+    std::vector<Scheme> menu = affine_menu({2, 3, 4, 8}, ScaleStorage::SecondLevel);
+    for (Scheme& scheme : menu) scheme.affine.axis = 0;
+    return menu;
+  }
   return {parse_scheme(item)};
 }
 

@@ -63,7 +63,8 @@ Scheme parse_scheme(std::string_view name);
 // "w2g64,w3g64,Q4_K" to schemes, without repetitions. An item may be a menu: "gguf" (Q2_K to Q6_K and Q8_0),
 // "affine" (2, 3, 4, 5, 6 and 8 bits with groups of 128, 64 and 32), "affine-z" (the same with zero points
 // that are codes), "gptq" (2, 3, 4 and 8 bits of those) or "ladder" (the 12 rungs of the SensiBoost paper,
-// 2.13 to 8.51: {2, 3, 4, 8} bits with groups of 128, 64 and 32 and second-level scales).
+// 2.13 to 8.51: {2, 3, 4, 8} bits with groups of 128, 64 and 32 and second-level scales) or "paper-ladder"
+// (the same with groups along axis 0, as HQQ's papers cut them).
 std::vector<Scheme> parse_schemes(std::string_view list);
 
 }  // namespace strata

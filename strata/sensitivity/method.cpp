@@ -20,6 +20,20 @@ const std::vector<SensitivityMethod>& sensitivity_methods() {
        score_ewq},
       {"first-last", "the further from the middle of the stack, the more sensitive", false, score_first_last},
       {"random", "a seeded random order of the layers", false, score_random},
+      {"mxq", "Frobenius norm of every matrix's quantization error, what MXQ sums (ICAART 2025)", false,
+       score_mxq},
+      {"lim", "how far a layer turns its input: 1 - cosine of input and output (LIM)", true, score_lim},
+      {"lsaq", "how few of the 50 likeliest tokens a layer's input and output share (LSAQ)", true,
+       score_lsaq},
+      {"lieq", "compactness of the q, k, v outputs against random weights (LieQ)", true, score_lieq},
+      {"sensiboost", "error of each part's output when that part alone has 4 bits (arXiv 2503.06518)", true,
+       score_sensiboost},
+      {"llm-mq", "|<gradient, error>| of every matrix and scheme (LLM-MQ)", true, score_llm_mq},
+      {"output-error", "expected squared error of every matrix's output in every scheme", true,
+       score_output_error, true},
+      {"fisher", "squared errors weighed by squared gradients, for every matrix and scheme", true,
+       score_fisher},
+      {"kl", "measured KL divergence when one matrix takes one scheme, for all of both", true, score_kl},
       {"uniform", "all layers alike", false, score_uniform},
   };
   return methods;
@@ -34,14 +48,21 @@ const SensitivityMethod& sensitivity_method(std::string_view name) {
   fail_usage("there is no sensitivity method \"{}\"; choose one of {}", name, known);
 }
 
+void load_imatrix(const Model& model, SensitivityOptions& options) {
+  if (!options.imatrix && !options.imatrix_file.empty())
+    options.imatrix = std::make_shared<const Imatrix>(read_imatrix(options.imatrix_file, model));
+}
+
 Scores score(const Model& model, std::string_view name, const SensitivityOptions& asked) {
   const SensitivityMethod& method = sensitivity_method(name);
   SensitivityOptions options = asked;
-  if (method.needs_calibration && !options.calibration)
+  load_imatrix(model, options);
+  const bool served = method.takes_imatrix && options.imatrix;
+  if (method.needs_calibration && !options.calibration && !served)
     options.calibration =
         require_calibration(model, options.calibration_source, options.device, "--method " + method.name);
   Scores scores = method.score(model, options);
-  if (options.schemes.empty()) return scores;
+  if (options.schemes.empty() || !scores.costs.empty()) return scores;
   const WeightErrors measured =
       options.errors ? WeightErrors{} : measure_weight_errors(model, options.schemes, options.quantizer);
   const WeightErrors& errors = options.errors ? *options.errors : measured;

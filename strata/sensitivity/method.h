@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "strata/allocation/scores.h"
 #include "strata/calibration/calibration.h"
+#include "strata/calibration/imatrix.h"
 #include "strata/model/model.h"
 #include "strata/quantization/quantizer.h"
 #include "strata/quantization/scheme.h"
@@ -19,6 +21,11 @@
 namespace strata {
 
 struct WeightErrors;
+
+struct KlOptions {
+  int64_t tokens = 2048;              // of the calibration's, in whole blocks
+  at::ScalarType dtype = at::kFloat;  // or at::kBFloat16: faster on a GPU, with a floor of noise
+};
 
 struct SensitivityOptions {
   NsdsOptions nsds;
@@ -38,6 +45,18 @@ struct SensitivityOptions {
   CalibrationOptions calibration_source;
   std::shared_ptr<const Calibration> calibration;
 
+  // Mean squares of the inputs from a file, or as read before: they serve output-error instead of tokens, and
+  // weigh the errors that encoders of GGUF types make.
+  std::filesystem::path imatrix_file;
+  std::shared_ptr<const Imatrix> imatrix;
+
+  // Results of methods that measure every (module, scheme) are saved here as they come, and found here by a
+  // later run; empty = nowhere.
+  std::filesystem::path cache;
+
+  KlOptions kl;
+  bool grouped_query_rule = false;  // sensiboost: with grouped queries o takes the score of q, k and v
+
   static QuantizerOptions round_to_nearest() {
     QuantizerOptions options;
     options.name = "rtn";
@@ -50,7 +69,8 @@ struct SensitivityMethod {
   std::string name;
   std::string summary;             // one line, for --help
   bool needs_calibration = false;  // options.calibration is there when it scores
-  std::function<Scores(const Model&, const SensitivityOptions&)> score;  // scores and details, no costs
+  std::function<Scores(const Model&, const SensitivityOptions&)> score;
+  bool takes_imatrix = false;  // instead of calibration
 };
 
 // Every method, in the order in which they are listed to the user.
@@ -59,8 +79,11 @@ const std::vector<SensitivityMethod>& sensitivity_methods();
 // The method of this name; throws UsageError listing those there are.
 const SensitivityMethod& sensitivity_method(std::string_view name);
 
-// Scores a model's layers or modules, and the costs of options.schemes (costs.h says how they follow from the
-// scores).
+// Reads options.imatrix_file into options.imatrix, unless there is one; throws when it is another model's.
+void load_imatrix(const Model& model, SensitivityOptions& options);
+
+// Scores a model's layers or modules, and the costs of options.schemes: as the method measures them, or else
+// as they follow from the scores (costs.h).
 Scores score(const Model& model, std::string_view method, const SensitivityOptions& options);
 
 }  // namespace strata

@@ -62,6 +62,17 @@ double sum_of_squares(MatrixView<const float> weights) {
   });
 }
 
+Scheme lowest_scheme(const Model& model, const std::vector<Scheme>& schemes) {
+  if (schemes.empty()) return parse_scheme("w2g64");
+  const auto stored_bits = [&](const Scheme& scheme) {
+    uint64_t bits = 0;
+    for (const Module& module : model.modules) bits += scheme.stored_bits(module.rows, module.cols);
+    return bits;
+  };
+  return *std::min_element(schemes.begin(), schemes.end(),
+                           [&](const Scheme& a, const Scheme& b) { return stored_bits(a) < stored_bits(b); });
+}
+
 Scores layer_scores(const Model& model, std::string method, const std::vector<double>& values) {
   Scores scores = empty_scores(model, std::move(method));
   for (size_t layer = 0; layer < values.size(); ++layer)

@@ -8,6 +8,7 @@
 #include "strata/allocation/scores.h"
 #include "strata/core/matrix.h"
 #include "strata/model/model.h"
+#include "strata/quantization/scheme.h"
 
 namespace strata {
 
@@ -20,6 +21,9 @@ void for_each_module(const Model& model, const std::string& what,
 double sum_over(MatrixView<const float> weights,
                 const std::function<double(const float* values, int64_t n)>& chunk_sum);
 double sum_of_squares(MatrixView<const float> weights);
+
+// The scheme that takes the fewest bits over the whole model; w2g64 when there is none to choose from.
+Scheme lowest_scheme(const Model& model, const std::vector<Scheme>& schemes);
 
 // Scores with one line a layer; `values` has one a layer.
 Scores layer_scores(const Model& model, std::string method, const std::vector<double>& values);

@@ -5,22 +5,6 @@
 #include "strata/sensitivity/module_scores.h"
 
 namespace strata {
-namespace {
-
-// The scheme that takes the fewest bits over the whole model.
-Scheme lowest_scheme(const Model& model, const std::vector<Scheme>& schemes) {
-  if (schemes.empty()) return parse_scheme("w2g64");
-  const auto stored_bits = [&](const Scheme& scheme) {
-    uint64_t bits = 0;
-    for (const Module& module : model.modules) bits += scheme.stored_bits(module.rows, module.cols);
-    return bits;
-  };
-  return *std::min_element(schemes.begin(), schemes.end(),
-                           [&](const Scheme& a, const Scheme& b) { return stored_bits(a) < stored_bits(b); });
-}
-
-}  // namespace
-
 // Squared error of rounding a matrix to the lowest width, sum (w - w')^2.
 Scores score_weight_error(const Model& model, const SensitivityOptions& options) {
   const Scheme low = lowest_scheme(model, options.schemes);

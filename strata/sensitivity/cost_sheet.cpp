@@ -1,0 +1,102 @@
+#include "strata/sensitivity/cost_sheet.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "strata/core/error.h"
+#include "strata/model/device.h"
+#include "strata/sensitivity/module_scores.h"
+
+namespace strata {
+namespace {
+
+Json identity(const Model& model, const std::string& method, const SensitivityOptions& options,
+              const Json& settings) {
+  return {{"method", method},
+          {"weights", weights_fingerprint(model)},
+          {"calibration", options.calibration ? options.calibration->fingerprint : ""},
+          {"imatrix", options.imatrix ? options.imatrix->fingerprint() : ""},
+          {"quantizer", options.quantizer.name},
+          {"settings", settings}};
+}
+
+}  // namespace
+
+CostSheet::CostSheet(const Model& model, std::string method, const SensitivityOptions& options,
+                     const Json& settings)
+    : model_(model), method_(std::move(method)), options_(options), schemes_(options.schemes) {
+  if (schemes_.empty()) schemes_.push_back(lowest_scheme(model, {}));
+  if (!options.cache.empty())
+    cache_ = ResultCache(options.cache, method_, identity(model, method_, options, settings));
+}
+
+std::string CostSheet::key(const Module& module, const Scheme& scheme) {
+  return module.tensor + " " + scheme.name();
+}
+
+std::vector<size_t> CostSheet::missing(const Module& module) const {
+  std::vector<size_t> indices;
+  for (size_t s = 0; s < schemes_.size(); ++s)
+    if (cache_.find(key(module, schemes_[s])) == nullptr) indices.push_back(s);
+  return indices;
+}
+
+bool CostSheet::is_complete(int layer) const {
+  return std::all_of(model_.modules.begin(), model_.modules.end(),
+                     [&](const Module& module) { return module.layer != layer || missing(module).empty(); });
+}
+
+bool CostSheet::is_complete() const {
+  return std::all_of(model_.modules.begin(), model_.modules.end(),
+                     [&](const Module& module) { return missing(module).empty(); });
+}
+
+void CostSheet::set(const Module& module, size_t scheme, double cost) {
+  if (!std::isfinite(cost))
+    fail("the cost that {} measures for {} in {} is {}; the model's activations overflow", method_,
+         module.tensor, schemes_[scheme].name(), cost);
+  cache_.store(key(module, schemes_[scheme]), cost);
+}
+
+void CostSheet::for_each_missing(const Module& module, const SeeQuantized& see) const {
+  const std::vector<size_t> indices = missing(module);
+  if (indices.empty()) return;
+  const at::Tensor weight = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat);
+  const at::Tensor exact = weight.to(options_.device);
+  const std::vector<float> importance =
+      options_.imatrix ? options_.imatrix->mean_squares(module.tensor) : std::vector<float>();
+  QuantizerOptions quantizer = options_.quantizer;
+  if (!importance.empty()) quantizer.importance = importance.data();
+  for (const size_t s : indices)
+    see(s, exact, quantized_weight(weight, schemes_[s], quantizer).to(options_.device));
+}
+
+double CostSheet::cost(const Module& module, const Scheme& scheme) const {
+  const Json* found = cache_.find(key(module, scheme));
+  if (found == nullptr || !found->is_number())
+    fail("{} has no cost for {} in {}", method_, module.tensor, scheme.name());
+  return found->get<double>();
+}
+
+Scores CostSheet::scores() const {
+  const Scheme low = lowest_scheme(model_, schemes_);
+  std::vector<double> values;
+  for (const Module& module : model_.modules) values.push_back(cost(module, low));
+  Scores scores = per_module_scores(model_, method_, values);
+  for (const Module& module : model_.modules)
+    for (const Scheme& scheme : options_.schemes)
+      scores.costs.push_back({module.tensor, module.rows, module.cols, scheme.name(), cost(module, scheme)});
+  scores.details["scheme"] = low.name();
+  scores.details["quantizer"] = options_.quantizer.name;
+  return scores;
+}
+
+at::Tensor quantized_weight(const at::Tensor& weight, const Scheme& scheme,
+                            const QuantizerOptions& quantizer) {
+  at::Tensor quantized = weight.clone();
+  fake_quantize({quantized.data_ptr<float>(), quantized.size(0), quantized.size(1)}, scheme, quantizer);
+  return quantized;
+}
+
+}  // namespace strata

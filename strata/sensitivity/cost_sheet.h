@@ -1,0 +1,53 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "strata/calibration/result_cache.h"
+#include "strata/sensitivity/method.h"
+
+namespace strata {
+
+// The costs of every (module, scheme) as a method measures them, one after the other. What an earlier run
+// left in options.cache is there from the start.
+class CostSheet {
+ public:
+  // `settings` are whatever else the costs depend on, besides model, calibration, quantizer and seed.
+  CostSheet(const Model& model, std::string method, const SensitivityOptions& options,
+            const Json& settings = Json::object());
+
+  const std::vector<Scheme>& schemes() const { return schemes_; }
+  std::vector<size_t> missing(const Module& module) const;  // indices into schemes()
+  bool is_complete(int layer) const;
+  bool is_complete() const;
+  void set(const Module& module, size_t scheme, double cost);
+
+  // A module's weights, exact and in the schemes that are missing, one by one: [out, in] float on the
+  // options' device.
+  using SeeQuantized =
+      std::function<void(size_t scheme, const at::Tensor& exact, const at::Tensor& quantized)>;
+  void for_each_missing(const Module& module, const SeeQuantized& see) const;
+
+  // A score a module: its cost in the scheme with the fewest bits. Costs of the options' schemes. Throws
+  // where a cost is missing.
+  Scores scores() const;
+
+ private:
+  static std::string key(const Module& module, const Scheme& scheme);
+  double cost(const Module& module, const Scheme& scheme) const;
+
+  const Model& model_;
+  std::string method_;
+  const SensitivityOptions& options_;
+  std::vector<Scheme> schemes_;
+  ResultCache cache_;
+};
+
+// A module's weight in a scheme, [out, in] float on the CPU.
+at::Tensor quantized_weight(const at::Tensor& weight, const Scheme& scheme,
+                            const QuantizerOptions& quantizer);
+
+}  // namespace strata

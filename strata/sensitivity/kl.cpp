@@ -1,0 +1,119 @@
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "strata/calibration/reference_distribution.h"
+#include "strata/core/error.h"
+#include "strata/core/progress.h"
+#include "strata/sensitivity/calibrated.h"
+#include "strata/sensitivity/cost_sheet.h"
+#include "strata/sensitivity/methods.h"
+
+namespace strata {
+namespace {
+
+// Hidden states of several schemes that run through the layers behind a module together.
+constexpr int64_t kCpuStates = int64_t{1} << 24, kCudaStates = int64_t{1} << 26;
+// What the kept probabilities may take.
+constexpr int64_t kCpuReference = int64_t{1} << 30, kCudaReference = int64_t{8} << 30;
+
+// The calibration's first blocks, as many as hold the tokens that were asked for.
+SensitivityOptions first_tokens(const SensitivityOptions& options) {
+  if (options.kl.tokens < 1)
+    fail_usage("{} tokens were asked for kl, expected at least one", options.kl.tokens);
+  SensitivityOptions few = options;
+  const int64_t blocks =
+      std::min((options.kl.tokens - 1) / options.calibration->window() + 1, options.calibration->blocks());
+  few.calibration = std::make_shared<const Calibration>(
+      make_calibration(options.calibration->ids.narrow(0, 0, blocks), options.calibration->source));
+  return few;
+}
+
+class DivergenceMeasurement {
+ public:
+  DivergenceMeasurement(const Model& model, const SensitivityOptions& options, CostSheet& sheet)
+      : model_(model), sheet_(sheet), decoder_(model, decoder_options(options)) {
+    hidden_ = decoder_.embed(options.calibration->ids);
+    at::Tensor last = hidden_;
+    for (int layer = 0; layer < model.config.num_layers; ++layer) last = decoder_.layer(layer, last);
+    reference_ = std::make_unique<ReferenceDistribution>(
+        decoder_, last, options.device.is_cuda() ? kCudaReference : kCpuReference);
+  }
+
+  void run() {
+    Progress progress("measuring KL divergences", static_cast<int64_t>(model_.modules.size()), "matrices");
+    for (int layer = 0; layer < model_.config.num_layers; ++layer) {
+      for (const Module& module : model_.modules) {
+        if (module.layer != layer) continue;
+        measure(module);
+        progress.advance();
+      }
+      hidden_ = decoder_.layer(layer, hidden_);
+    }
+  }
+
+ private:
+  static DecoderOptions decoder_options(const SensitivityOptions& options) {
+    DecoderOptions decoder;
+    decoder.device = options.device;
+    decoder.dtype = options.kl.dtype;
+    return decoder;
+  }
+
+  int64_t schemes_at_a_time() const {
+    const int64_t states = hidden_.is_cuda() ? kCudaStates : kCpuStates;
+    return std::max<int64_t>(1, states / hidden_.numel());
+  }
+
+  // Only the module's layer, once a scheme, and the layers behind it, all schemes together, run again.
+  void measure(const Module& module) {
+    std::vector<size_t> waiting;
+    std::vector<at::Tensor> outputs;
+    const auto finish = [&] {
+      if (waiting.empty()) return;
+      at::Tensor states = at::cat(outputs);
+      outputs.clear();
+      for (int layer = module.layer + 1; layer < model_.config.num_layers; ++layer)
+        states = decoder_.layer(layer, states);
+      for (size_t i = 0; i < waiting.size(); ++i) {
+        const int64_t blocks = hidden_.size(0);
+        const double divergence =
+            reference_->divergence(states.narrow(0, static_cast<int64_t>(i) * blocks, blocks));
+        sheet_.set(module, waiting[i], std::max(0.0, divergence));
+      }
+      waiting.clear();
+    };
+    sheet_.for_each_missing(module, [&](size_t scheme, const at::Tensor&, const at::Tensor& quantized) {
+      decoder_.replace(module.tensor, quantized);
+      outputs.push_back(decoder_.layer(module.layer, hidden_));
+      decoder_.restore(module.tensor);
+      waiting.push_back(scheme);
+      if (static_cast<int64_t>(waiting.size()) == schemes_at_a_time()) finish();
+    });
+    finish();
+  }
+
+  const Model& model_;
+  CostSheet& sheet_;
+  Decoder decoder_;
+  at::Tensor hidden_;  // before the layer at hand, [B, T, d]
+  std::unique_ptr<ReferenceDistribution> reference_;
+};
+
+}  // namespace
+
+// The mean over calibration positions of KL(p || q), where p is the model's next-token distribution and q
+// that of the model with one matrix in one scheme: measured for every matrix and scheme. The model's weights
+// are in memory.
+Scores score_kl(const Model& model, const SensitivityOptions& asked) {
+  const at::NoGradGuard no_grad;
+  const SensitivityOptions options = first_tokens(asked);
+  CostSheet sheet(model, "kl", options, {{"dtype", c10::toString(options.kl.dtype)}});
+  if (!sheet.is_complete()) DivergenceMeasurement(model, options, sheet).run();
+  Scores scores = sheet.scores();
+  describe_calibration(scores, options);
+  return scores;
+}
+
+}  // namespace strata

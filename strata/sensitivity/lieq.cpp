@@ -1,0 +1,68 @@
+#include <ATen/core/grad_mode.h>
+
+#include <cmath>
+
+#include "strata/calibration/second_moments.h"
+#include "strata/core/progress.h"
+#include "strata/core/random.h"
+#include "strata/sensitivity/calibrated.h"
+#include "strata/sensitivity/methods.h"
+#include "strata/sensitivity/module_scores.h"
+
+namespace strata {
+namespace {
+
+// Cov[x] = E[x x'] - E[x] E[x]', [in, in] double.
+at::Tensor covariance(const InputMoments& moments) {
+  const double count = static_cast<double>(moments.count);
+  const at::Tensor mean = moments.sums.to(moments.products.device()) / count;
+  return moments.products.to(at::kDouble) / count - at::outer(mean, mean);
+}
+
+// exp(-H) with the entropy H = -sum p ln p of the eigenvalues of W Cov[x] W', p their shares of the sum: one
+// over the number of directions that the outputs fill.
+double compactness(const at::Tensor& weight, const at::Tensor& input_covariance) {
+  const at::Tensor w = weight.to(at::kDouble);
+  const at::Tensor values = at::linalg_eigvalsh(at::mm(at::mm(w, input_covariance), w.t())).clamp_min(0);
+  const at::Tensor shares = values / values.sum().clamp_min(1e-300);
+  return std::exp(at::xlogy(shares, shares).sum().item<double>());
+}
+
+at::Tensor random_weight(const Module& module, Random& random, at::Device device) {
+  at::Tensor weight = at::empty({module.rows, module.cols}, at::kFloat);
+  for (int64_t i = 0; i < weight.numel(); ++i)
+    weight.data_ptr<float>()[i] = static_cast<float>(random.normal());
+  return weight.to(device);
+}
+
+}  // namespace
+
+// The compactness of the outputs of q, k and v under the trained weights less that under randomly initialised
+// (normal) ones with the same inputs, the mean over the three: how much structure training has put there
+// (LieQ's representational compactness).
+Scores score_lieq(const Model& model, const SensitivityOptions& options) {
+  const at::NoGradGuard no_grad;
+  ActivationStream stream = activations_of(model, options);
+  Random random(options.seed);
+  std::vector<double> values;
+  Progress progress("measuring compactness", model.config.num_layers, "layers");
+  while (!stream.at_end()) {
+    const int layer = stream.layer();
+    const at::Tensor inputs = covariance(measure_inputs(stream, true, true).at(Role::Q));
+    double gained = 0;
+    for (const Role role : {Role::Q, Role::K, Role::V}) {
+      const Module& module = model.module(layer, role);
+      const at::Tensor trained = load_tensor(*model.checkpoint, module.tensor, options.device, at::kFloat);
+      gained +=
+          compactness(trained, inputs) - compactness(random_weight(module, random, options.device), inputs);
+    }
+    values.push_back(gained / 3);
+    progress.advance();
+  }
+  Scores scores = layer_scores(model, "lieq", values);
+  scores.details["seed"] = options.seed;
+  describe_calibration(scores, options);
+  return scores;
+}
+
+}  // namespace strata
