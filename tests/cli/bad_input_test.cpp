@@ -73,6 +73,18 @@ TEST_F(BadInput, Texts) {
       1, "512");
 }
 
+TEST_F(BadInput, CalibrationThatCannotServe) {
+  const std::string text = (scratch_ / "short.txt").string();
+  std::ofstream(text) << "Few words.";
+  const auto score = [&](const std::string& arguments) {
+    return run(scratch_, std::string("score --quiet --method output-error ") + kModel + " " + arguments);
+  };
+  expect_refusal(score("--calib " + text), 1, "fewer than one window of 512");
+  expect_refusal(score("--calib no/such.txt"), 1, "no/such.txt");
+  expect_refusal(score("--calib " + text + " --calib-window 1"), 2, "--calib-window");
+  expect_refusal(score("--imatrix " + text), 1, "short.txt");
+}
+
 TEST_F(BadInput, UnwritableTargets) {
   expect_refusal(run(scratch_, std::string("quantize --quiet ") + kModel +
                                    " --method zd --bpw 3 -o /no/such/place/m.gguf"),

@@ -119,6 +119,9 @@ TEST(Scheme, LadderHasThePapersBits) {
     const double g = ladder[i].affine.group_size;
     EXPECT_DOUBLE_EQ(bits, ladder[i].affine.bits + 16 / g + 32 / (g * 128) + 32 / (4096.0 * 4096.0));
   }
+  const auto papers = parse_schemes("paper-ladder");
+  ASSERT_EQ(papers.size(), ladder.size());
+  for (size_t i = 0; i < ladder.size(); ++i) EXPECT_EQ(papers[i].name(), ladder[i].name() + "a0");
 }
 
 TEST(Scheme, StoredBitsByHand) {
