@@ -51,6 +51,8 @@ if(TARGET strata_utf8proc AND TARGET strata_pcre2)
   target_link_libraries(strata_pcre2 INTERFACE strata_utf8proc)
   target_compile_definitions(strata_pcre2 INTERFACE STRATA_HAS_UTF8PROC)
 endif()
+strata_find_library(strata_jpeg libjpeg jpeglib.h jpeg)
+strata_find_library(strata_png libpng png.h png)
 strata_find_library(strata_cbc cbc coin/CbcModel.hpp Cbc)
 strata_find_library(strata_lapacke lapacke lapacke.h lapacke)
 

@@ -5,12 +5,14 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace strata {
 
 // One field of a serialized protocol buffer message.
 struct ProtobufField {
   uint32_t number = 0;
+  bool is_bytes = false;   // which of the two below holds the value
   uint64_t integer = 0;    // of varints and fixed-width fields
   std::string_view bytes;  // of strings and messages
 
@@ -41,6 +43,7 @@ class ProtobufReader {
         break;
       case 2:
         field.bytes = take(varint());
+        field.is_bytes = true;
         break;
       case 5:
         field.integer = fixed(4);
@@ -50,6 +53,14 @@ class ProtobufReader {
     }
     if (!ok_) return std::nullopt;
     return field;
+  }
+
+  // The next number of a packed repeated field, whose bytes are numbers without tags.
+  std::optional<uint64_t> next_packed() {
+    if (rest_.empty() || !ok_) return std::nullopt;
+    const uint64_t value = varint();
+    if (!ok_) return std::nullopt;
+    return value;
   }
 
   bool ok() const { return ok_; }
@@ -103,6 +114,12 @@ class ProtobufWriter {
   void real(uint32_t number, float value) {
     varint(number << 3 | 5);
     message_.append(reinterpret_cast<const char*>(&value), sizeof(value));
+  }
+
+  void packed(uint32_t number, const std::vector<int64_t>& values) {
+    ProtobufWriter inner;
+    for (int64_t value : values) inner.varint(static_cast<uint64_t>(value));
+    bytes(number, inner.message_);
   }
 
   const std::string& message() const { return message_; }

@@ -1,0 +1,208 @@
+#include "strata/pipeline/vision.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+
+#include "strata/core/error.h"
+#include "strata/core/statistics.h"
+#include "strata/vision/equalize.h"
+#include "strata/vision/simplify.h"
+
+namespace strata {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// A model with its images, made ready to be scored.
+struct Workplace {
+  Graph graph;
+  ImageSet images, scoring, reporting;
+  QuantizedLayers layers;
+
+  explicit Workplace(const VisionRequest& request)
+      : graph(open_graph(request)),
+        images(load_images(request.images, graph.image_shape())),
+        scoring(images.slice(0, std::min(images.size(), request.calibration_images))),
+        reporting(images.size() > scoring.size()
+                      ? images.slice(scoring.size(), images.size() - scoring.size())
+                      : images),
+        layers(graph, scoring, request.quantization) {}
+
+  std::vector<LayerSize> sizes() const { return layer_sizes(graph, images.shape()); }
+};
+
+WidthPlan plan_for(WidthScorer& scorer, const std::vector<LayerSize>& sizes, const std::vector<size_t>& free,
+                   const std::string& method, const WidthBudget& budget, const WidthAllocation& allocation,
+                   uint64_t seed) {
+  if (method == "uniform") return uniform_widths(sizes, free, budget);
+  return allocate_widths(sizes, scorer.score(method, seed), budget, allocation);
+}
+
+void check_method(const std::string& method, bool uniform_too) {
+  const auto& known = width_methods();
+  if (std::find(known.begin(), known.end(), method) != known.end() || (uniform_too && method == "uniform"))
+    return;
+  std::string list;
+  for (const std::string& name : known) list += (list.empty() ? "" : ", ") + name;
+  fail_usage("there is no method '{}' for ONNX models; known are {}{}", method, list,
+             uniform_too ? ", uniform" : "");
+}
+
+// Costs of single changes in the order of the probes.
+std::vector<double> costs_in_order(const WidthCosts& costs, const ProbeResults& probes) {
+  std::map<size_t, const LayerCosts*> by_layer;
+  for (const LayerCosts& layer : costs.layers) by_layer[layer.layer] = &layer;
+  std::vector<double> result;
+  for (const Probe& probe : probes.probes) {
+    const LayerCosts& layer = *by_layer.at(probe.layer);
+    result.push_back((probe.activation ? layer.activations
+                                       : layer.weights)[static_cast<size_t>(probe.bits - kLowestWidth)]);
+  }
+  return result;
+}
+
+// Weights and activations apart, as they are scaled apart: the mean of both rank correlations.
+double correlation(const std::vector<double>& scores, const std::vector<double>& measured,
+                   const ProbeResults& probes) {
+  double sum = 0;
+  for (const bool activation : {false, true}) {
+    std::vector<double> a, b;
+    for (size_t p = 0; p < probes.probes.size(); ++p) {
+      if (probes.probes[p].activation != activation) continue;
+      a.push_back(scores[p]);
+      b.push_back(measured[p]);
+    }
+    sum += rank_correlation(a, b) / 2;
+  }
+  return sum;
+}
+
+void correlate(Workplace& place, WidthScorer& scorer, const VisionCompareRequest& request,
+               VisionComparison& result) {
+  ProbeOptions options;
+  options.labels = options.inputs = false;
+  options.free_ends = request.scoring.free_ends;
+  const ProbeResults measured = run_probes(place.layers, place.reporting, options);
+  std::vector<double> drops, rises;
+  for (const Probe& probe : measured.probes) {
+    const Accuracy accuracy = accuracy_of(probe.logits, place.reporting);
+    drops.push_back(-accuracy.top1);
+    rises.push_back(accuracy.cross_entropy);
+  }
+  for (VisionCorrelation& one : result.correlations) {
+    const std::vector<double> scores =
+        costs_in_order(scorer.score(one.method, request.scoring.seed), measured);
+    one.drop = correlation(scores, drops, measured);
+    one.cross_entropy = correlation(scores, rises, measured);
+  }
+}
+
+VisionCompareRow evaluate_method(Workplace& place, WidthScorer& scorer, const VisionCompareRequest& request,
+                                 const std::vector<LayerSize>& sizes, const std::string& method,
+                                 const WidthBudget& budget) {
+  VisionCompareRow row;
+  row.method = method;
+  const std::vector<size_t> free = free_layers(place.graph, request.scoring.free_ends);
+  const int seeds = method == "random" ? request.seeds : 1;
+  std::vector<double> top1;
+  for (int s = 0; s < seeds; ++s) {
+    row.plan = plan_for(scorer, sizes, free, method, budget, request.allocation,
+                        request.scoring.seed + static_cast<uint64_t>(s));
+    const Accuracy one = evaluate(place.graph, place.reporting, place.layers.overrides(row.plan.layers));
+    row.accuracy.images = one.images;
+    row.accuracy.top1 += one.top1 / seeds;
+    row.accuracy.top5 += one.top5 / seeds;
+    row.accuracy.cross_entropy += one.cross_entropy / seeds;
+    top1.push_back(one.top1);
+  }
+  if (seeds > 1) {
+    double squares = 0;
+    for (double value : top1) squares += (value - row.accuracy.top1) * (value - row.accuracy.top1);
+    row.spread = std::sqrt(squares / (seeds - 1));
+  }
+  return row;
+}
+
+}  // namespace
+
+bool is_onnx(const std::filesystem::path& path) {
+  return path.extension() == ".onnx";
+}
+
+Graph open_graph(const VisionRequest& request) {
+  OnnxModel model = read_onnx(request.model);
+  if (request.equalize) {
+    simplify(model);
+    equalize(model);
+  }
+  return Graph(std::move(model), request.device);
+}
+
+VisionScores score_vision(const VisionRequest& request, const std::string& method) {
+  check_method(method, false);
+  Workplace place(request);
+  const auto start = Clock::now();
+  WidthScorer scorer(place.layers, place.scoring, request.scoring);
+  VisionScores result;
+  result.costs = scorer.score(method, request.scoring.seed);
+  result.seconds = seconds_since(start);
+  result.sizes = place.sizes();
+  result.json = to_json(result.costs, place.graph);
+  return result;
+}
+
+VisionQuantizeResult quantize_vision(const VisionQuantizeRequest& request) {
+  check_method(request.method, true);
+  Workplace place(request);
+  VisionQuantizeResult result;
+  result.sizes = place.sizes();
+  const std::vector<size_t> free = free_layers(place.graph, request.scoring.free_ends);
+  uniform_widths(result.sizes, free, request.budget);  // refuses a budget that cannot be met before the work
+  WidthScorer scorer(place.layers, place.scoring, request.scoring);
+  result.plan = plan_for(scorer, result.sizes, free, request.method, request.budget, request.allocation,
+                         request.scoring.seed);
+  result.file_bytes =
+      write_onnx(request.output, quantized_model(place.layers, result.plan.layers, request.exporting));
+  result.original = evaluate(place.graph, place.reporting);
+  result.simulated = evaluate(place.graph, place.reporting, place.layers.overrides(result.plan.layers));
+  result.written = evaluate(Graph(read_onnx(request.output), request.device), place.reporting);
+  return result;
+}
+
+VisionComparison compare_vision(const VisionCompareRequest& request) {
+  for (const std::string& method : request.methods) check_method(method, true);
+  Workplace place(request);
+  const std::vector<LayerSize> sizes = place.sizes();
+  for (const WidthBudget& budget : request.budgets)
+    uniform_widths(sizes, free_layers(place.graph, request.scoring.free_ends), budget);
+  WidthScorer scorer(place.layers, place.scoring, request.scoring);
+  VisionComparison result;
+  result.scored = place.scoring.size();
+  result.reported = place.reporting.size();
+  result.original = evaluate(place.graph, place.reporting);
+  result.eight_bits =
+      evaluate(place.graph, place.reporting, place.layers.overrides(std::vector<Widths>(sizes.size())));
+  // InfoQ first: its probes serve kl and accuracy, too, and their time is its own.
+  std::vector<std::string> order = request.methods;
+  std::stable_partition(order.begin(), order.end(),
+                        [](const std::string& method) { return method == "infoq"; });
+  for (const std::string& method : order) {
+    if (method == "uniform") continue;
+    const auto start = Clock::now();
+    scorer.score(method, request.scoring.seed);
+    result.correlations.push_back({method, 0, 0, seconds_since(start)});
+  }
+  for (const WidthBudget& budget : request.budgets)
+    for (const std::string& method : request.methods)
+      result.rows.push_back(evaluate_method(place, scorer, request, sizes, method, budget));
+  if (request.correlate) correlate(place, scorer, request, result);
+  return result;
+}
+
+}  // namespace strata

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "strata/vision/onnx_export.h"
+#include "strata/vision/top_k.h"
+#include "strata/vision/width_costs.h"
+#include "strata/vision/width_plan.h"
+
+namespace strata {
+
+// What all work on an ONNX model starts from.
+struct VisionRequest {
+  std::filesystem::path model;
+  at::Device device = at::kCPU;
+  ImageOptions images;
+  int64_t calibration_images = 512;  // the first so many calibrate and score
+  bool equalize = false;             // cross-layer equalization
+  LayerQuantizationOptions quantization;
+  WidthScoreOptions scoring;
+};
+
+bool is_onnx(const std::filesystem::path& path);  // by its ending
+
+Graph open_graph(const VisionRequest& request);
+
+// Every method's costs of widths, and with the images that were not used for scoring (or all, when there are
+// no others) each one's rank correlation with the drop of top-1 that narrowing single layers causes there.
+struct VisionScores {
+  std::vector<LayerSize> sizes;
+  WidthCosts costs;
+  double seconds = 0;
+  Json json;
+};
+
+VisionScores score_vision(const VisionRequest& request, const std::string& method);
+
+struct VisionQuantizeRequest : VisionRequest {
+  std::string method = "infoq";
+  std::filesystem::path output;
+  WidthBudget budget;
+  WidthAllocation allocation;
+  OnnxExportOptions exporting;
+};
+
+struct VisionQuantizeResult {
+  std::vector<LayerSize> sizes;
+  WidthPlan plan;
+  uint64_t file_bytes = 0;
+  Accuracy original, simulated, written;  // written: read back from the file
+};
+
+VisionQuantizeResult quantize_vision(const VisionQuantizeRequest& request);
+
+struct VisionCompareRequest : VisionRequest {
+  std::vector<std::string> methods;
+  std::vector<WidthBudget> budgets;
+  WidthAllocation allocation;
+  int seeds = 5;           // of random
+  bool correlate = false;  // measure what narrowing every single layer costs on the reporting images, too
+};
+
+struct VisionCompareRow {
+  std::string method;
+  WidthPlan plan;                // of the last seed
+  Accuracy accuracy;             // means over seeds
+  std::optional<double> spread;  // standard deviation of top-1 over seeds
+};
+
+struct VisionCorrelation {
+  std::string method;
+  double drop = 0, cross_entropy = 0;  // Spearman's, with the drop of top-1 and the rise of cross-entropy
+  double seconds = 0;                  // scoring
+};
+
+struct VisionComparison {
+  int64_t scored = 0, reported = 0;  // images
+  Accuracy original, eight_bits;
+  std::vector<VisionCompareRow> rows;
+  std::vector<VisionCorrelation> correlations;
+};
+
+VisionComparison compare_vision(const VisionCompareRequest& request);
+
+}  // namespace strata

@@ -1,0 +1,134 @@
+#include "strata/vision/activation_ranges.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "strata/core/error.h"
+#include "strata/vision/top_k.h"
+
+namespace strata {
+namespace {
+
+constexpr int64_t kSample = 1 << 15;  // values kept of a layer
+constexpr int kRanges = 50;           // candidates of the least squared error
+
+// Channels of a layer's input: the second dimension of an image, the last of a row of features.
+int64_t channel_axis(const at::Tensor& input) {
+  return input.dim() == 4 ? 1 : input.dim() - 1;
+}
+
+struct Collector {
+  InputStatistics statistics;
+  at::Tensor channel_sums;
+  double count = 0;  // values a channel
+  bool any = false;
+
+  void add(const at::Tensor& input, int64_t wanted) {
+    const float low = input.min().item<float>(), high = input.max().item<float>();
+    statistics.lowest = any ? std::min(statistics.lowest, low) : low;
+    statistics.highest = any ? std::max(statistics.highest, high) : high;
+    any = true;
+    const at::Tensor flat = input.reshape({-1});
+    const int64_t step = std::max<int64_t>(1, flat.numel() / std::max<int64_t>(1, wanted)) | 1;
+    const at::Tensor some = flat.slice(0, 0, flat.numel(), step).to(at::kCPU).contiguous();
+    statistics.sample.insert(statistics.sample.end(), some.data_ptr<float>(),
+                             some.data_ptr<float>() + some.numel());
+    statistics.values_per_image = input.numel() / input.size(0);
+    std::vector<int64_t> others;
+    for (int64_t d = 0; d < input.dim(); ++d)
+      if (d != channel_axis(input)) others.push_back(d);
+    const at::Tensor sums = input.sum(others, false, at::kDouble).to(at::kCPU);
+    channel_sums = channel_sums.defined() ? channel_sums + sums : sums;
+    count += static_cast<double>(input.numel()) / static_cast<double>(sums.numel());
+  }
+
+  InputStatistics finish() {
+    std::sort(statistics.sample.begin(), statistics.sample.end());
+    statistics.channel_means = (channel_sums / count).to(at::kFloat);
+    return std::move(statistics);
+  }
+};
+
+ActivationCode code_of_range(float low, float high, int bits) {
+  low = std::min(low, 0.0f);  // zero must be exact: it pads images
+  high = std::max(high, 0.0f);
+  const int steps = (1 << bits) - 1;
+  ActivationCode code;
+  code.bits = bits;
+  code.scale = std::max((high - low) / static_cast<float>(steps), 1e-20f);
+  code.zero_point = std::clamp(static_cast<int>(std::nearbyint(-low / code.scale)), 0, steps);
+  return code;
+}
+
+float quantile(const std::vector<float>& ascending, double fraction) {
+  const double place = fraction * static_cast<double>(ascending.size() - 1);
+  return ascending[static_cast<size_t>(
+      std::clamp(std::nearbyint(place), 0.0, static_cast<double>(ascending.size() - 1)))];
+}
+
+}  // namespace
+
+std::vector<InputStatistics> observe_inputs(const Graph& graph, const ImageSet& images) {
+  std::vector<Collector> collectors(graph.layers().size());
+  const int64_t batches = (images.size() + kImageBatch - 1) / kImageBatch;
+  Overrides overrides(graph.layers().size());
+  for (size_t l = 0; l < overrides.size(); ++l)
+    overrides[l].input = [&collectors, l, batches](const at::Tensor& input) {
+      collectors[l].add(input, kSample / batches);
+      return input;
+    };
+  compute_logits(graph, images, overrides);
+  std::vector<InputStatistics> statistics;
+  for (size_t l = 0; l < collectors.size(); ++l) {
+    statistics.push_back(collectors[l].finish());
+    if (!std::isfinite(statistics[l].lowest) || !std::isfinite(statistics[l].highest))
+      fail("{}: what flows into '{}' on {} is not finite", graph.model().path.string(),
+           graph.layers()[l].tensor, images.source);
+  }
+  return statistics;
+}
+
+at::Tensor ActivationCode::simulate(const at::Tensor& values) const {
+  return at::div(values, scale).round_().clamp_(-zero_point, (1 << bits) - 1 - zero_point).mul_(scale);
+}
+
+double squared_error(const InputStatistics& statistics, const ActivationCode& code) {
+  constexpr float kMagic = 12582912.0f;  // adding and taking it off rounds to the nearest whole number
+  const auto lowest = static_cast<float>(-code.zero_point);
+  const auto highest = static_cast<float>((1 << code.bits) - 1 - code.zero_point);
+  const float inverse = 1 / code.scale;
+  const float* values = statistics.sample.data();
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (size_t i = 0; i < statistics.sample.size(); ++i) {
+    const float clamped = std::min(std::max(values[i] * inverse, lowest), highest);
+    const float error = values[i] - ((clamped + kMagic) - kMagic) * code.scale;
+    sum += error * error;
+  }
+  return sum / static_cast<double>(std::max<size_t>(1, statistics.sample.size()));
+}
+
+ActivationCode choose_code(const InputStatistics& statistics, int bits, RangeRule rule, double percentile) {
+  if (bits < kLowestWidth || bits > kHighestWidth)
+    fail("a width of {} bits was asked for; activations take {} to {}", bits, kLowestWidth, kHighestWidth);
+  const ActivationCode widest = code_of_range(statistics.lowest, statistics.highest, bits);
+  if (rule == RangeRule::MinMax || statistics.sample.empty()) return widest;
+  if (rule == RangeRule::Percentile)
+    return code_of_range(quantile(statistics.sample, 1 - percentile / 100),
+                         quantile(statistics.sample, percentile / 100), bits);
+  ActivationCode best = widest;
+  double least = squared_error(statistics, widest);
+  for (int r = 1; r < kRanges; ++r) {
+    const float fraction = static_cast<float>(r) / kRanges;
+    const ActivationCode code =
+        code_of_range(statistics.lowest * fraction, statistics.highest * fraction, bits);
+    const double error = squared_error(statistics, code);
+    if (error < least) {
+      least = error;
+      best = code;
+    }
+  }
+  return best;
+}
+
+}  // namespace strata

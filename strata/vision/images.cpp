@@ -1,0 +1,192 @@
+#include "strata/vision/images.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "strata/core/error.h"
+#include "strata/core/file.h"
+#include "strata/core/progress.h"
+#include "strata/vision/image_files.h"
+
+namespace strata {
+namespace {
+
+constexpr int64_t kCifarSide = 32;
+constexpr int64_t kCifarBytes = 1 + 3 * kCifarSide * kCifarSide;
+const std::vector<double> kCifarMean = {0.4914, 0.4822, 0.4465}, kCifarDeviation = {0.2470, 0.2435, 0.2616};
+const std::vector<double> kImageNetMean = {0.485, 0.456, 0.406}, kImageNetDeviation = {0.229, 0.224, 0.225};
+
+int64_t limited(int64_t available, int64_t wanted) {
+  return wanted > 0 ? std::min(available, wanted) : available;
+}
+
+// The layout of the CIFAR-10 binary files: a label byte, then 32 x 32 pixels in three planes, for each image.
+ImageSet load_cifar(const ImageOptions& options) {
+  const MappedFile file(options.path);
+  if (file.size() == 0 || file.size() % kCifarBytes != 0)
+    fail("{} has {} bytes, which is no multiple of the {} of a CIFAR-10 image with its label",
+         options.path.string(), file.size(), kCifarBytes);
+  const int64_t count = limited(static_cast<int64_t>(file.size()) / kCifarBytes, options.count);
+  ImageSet set;
+  set.pixels = at::empty({count, 3, kCifarSide, kCifarSide}, at::kByte);
+  for (int64_t i = 0; i < count; ++i) {
+    const std::byte* image = file.data() + i * kCifarBytes;
+    set.labels.push_back(static_cast<int64_t>(image[0]));
+    std::memcpy(set.pixels.data_ptr<uint8_t>() + i * (kCifarBytes - 1), image + 1, kCifarBytes - 1);
+  }
+  return set;
+}
+
+ImageSet load_npy(const ImageOptions& options) {
+  ImageSet set;
+  set.pixels = read_npy(options.path);
+  if (set.pixels.dim() != 4 || set.pixels.size(0) == 0 ||
+      (set.pixels.scalar_type() != at::kByte && set.pixels.scalar_type() != at::kFloat))
+    fail("{} holds an array of {} {}s, expected images as four dimensions of uint8 or float32",
+         options.path.string(), fmt::join(set.pixels.sizes().vec(), " x "),
+         c10::toString(set.pixels.scalar_type()));
+  if (options.channels_last) set.pixels = set.pixels.permute({0, 3, 1, 2}).contiguous();
+  if (options.labels.empty())
+    fail_usage("{} needs its labels: give --labels FILE.npy", options.path.string());
+  const at::Tensor labels = read_npy(options.labels);
+  if (labels.dim() != 1 || labels.is_floating_point() || labels.size(0) != set.size())
+    fail("{} holds an array of {}, expected {} whole numbers, one for each image", options.labels.string(),
+         fmt::join(labels.sizes().vec(), " x "), set.size());
+  const at::Tensor whole = labels.to(at::kLong).contiguous();
+  const int64_t count = limited(set.size(), options.count);
+  set.pixels = set.pixels.narrow(0, 0, count);
+  set.labels.assign(whole.data_ptr<int64_t>(), whole.data_ptr<int64_t>() + count);
+  return set;
+}
+
+// Shorter side to `resize`, then the centre square of `crop`.
+at::Tensor resize_and_crop(const at::Tensor& image, int64_t resize, int64_t crop) {
+  const int64_t height = image.size(1), width = image.size(2), shorter = std::min(height, width);
+  const auto scaled = [&](int64_t side) { return std::max(resize, (side * resize + shorter / 2) / shorter); };
+  at::Tensor result = image.to(at::kFloat).unsqueeze(0);
+  if (shorter != resize)
+    result = at::_upsample_bilinear2d_aa(result, {scaled(height), scaled(width)}, /*align_corners=*/false);
+  result = result.narrow(2, (result.size(2) - crop) / 2, crop).narrow(3, (result.size(3) - crop) / 2, crop);
+  return at::clamp(at::round(result[0]), 0, 255).to(at::kByte);
+}
+
+std::vector<std::filesystem::path> sorted_entries(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> entries;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) entries.push_back(entry.path());
+  std::sort(entries.begin(), entries.end());
+  return entries;
+}
+
+// A folder a class, in the order of their names. Images are taken from the classes in turn, so that the first
+// so many of them are balanced.
+ImageSet load_folder(const ImageOptions& options, const std::vector<int64_t>& network_shape) {
+  std::vector<std::vector<std::filesystem::path>> classes;
+  size_t longest = 0;
+  for (const auto& folder : sorted_entries(options.path)) {
+    if (!std::filesystem::is_directory(folder)) continue;
+    auto& files = classes.emplace_back();
+    for (const auto& file : sorted_entries(folder))
+      if (is_image_file(file)) files.push_back(file);
+    longest = std::max(longest, files.size());
+  }
+  if (longest == 0)
+    fail("{} has no folders with .jpg or .png images in them; expected a folder for each class",
+         options.path.string());
+  const int64_t crop = options.crop > 0 ? options.crop : network_shape[1];
+  if (crop <= 0)
+    fail_usage("the model does not say the size of its images; give --crop with the side they should have");
+  const int64_t resize = options.resize > 0 ? options.resize : crop * 8 / 7;
+  if (resize < crop) fail_usage("--resize {} is smaller than the crop of {}", resize, crop);
+  std::vector<std::pair<std::filesystem::path, int64_t>> files;
+  for (size_t i = 0; i < longest; ++i)
+    for (size_t c = 0; c < classes.size(); ++c)
+      if (i < classes[c].size()) files.emplace_back(classes[c][i], static_cast<int64_t>(c));
+  files.resize(static_cast<size_t>(limited(static_cast<int64_t>(files.size()), options.count)));
+  ImageSet set;
+  Progress progress("Reading images", static_cast<int64_t>(files.size()), "images");
+  std::vector<at::Tensor> images;
+  for (const auto& [file, label] : files) {
+    images.push_back(resize_and_crop(decode_image(file), resize, crop));
+    set.labels.push_back(label);
+    progress.advance();
+  }
+  set.pixels = at::stack(images);
+  return set;
+}
+
+at::Tensor per_channel(const std::vector<double>& values, const ImageSet& set, const char* option) {
+  const int64_t channels = set.pixels.size(1);
+  const auto count = static_cast<int64_t>(values.size());
+  if (count != 1 && count != channels)
+    fail_usage("{} gives {} values, but {} has {} channels", option, count, set.source, channels);
+  return at::tensor(values, at::kDouble)
+      .to(at::kFloat)
+      .reshape({1, -1, 1, 1})
+      .expand({1, channels, 1, 1})
+      .contiguous();
+}
+
+void check_fit(const ImageSet& set, const std::vector<int64_t>& network_shape) {
+  const std::vector<int64_t> shape = set.shape();
+  for (size_t d = 0; d < 3; ++d)
+    if (network_shape[d] > 0 && network_shape[d] != shape[d])
+      fail("{} has images of {} (channels, height, width), but the model takes {}", set.source,
+           fmt::join(shape, " x "), fmt::join(network_shape, " x "));
+}
+
+}  // namespace
+
+at::Tensor ImageSet::batch(int64_t first, int64_t count, at::Device device) const {
+  const at::Tensor part = pixels.narrow(0, first, count);
+  at::Tensor images = part.to(device).to(at::kFloat);
+  if (pixels.scalar_type() == at::kByte) images = images / 255;
+  return mean.defined() ? (images - mean.to(device)) / deviation.to(device) : images;
+}
+
+ImageSet ImageSet::slice(int64_t first, int64_t count) const {
+  ImageSet part = *this;
+  part.pixels = pixels.narrow(0, first, count);
+  part.labels.assign(labels.begin() + first, labels.begin() + first + count);
+  return part;
+}
+
+void ImageSet::check_labels(int64_t classes) const {
+  for (size_t i = 0; i < labels.size(); ++i)
+    if (labels[i] < 0 || labels[i] >= classes)
+      fail("{}: image {} has the label {}, but the model tells {} classes apart, 0 to {}", source, i,
+           labels[i], classes, classes - 1);
+}
+
+ImageSet load_images(const ImageOptions& options, const std::vector<int64_t>& network_shape) {
+  if (!std::filesystem::exists(options.path))
+    fail("{} does not exist; give a folder with a folder a class, a CIFAR binary file, or an .npy file",
+         options.path.string());
+  ImageSet set;
+  bool cifar = false;
+  if (std::filesystem::is_directory(options.path)) {
+    set = load_folder(options, network_shape);
+  } else if (options.path.extension() == ".npy") {
+    set = load_npy(options);
+  } else {
+    cifar = true;
+    set = load_cifar(options);
+  }
+  set.source = options.path.string();
+  check_fit(set, network_shape);
+  const bool asked = !options.mean.empty() || !options.deviation.empty();
+  if (set.pixels.scalar_type() == at::kFloat && !asked) return set;
+  const auto& usual_mean = cifar ? kCifarMean : kImageNetMean;
+  const auto& usual_deviation = cifar ? kCifarDeviation : kImageNetDeviation;
+  const auto chosen = [&](const std::vector<double>& given, const std::vector<double>& usual, double grey) {
+    if (!given.empty()) return given;
+    return set.pixels.size(1) == 3 && !asked ? usual : std::vector<double>{grey};
+  };
+  set.mean = per_channel(chosen(options.mean, usual_mean, 0), set, "--mean");
+  set.deviation = per_channel(chosen(options.deviation, usual_deviation, 1), set, "--std");
+  if (!(set.deviation > 0).all().item<bool>()) fail_usage("--std must be above 0");
+  return set;
+}
+
+}  // namespace strata

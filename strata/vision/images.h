@@ -1,0 +1,43 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace strata {
+
+// Where images come from and how they become a network's input.
+struct ImageOptions {
+  std::filesystem::path path;    // a folder with a folder a class, a CIFAR binary file, or an .npy file
+  std::filesystem::path labels;  // .npy of whole numbers, for images in an .npy
+  int64_t count = 0;             // use only the first so many; 0 = all
+  int64_t resize = 0;  // shorter side of a file's image; 0 = crop * 8 / 7, as ImageNet networks expect
+  int64_t crop = 0;    // side of the centre square that is kept; 0 = the model's size
+  std::vector<double> mean, deviation;  // of values in [0, 1]; empty = the source's usual ones
+  bool channels_last = false;           // layout of an .npy: N, H, W, C instead of N, C, H, W
+};
+
+// Labelled images, normalised as they are handed out.
+struct ImageSet {
+  std::string source;           // for messages
+  at::Tensor pixels;            // [N, C, H, W] uint8, or float that is taken as it is
+  std::vector<int64_t> labels;  // one an image
+  at::Tensor mean, deviation;   // [1, C, 1, 1]; undefined = not normalised
+
+  int64_t size() const { return pixels.size(0); }
+  std::vector<int64_t> shape() const { return {pixels.size(1), pixels.size(2), pixels.size(3)}; }
+  at::Tensor batch(int64_t first, int64_t count, at::Device device) const;  // float
+  ImageSet slice(int64_t first, int64_t count) const;
+
+  // Throws naming the source when a label is not below `classes`.
+  void check_labels(int64_t classes) const;
+};
+
+// Reads images for a network that takes [channels, height, width] (-1 where it does not say). Throws Error
+// naming the file for images that do not decode or do not fit, and for labels that do not fit the images.
+ImageSet load_images(const ImageOptions& options, const std::vector<int64_t>& network_shape);
+
+}  // namespace strata

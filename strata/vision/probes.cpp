@@ -1,0 +1,142 @@
+#include "strata/vision/probes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "strata/core/error.h"
+#include "strata/core/progress.h"
+#include "strata/information/sliced.h"
+#include "strata/model/device.h"
+#include "strata/vision/top_k.h"
+
+namespace strata {
+namespace {
+
+constexpr double kUnread = std::numeric_limits<double>::quiet_NaN();
+
+// All images on their way, in batches.
+using Batches = std::vector<Execution>;
+
+class Observatory {
+ public:
+  Observatory(const Graph& graph, const ImageSet& images, const ProbeOptions& options)
+      : graph_(graph), images_(images), options_(options), nodes_(observer_nodes(graph, options.observers)) {
+    if (!options.labels && !options.inputs) nodes_.clear();
+    images.check_labels(graph.layers().back().outputs());
+    if (!nodes_.empty() && images.size() < options.neighbours + 2)
+      fail("{} has {} images, but mutual information with {} neighbours needs at least {}", images.source,
+           images.size(), options.neighbours, options.neighbours + 2);
+  }
+
+  const std::vector<size_t>& nodes() const { return nodes_; }
+
+  // Runs copies of the batches to the end with the changes; `reached` are the nodes worth reading.
+  at::Tensor run(const Batches& batches, const Overrides& overrides, const std::vector<bool>& reached,
+                 InformationFlow& flow) {
+    c10::InferenceMode inference;
+    std::vector<std::vector<at::Tensor>> features(nodes_.size());
+    std::vector<at::Tensor> logits, stems;
+    for (const Execution& batch : batches) {
+      Execution execution = batch;
+      const auto observe = [&](size_t n, const at::Tensor& output) {
+        if (needs_stem() && n == graph_.layers().front().node) stems.push_back(stem_features(output));
+        for (size_t o = 0; o < nodes_.size(); ++o)
+          if (nodes_[o] == n && reached[n]) features[o].push_back(pooled_features(output));
+      };
+      logits.push_back(execution.finish(overrides, observe).to(at::kCPU, at::kFloat));
+    }
+    if (needs_stem()) stem_ = along_directions(at::cat(stems), nodes_.size());
+    flow.label.assign(nodes_.size(), kUnread);
+    flow.input.assign(nodes_.size(), kUnread);
+    for (size_t o = 0; o < nodes_.size(); ++o) {
+      if (features[o].empty()) continue;
+      const at::Tensor projected = along_directions(at::cat(features[o]), o);
+      if (options_.labels) flow.label[o] = sliced_information(projected, images_.labels, options_.neighbours);
+      if (options_.inputs) flow.input[o] = sliced_information(projected, stem_, options_.neighbours);
+    }
+    return at::cat(logits);
+  }
+
+ private:
+  bool needs_stem() const { return options_.inputs && !stem_.defined(); }
+
+  // The same directions for the reference and all probes, others for every observer.
+  at::Tensor along_directions(const at::Tensor& features, size_t observer) {
+    if (directions_.size() <= observer) directions_.resize(observer + 1);
+    at::Tensor& directions = directions_[observer];
+    if (!directions.defined())
+      directions =
+          random_directions(features.size(1), options_.directions, options_.seed * 1000003 + observer)
+              .to(features.device());
+    return project(features, directions);
+  }
+
+  const Graph& graph_;
+  const ImageSet& images_;
+  const ProbeOptions& options_;
+  std::vector<size_t> nodes_;
+  std::vector<at::Tensor> directions_;
+  at::Tensor stem_;
+};
+
+int64_t count_probes(const Graph& graph, const ProbeOptions& options) {
+  const auto kinds = static_cast<int64_t>(options.weights) + static_cast<int64_t>(options.activations);
+  return static_cast<int64_t>(free_layers(graph, options.free_ends).size() * options.bits.size()) * kinds;
+}
+
+}  // namespace
+
+std::vector<size_t> free_layers(const Graph& graph, bool free_ends) {
+  std::vector<size_t> layers;
+  const size_t count = graph.layers().size();
+  for (size_t l = 0; l < count; ++l)
+    if (free_ends || (l > 0 && l + 1 < count)) layers.push_back(l);
+  if (layers.empty())
+    fail(
+        "{} has {} layers: with the first and the last at 8 bits nothing is left to choose; give --free-ends",
+        graph.model().path.string(), count);
+  return layers;
+}
+
+ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const ProbeOptions& options) {
+  use_threads();
+  const Graph& graph = layers.graph();
+  Observatory observatory(graph, images, options);
+  Overrides overrides = layers.overrides(std::vector<Widths>(graph.layers().size()));
+  Batches batches;
+  for (int64_t first = 0; first < images.size(); first += kImageBatch)
+    batches.emplace_back(graph,
+                         images.batch(first, std::min(kImageBatch, images.size() - first), graph.device()));
+
+  ProbeResults results;
+  results.observers = observatory.nodes();
+  Progress progress("Probing", count_probes(graph, options) + 1, "probes");
+  results.reference_logits =
+      observatory.run(batches, overrides, std::vector<bool>(graph.nodes().size(), true), results.reference);
+  progress.advance();
+  for (size_t l : free_layers(graph, options.free_ends)) {
+    const size_t node = graph.layers()[l].node;
+    {
+      c10::InferenceMode inference;
+      for (Execution& batch : batches) batch.run_beside(node, overrides);
+    }
+    const std::vector<bool> reached = graph.followers(node);
+    for (const bool activation : {false, true}) {
+      if (!(activation ? options.activations : options.weights)) continue;
+      for (int bits : options.bits) {
+        Probe probe{l, activation, bits, {}, {}};
+        const Widths widths = activation ? Widths{8, bits} : Widths{bits, 8};
+        const LayerOverride usual = overrides[l];
+        overrides[l] = layers.layer(l, widths);
+        probe.logits = observatory.run(batches, overrides, reached, probe.flow);
+        overrides[l] = usual;
+        results.probes.push_back(std::move(probe));
+        progress.advance();
+      }
+    }
+  }
+  return results;
+}
+
+}  // namespace strata

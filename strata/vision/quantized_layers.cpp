@@ -1,0 +1,64 @@
+#include "strata/vision/quantized_layers.h"
+
+namespace strata {
+
+QuantizedLayers::QuantizedLayers(const Graph& graph, const ImageSet& calibration,
+                                 const LayerQuantizationOptions& options)
+    : graph_(&graph), options_(options), statistics_(observe_inputs(graph, calibration)) {}
+
+const WeightCodes& QuantizedLayers::weight(size_t layer, int bits) {
+  return quantized(layer, bits).codes;
+}
+
+ActivationCode QuantizedLayers::activation(size_t layer, int bits) const {
+  return choose_code(statistics_[layer], bits, options_.activations, options_.percentile);
+}
+
+at::Tensor QuantizedLayers::bias(size_t layer, int bits) {
+  const at::Tensor& bias = quantized(layer, bits).bias;
+  return bias.defined() ? bias.to(at::kCPU) : bias;
+}
+
+QuantizedLayers::Quantized& QuantizedLayers::quantized(size_t layer, int bits) {
+  const auto [found, is_new] = weights_.try_emplace({layer, bits});
+  Quantized& result = found->second;
+  if (!is_new) return result;
+  const Layer& original = graph_->layers()[layer];
+  result.codes = quantize_weight(original, bits, options_.weights);
+  result.weight = result.codes.dequantize(original.output_axis).to(graph_->device());
+  result.bias = options_.bias_correction && original.takes_bias
+                    ? corrected_bias(layer, result.codes).to(graph_->device())
+                    : original.bias;
+  return result;
+}
+
+at::Tensor QuantizedLayers::corrected_bias(size_t layer, const WeightCodes& codes) const {
+  const Layer& original = graph_->layers()[layer];
+  at::Tensor lost = original.weight.to(at::kCPU) - codes.dequantize(original.output_axis);
+  if (original.output_axis != 0) lost = lost.t();
+  if (lost.dim() == 4) lost = lost.sum({2, 3});  // padding is left out of account
+  const at::Tensor means = statistics_[layer].channel_means.reshape({original.groups, -1});
+  // Outputs of a group see that group's channels.
+  const at::Tensor shift =
+      (lost.reshape({original.groups, -1, means.size(1)}) * means.unsqueeze(1)).sum(2).reshape({-1});
+  return original.bias.defined() ? original.bias.to(at::kCPU) + shift : shift;
+}
+
+const LayerOverride& QuantizedLayers::layer(size_t layer, Widths widths) {
+  const auto [found, is_new] = layers_.try_emplace({layer, widths.weight * 16 + widths.activation});
+  if (!is_new) return found->second;
+  const Quantized& weights = quantized(layer, widths.weight);
+  found->second.weight = weights.weight;
+  found->second.bias = weights.bias;
+  const ActivationCode code = activation(layer, widths.activation);
+  found->second.input = [code](const at::Tensor& values) { return code.simulate(values); };
+  return found->second;
+}
+
+Overrides QuantizedLayers::overrides(const std::vector<Widths>& plan) {
+  Overrides result;
+  for (size_t l = 0; l < plan.size(); ++l) result.push_back(layer(l, plan[l]));
+  return result;
+}
+
+}  // namespace strata

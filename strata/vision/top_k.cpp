@@ -1,0 +1,67 @@
+#include "strata/vision/top_k.h"
+
+#include <fmt/ranges.h>
+#include <algorithm>
+
+#include "strata/core/error.h"
+#include "strata/core/interrupt.h"
+#include "strata/core/progress.h"
+#include "strata/model/device.h"
+
+namespace strata {
+
+at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides,
+                          int64_t batch) {
+  use_threads();
+  c10::InferenceMode inference;
+  Progress progress("Evaluating", images.size(), "images");
+  std::vector<at::Tensor> parts;
+  for (int64_t first = 0; first < images.size(); first += batch) {
+    const int64_t count = std::min(batch, images.size() - first);
+    Execution execution(graph, images.batch(first, count, graph.device()));
+    const at::Tensor logits = execution.finish(overrides);
+    if (logits.dim() != 2 || logits.size(0) != count)
+      fail("{}: the output has {} values for {} images, expected one row of classes for each image",
+           graph.model().path.string(), fmt::join(logits.sizes().vec(), " x "), count);
+    parts.push_back(logits.to(at::kCPU, at::kFloat));
+    progress.advance(count);
+  }
+  return at::cat(parts);
+}
+
+Accuracy accuracy_of(const at::Tensor& logits, const ImageSet& images) {
+  const int64_t classes = logits.size(1);
+  images.check_labels(classes);
+  const at::Tensor rows = logits.contiguous();
+  const at::Tensor log_probabilities = at::log_softmax(rows, 1);
+  const float *data = rows.data_ptr<float>(), *log_data = log_probabilities.data_ptr<float>();
+  Accuracy accuracy;
+  accuracy.images = images.size();
+  for (int64_t i = 0; i < accuracy.images; ++i) {
+    const float* row = data + i * classes;
+    const int64_t label = images.labels[static_cast<size_t>(i)];
+    int64_t rank = 0;  // classes placed before the label
+    for (int64_t c = 0; c < classes; ++c)
+      rank += c < label ? !(row[c] < row[label]) : c > label && !(row[c] <= row[label]);
+    accuracy.top1 += rank < 1;
+    accuracy.top5 += rank < 5;
+    accuracy.cross_entropy -= log_data[i * classes + label];
+  }
+  const auto n = static_cast<double>(accuracy.images);
+  accuracy.top1 /= n;
+  accuracy.top5 /= n;
+  accuracy.cross_entropy /= n;
+  return accuracy;
+}
+
+Accuracy evaluate(const Graph& graph, const ImageSet& images, const Overrides& overrides) {
+  return accuracy_of(compute_logits(graph, images, overrides), images);
+}
+
+double divergence(const at::Tensor& reference_logits, const at::Tensor& logits) {
+  const at::Tensor reference = at::log_softmax(reference_logits.to(at::kDouble), 1);
+  const at::Tensor other = at::log_softmax(logits.to(at::kDouble), 1);
+  return std::max(0.0, (reference.exp() * (reference - other)).sum(1).mean().item<double>());
+}
+
+}  // namespace strata

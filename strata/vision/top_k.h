@@ -1,0 +1,32 @@
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "strata/vision/graph.h"
+#include "strata/vision/images.h"
+
+namespace strata {
+
+struct Accuracy {
+  int64_t images = 0;
+  double top1 = 0, top5 = 0;  // fractions
+  double cross_entropy = 0;   // mean, nats
+};
+
+inline constexpr int64_t kImageBatch = 64;
+
+// Logits [N, classes] on the CPU, in batches of `batch` images. Shows progress and answers Ctrl-C.
+at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides = {},
+                          int64_t batch = kImageBatch);
+
+// Throws naming the images when a label is not among the classes. Equal logits count in favour of the lower
+// class, as a sort of them would have it.
+Accuracy accuracy_of(const at::Tensor& logits, const ImageSet& images);
+
+Accuracy evaluate(const Graph& graph, const ImageSet& images, const Overrides& overrides = {});
+
+// Mean KL divergence of the classes' distribution from the reference's, in nats.
+double divergence(const at::Tensor& reference_logits, const at::Tensor& logits);
+
+}  // namespace strata
