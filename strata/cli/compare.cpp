@@ -7,6 +7,7 @@
 #include "strata/cli/budget.h"
 #include "strata/cli/common.h"
 #include "strata/cli/sensitivity.h"
+#include "strata/cli/vision.h"
 #include "strata/core/error.h"
 #include "strata/report/table.h"
 
@@ -21,6 +22,7 @@ struct Options {
   bool markdown = false;
   SensitivityCliOptions sensitivity;
   AllocationOptions allocation;
+  VisionCliOptions vision;
 };
 
 double parse_budget(const std::string& text) {
@@ -82,7 +84,13 @@ Table table_of(const Comparison& comparison) {
   return table;
 }
 
-void run(Options& options, const CommonOptions& common) {
+void run(Options& options, const CommonOptions& common, const CLI::App& command) {
+  if (is_onnx(options.model)) {
+    compare_vision_methods(options.model, given(command, "--methods", options.methods), options.request.seeds,
+                           options.markdown, options.vision, common);
+    return;
+  }
+  require_text(options.texts.empty() ? "" : options.texts.front());
   CompareRequest& request = options.request;
   request.model = options.model;
   for (const std::string& text : options.texts) request.texts.emplace_back(text);
@@ -109,11 +117,12 @@ void run(Options& options, const CommonOptions& common) {
 
 void add_compare(Program& program) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = add_command(program, "compare", "put methods side by side at equal stored bytes",
-                                  [&program, options] { run(*options, program.common); });
+  CLI::App* command = add_command(
+      program, "compare", "put methods side by side at equal stored bytes",
+      [&program, options] { run(*options, program.common, *program.app.get_subcommand("compare")); });
   CompareRequest& request = options->request;
   command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
-  command->add_option("--text", options->texts, "texts to measure on")->required()->type_name("FILE");
+  command->add_option("--text", options->texts, "texts to measure on")->type_name("FILE");
   command->add_option("--methods", options->methods, "methods, each NAME or NAME:ALLOCATOR")
       ->capture_default_str();
   command->add_option("--bpw", options->budgets, "budgets in stored bits a weight")->capture_default_str();
@@ -133,6 +142,10 @@ void add_compare(Program& program) {
   command->add_flag("--markdown", options->markdown, "print the table as Markdown");
   options->sensitivity.add_to(*command);
   options->allocation.add_to(*command);
+  options->vision.add_images(*command);
+  options->vision.add_scoring(*command);
+  options->vision.add_budget(*command, true);
+  options->vision.add_correlate(*command);
 }
 
 }  // namespace strata::cli

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "strata/cli/common.h"
+#include "strata/cli/vision.h"
 #include "strata/core/error.h"
 #include "strata/core/units.h"
 
@@ -16,6 +17,7 @@ struct Options {
   std::string model, text, reference, dtype = "float32";
   bool stream = false;
   EvaluationOptions evaluation;
+  VisionCliOptions vision;
 };
 
 DecoderOptions decoder_options(const Options& options, const CommonOptions& common) {
@@ -27,6 +29,8 @@ DecoderOptions decoder_options(const Options& options, const CommonOptions& comm
 }
 
 void run(const Options& options, const CommonOptions& common) {
+  if (is_onnx(options.model)) return eval_vision(options.model, options.vision, common);
+  require_text(options.text);
   const auto start = std::chrono::steady_clock::now();
   const Model model = open_model(options.model);
   const std::vector<int32_t> ids = tokenize_file(model, options.text);
@@ -80,7 +84,7 @@ void add_eval(Program& program) {
       add_command(program, "eval", "measure perplexity, and the loss against a reference model",
                   [&program, options] { run(*options, program.common); });
   command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
-  command->add_option("--text", options->text, "the text to predict")->required()->type_name("FILE");
+  command->add_option("--text", options->text, "the text to predict")->type_name("FILE");
   command
       ->add_option("--reference", options->reference,
                    "also report KL divergence and top-1 agreement against this model")
@@ -104,6 +108,7 @@ void add_eval(Program& program) {
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->capture_default_str();
   command->add_flag("--stream", options->stream, "load one layer at a time, for models larger than memory");
+  options->vision.add_images(*command);
 }
 
 }  // namespace strata::cli

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "strata/cli/common.h"
+#include "strata/cli/vision.h"
 #include "strata/core/units.h"
 #include "strata/model/model.h"
 #include "strata/pipeline/plans.h"
@@ -126,6 +127,7 @@ void add_inspect(Program& program) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
       add_command(program, "inspect", "show a model's architecture, layers and sizes", [&program, options] {
+        if (is_onnx(options->model)) return inspect_vision(options->model, program.common);
         const Model model = open_model(options->model);
         if (program.common.json)
           print_json(describe(model));

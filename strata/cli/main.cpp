@@ -22,7 +22,8 @@ constexpr const char* kSummary =
 
 constexpr const char* kFooter =
     "Example:  strata quantize MODEL --bpw 3.0 -o model.gguf --text sample.txt\n"
-    "MODEL is a Hugging Face directory, a .safetensors file beside its config.json, or a .gguf file.\n"
+    "MODEL is a Hugging Face directory, a .safetensors file beside its config.json, a .gguf file, or an "
+    ".onnx file.\n"
     "Exit codes: 0 done, 1 the work failed, 2 the command line was wrong.";
 
 // LibTorch's messages carry a stack trace behind their first line.

@@ -8,6 +8,7 @@
 #include "strata/cli/budget.h"
 #include "strata/cli/common.h"
 #include "strata/cli/sensitivity.h"
+#include "strata/cli/vision.h"
 #include "strata/core/units.h"
 #include "strata/pipeline/methods.h"
 #include "strata/report/plan_chart.h"
@@ -22,6 +23,7 @@ struct Options {
   BudgetOptions budget;
   SensitivityCliOptions sensitivity;
   AllocationOptions allocation;
+  VisionCliOptions vision;
 };
 
 Table measurements_table(const QuantizeResult& result) {
@@ -67,7 +69,12 @@ Json to_json(const Options& options, const QuantizeResult& result, double second
           {"plan", strata::to_json(result.plan)}};
 }
 
-void run(Options& options, const CommonOptions& common) {
+void run(Options& options, const CommonOptions& common, const CLI::App& command) {
+  if (is_onnx(options.model)) {
+    quantize_vision_model(options.model, options.output, given(command, "--method", options.method),
+                          options.budget.size, options.plan_output, options.vision, common);
+    return;
+  }
   const auto start = std::chrono::steady_clock::now();
   QuantizeRequest& request = options.request;
   request.model = options.model;
@@ -102,8 +109,9 @@ void run(Options& options, const CommonOptions& common) {
 
 void add_quantize(Program& program) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = add_command(program, "quantize", "score, allocate, quantize and write, in one go",
-                                  [&program, options] { run(*options, program.common); });
+  CLI::App* command = add_command(
+      program, "quantize", "score, allocate, quantize and write, in one go",
+      [&program, options] { run(*options, program.common, *program.app.get_subcommand("quantize")); });
   QuantizeRequest& request = options->request;
   command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
   command->add_option("-o,--output", options->output, "the file or directory to write")
@@ -119,7 +127,9 @@ void add_quantize(Program& program) {
       "choose only what vllm, sglang, mlx, llama.cpp or gptqmodel loads today, and say on stderr "
       "what that changed");
   command
-      ->add_option("--method", options->method, "NAME or NAME:ALLOCATOR; names: kurtboost, " + method_list())
+      ->add_option("--method", options->method,
+                   "NAME or NAME:ALLOCATOR; names: kurtboost, " + method_list() +
+                       "; for ONNX models uniform, " + vision_method_list())
       ->capture_default_str();
   command->add_option("--scores", options->scores, "use the scores of this file instead of scoring")
       ->type_name("FILE");
@@ -157,6 +167,10 @@ void add_quantize(Program& program) {
   options->budget.add_to(*command, "bytes of the whole file");
   options->sensitivity.add_to(*command);
   options->allocation.add_to(*command);
+  options->vision.add_images(*command);
+  options->vision.add_scoring(*command);
+  options->vision.add_budget(*command, false);
+  options->vision.add_int8(*command);
 }
 
 }  // namespace strata::cli

@@ -5,6 +5,7 @@
 
 #include "strata/cli/common.h"
 #include "strata/cli/sensitivity.h"
+#include "strata/cli/vision.h"
 #include "strata/model/model.h"
 #include "strata/quantization/scheme.h"
 #include "strata/report/table.h"
@@ -15,6 +16,7 @@ namespace {
 struct Options {
   std::string model, method = "nsds", output, schemes, imatrix_output;
   SensitivityCliOptions sensitivity;
+  VisionCliOptions vision;
 };
 
 Table table_of(const Scores& scores) {
@@ -46,7 +48,10 @@ void save_imatrix(const Model& model, SensitivityOptions& sensitivity, const std
                 measure_imatrix(model, *sensitivity.calibration, sensitivity.device, sensitivity.cache));
 }
 
-void run(const Options& options, const CommonOptions& common) {
+void run(const Options& options, const CommonOptions& common, const CLI::App& command) {
+  if (is_onnx(options.model))
+    return score_vision_model(options.model, given(command, "--method", options.method), options.output,
+                              options.vision, common);
   const Model model = open_model(options.model);
   SensitivityOptions sensitivity = options.sensitivity.resolve(common);
   if (!options.schemes.empty()) sensitivity.schemes = parse_schemes(options.schemes);
@@ -63,10 +68,14 @@ void run(const Options& options, const CommonOptions& common) {
 
 void add_score(Program& program) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = add_command(program, "score", "measure how sensitive every layer is",
-                                  [&program, options] { run(*options, program.common); });
+  CLI::App* command = add_command(
+      program, "score", "measure how sensitive every layer is",
+      [&program, options] { run(*options, program.common, *program.app.get_subcommand("score")); });
   command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
-  command->add_option("--method", options->method, "one of " + method_list())->capture_default_str();
+  command
+      ->add_option("--method", options->method,
+                   "one of " + method_list() + "; for ONNX models " + vision_method_list())
+      ->capture_default_str();
   command->add_option("-o,--output", options->output, "write scores.json here")->type_name("FILE");
   command->add_option("--schemes", options->schemes,
                       "also give the cost of every matrix in these schemes, such as affine or gguf");
@@ -75,6 +84,8 @@ void add_score(Program& program) {
                    "also measure the mean squares of every matrix's inputs and write them as llama.cpp does")
       ->type_name("FILE");
   options->sensitivity.add_to(*command);
+  options->vision.add_images(*command);
+  options->vision.add_scoring(*command);
 }
 
 }  // namespace strata::cli

@@ -124,18 +124,18 @@ Execution::Execution(const Graph& graph, const at::Tensor& images)
   ++uses_left_[static_cast<size_t>(graph.output())];
 }
 
-void Execution::run_beside(size_t node, const Overrides& overrides, const Observer& observer) {
+void Execution::run_beside(size_t node, const Overrides& overrides, const OutputObserver& observer) {
   const std::vector<bool> follows = graph_->followers(node);
   for (size_t n = 0; n < done_.size(); ++n)
     if (!follows[n]) compute(n, overrides, observer);
 }
 
-at::Tensor Execution::finish(const Overrides& overrides, const Observer& observer) {
+at::Tensor Execution::finish(const Overrides& overrides, const OutputObserver& observer) {
   for (size_t n = 0; n < done_.size(); ++n) compute(n, overrides, observer);
   return values_[static_cast<size_t>(graph_->output())];
 }
 
-void Execution::compute(size_t n, const Overrides& overrides, const Observer& observer) {
+void Execution::compute(size_t n, const Overrides& overrides, const OutputObserver& observer) {
   if (done_[n]) return;
   done_[n] = true;
   const Graph::Node& node = graph_->nodes()[n];

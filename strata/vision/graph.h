@@ -74,7 +74,7 @@ struct LayerOverride {
 using Overrides = std::vector<LayerOverride>;
 
 // Sees the output of every node that is computed.
-using Observer = std::function<void(size_t node, const at::Tensor& output)>;
+using OutputObserver = std::function<void(size_t node, const at::Tensor& output)>;
 
 // A batch of images [N, C, H, W] on its way through a graph. Values are freed after their last use. A copy is
 // cheap and goes its own way from where the original stands, so that a change to one layer costs only what
@@ -84,13 +84,13 @@ class Execution {
   Execution(const Graph& graph, const at::Tensor& images);
 
   // Computes everything that does not depend on `node`.
-  void run_beside(size_t node, const Overrides& overrides = {}, const Observer& observer = {});
+  void run_beside(size_t node, const Overrides& overrides = {}, const OutputObserver& observer = {});
 
   // Computes the rest and returns the graph's output.
-  at::Tensor finish(const Overrides& overrides = {}, const Observer& observer = {});
+  at::Tensor finish(const Overrides& overrides = {}, const OutputObserver& observer = {});
 
  private:
-  void compute(size_t node, const Overrides& overrides, const Observer& observer);
+  void compute(size_t node, const Overrides& overrides, const OutputObserver& observer);
 
   const Graph* graph_;
   std::vector<at::Tensor> values_;

@@ -130,13 +130,19 @@ class Exporter {
     const std::string name = node.inputs[1];
     const at::Tensor codes = weight.codes.contiguous();
     const auto* data = codes.data_ptr<int8_t>();
-    const OnnxType type = is_int4(weight.bits) ? OnnxType::Int4 : OnnxType::Int8;
+    // Eight-bit codes as uint8: where the processor has no VNNI, onnxruntime's products of uint8 with int8
+    // saturate, which codes of up to 7 bits are too small for.
+    const int64_t zero = weight.bits == 8 ? 128 : 0;
+    const OnnxType type = zero != 0              ? OnnxType::UInt8
+                          : is_int4(weight.bits) ? OnnxType::Int4
+                                                 : OnnxType::Int8;
     const auto outputs = static_cast<int64_t>(weight.scales.size());
-    *model_.constant(name) =
-        onnx_integers(name + "_codes", type, codes.sizes().vec(), {data, data + codes.numel()});
+    std::vector<int64_t> stored(data, data + codes.numel());
+    for (int64_t& code : stored) code += zero;
+    *model_.constant(name) = onnx_integers(name + "_codes", type, codes.sizes().vec(), stored);
     model_.constants.push_back(onnx_tensor(name + "_scale", {outputs}, weight.scales));
     model_.constants.push_back(
-        onnx_integers(name + "_zero", type, {outputs}, std::vector<int64_t>(weight.scales.size(), 0)));
+        onnx_integers(name + "_zero", type, {outputs}, std::vector<int64_t>(weight.scales.size(), zero)));
     nodes.push_back({"DequantizeLinear",
                      name + "_dequantize",
                      "",

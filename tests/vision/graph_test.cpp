@@ -1,0 +1,214 @@
+#include "strata/vision/graph.h"
+
+#include <gtest/gtest.h>
+
+#include "strata/core/error.h"
+#include "strata/vision/equalize.h"
+#include "strata/vision/simplify.h"
+#include "strata/vision/top_k.h"
+#include "tests/vision/tiny_network.h"
+
+namespace strata {
+namespace {
+
+std::string error_of(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "nothing was thrown";
+}
+
+std::string load_error(OnnxModel model) {
+  return error_of([&] { Graph(std::move(model), at::kCPU); });
+}
+
+at::Tensor run(const OnnxModel& model, const at::Tensor& images) {
+  return Execution(Graph(model, at::kCPU), images).finish();
+}
+
+TEST(Graph, FindsLayersAndCountsMultiplications) {
+  const Graph graph(tiny_network(), at::kCPU);
+  ASSERT_EQ(graph.layers().size(), 4u);
+  EXPECT_EQ(graph.layers()[1].tensor, "depthwise.weight");
+  EXPECT_EQ(graph.layers()[1].groups, 6);
+  const std::vector<int64_t> expected = {64 * 6 * 27, 64 * 6 * 9, 64 * 36, 30};
+  EXPECT_EQ(count_multiplications(graph, {3, 8, 8}), expected);
+}
+
+// What run_beside leaves must be exactly the change's followers, and give what a run from the start gives.
+TEST(Graph, ContinuesFromAChange) {
+  const Graph graph(tiny_network(), at::kCPU);
+  const at::Tensor images = tiny_images(3).pixels;
+  for (size_t l = 0; l < graph.layers().size(); ++l) {
+    Overrides overrides(graph.layers().size());
+    overrides[l].weight = graph.layers()[l].weight * 0.5;
+    overrides[l].bias = graph.layers()[l].bias + 1;
+    overrides[l].input = [](const at::Tensor& input) { return input * 2; };
+    const at::Tensor whole_run = Execution(graph, images).finish(overrides);
+    Execution reference(graph, images);
+    size_t before = 0, after = 0;
+    reference.run_beside(graph.layers()[l].node, {}, [&](size_t, const at::Tensor&) { ++before; });
+    Execution probe = reference;
+    EXPECT_TRUE(at::equal(probe.finish(overrides, [&](size_t, const at::Tensor&) { ++after; }), whole_run))
+        << l;
+    EXPECT_EQ(before + after, graph.nodes().size());
+    EXPECT_EQ(before, graph.layers()[l].node);
+    EXPECT_FALSE(at::allclose(reference.finish(), whole_run)) << "the change did nothing";
+  }
+}
+
+TEST(Graph, ReplacesOutputs) {
+  const Graph graph(tiny_network(), at::kCPU);
+  Overrides overrides(4);
+  overrides[3].output = [](const at::Tensor& output) { return output + 5; };
+  const at::Tensor images = tiny_images(2).pixels;
+  EXPECT_TRUE(
+      at::allclose(Execution(graph, images).finish(overrides), Execution(graph, images).finish() + 5));
+}
+
+TEST(Simplify, FoldsBatchNormalizationAndRemovesIdentities) {
+  Random random(4);
+  OnnxModel model = tiny_network();
+  const at::Tensor images = tiny_images(4).pixels;
+  add_constant(model, "scale", {6}, random);
+  add_constant(model, "shift", {6}, random);
+  add_constant(model, "mean", {6}, random);
+  model.constants.push_back(onnx_tensor("variance", {6}, {0.5f, 1, 2, 3, 0.1f, 0.9f}));
+  // stem -> Identity -> BatchNormalization -> relu; and one that cannot be folded, behind the pooling.
+  model.nodes[1].inputs = {"n"};
+  model.nodes[7].inputs = {"q"};
+  model.nodes.insert(model.nodes.begin() + 1, {"Identity", "id", "", {"a"}, {"i"}, {}});
+  model.nodes.insert(model.nodes.begin() + 2, {"BatchNormalization",
+                                               "bn",
+                                               "",
+                                               {"i", "scale", "shift", "mean", "variance"},
+                                               {"n"},
+                                               {real("epsilon", 1e-3f)}});
+  model.nodes.insert(
+      model.nodes.begin() + 9,
+      {"BatchNormalization", "bn2", "", {"g", "scale", "shift", "mean", "variance"}, {"q"}, {}});
+  const Graph graph(model, at::kCPU);
+  EXPECT_EQ(graph.nodes().size(), tiny_network().nodes.size() + 1);
+  size_t normalizations = 0;
+  for (const OnnxNode& node : graph.model().nodes) normalizations += node.op_type == "BatchNormalization";
+  EXPECT_EQ(normalizations, 1u);
+
+  const auto constant = [&](const char* name) {
+    return at::tensor(model.constant(name)->floats()).to(at::kDouble);
+  };
+  const auto column = [](const at::Tensor& t) { return t.reshape({1, -1, 1, 1}); };
+  const auto normalize = [&](const at::Tensor& x, double epsilon) {
+    return (x - column(constant("mean"))) / at::sqrt(column(constant("variance")) + epsilon) *
+               column(constant("scale")) +
+           column(constant("shift"));
+  };
+  const auto weight = [&](const char* name) {
+    return at::tensor(model.constant(name)->floats()).reshape(model.constant(name)->shape).to(at::kDouble);
+  };
+  const at::Tensor stem =
+      at::conv2d(images.to(at::kDouble), weight("stem.weight"), weight("stem.bias"), 1, 1);
+  const at::Tensor b = at::relu(normalize(stem, 1e-3));
+  const at::Tensor d =
+      at::clamp(at::conv2d(b, weight("depthwise.weight"), weight("depthwise.bias"), 1, 1, 1, 6), 0, 6);
+  const at::Tensor f = at::conv2d(d, weight("project.weight"), weight("project.bias")) + b;
+  const at::Tensor g = normalize(f.mean({2, 3}, true), 1e-5).flatten(1);
+  const at::Tensor expected = at::linear(g, weight("classifier.weight"), weight("classifier.bias"));
+  EXPECT_TRUE(at::allclose(run(model, images).to(at::kDouble), expected, 1e-4, 1e-4));
+}
+
+TEST(Equalize, KeepsTheFunctionAndEqualizesRanges) {
+  OnnxModel model = tiny_network();
+  // Make the ranges of depthwise's channels very different.
+  OnnxTensor& weight = *model.constant("depthwise.weight");
+  std::vector<float> values = weight.floats();
+  for (size_t i = 0; i < values.size(); ++i) values[i] *= std::pow(4.0f, static_cast<float>(i / 9) - 3);
+  weight = onnx_tensor(weight.name, weight.shape, values);
+  const at::Tensor images = tiny_images(4).pixels * 3;
+  const at::Tensor before = run(model, images);
+  simplify(model);
+  OnnxModel equalized = model;
+  EXPECT_EQ(equalize(equalized), 1);  // depthwise and project; the stem feeds the addition, too
+  EXPECT_TRUE(at::allclose(run(equalized, images), before, 1e-3, 1e-3));
+  const std::vector<float> first = equalized.constant("depthwise.weight")->floats(),
+                           second = equalized.constant("project.weight")->floats();
+  for (size_t c = 0; c < 6; ++c) {
+    float r1 = 0, r2 = 0;
+    for (size_t i = 0; i < 9; ++i) r1 = std::max(r1, std::abs(first[c * 9 + i]));
+    for (size_t o = 0; o < 6; ++o) r2 = std::max(r2, std::abs(second[o * 6 + c]));
+    EXPECT_NEAR(r1 / r2, 1, 1e-2) << c;
+  }
+}
+
+TEST(GraphRefuses, WhatItDoesNotKnow) {
+  OnnxModel model = tiny_network();
+  model.nodes[1].op_type = "Einsum";
+  EXPECT_NE(load_error(model).find("Einsum 'relu' is an operator that is not supported"), std::string::npos)
+      << load_error(model);
+}
+
+TEST(GraphRefuses, WeightsAsInputs) {
+  OnnxModel model = tiny_network();
+  model.inputs.push_back(value("stem.weight", {6, 3, 3, 3}));
+  model.constants.erase(model.constants.begin());
+  EXPECT_NE(load_error(model).find("Conv 'stem' takes its weight from the model's input 'stem.weight'"),
+            std::string::npos)
+      << load_error(model);
+}
+
+TEST(GraphRefuses, ShapesThatAreComputed) {
+  OnnxModel model = tiny_network();
+  model.nodes[7] = {"Reshape", "reshape", "", {"g", "f"}, {"h"}, {}};
+  EXPECT_NE(load_error(model).find("Reshape 'reshape' has a shape that is computed while the model runs"),
+            std::string::npos)
+      << load_error(model);
+}
+
+TEST(GraphRefuses, ShapesThatDoNotFit) {
+  const Graph graph(tiny_network(), at::kCPU);
+  const std::string error = error_of([&] { Execution(graph, at::zeros({2, 4, 8, 8})).finish(); });
+  EXPECT_NE(error.find("Conv 'stem' cannot be computed on inputs of 2x4x8x8"), std::string::npos) << error;
+  EXPECT_EQ(error.find('\n'), std::string::npos);
+}
+
+TEST(GraphRefuses, HostileAttributes) {
+  const auto with = [](size_t node, OnnxAttribute attribute) {
+    OnnxModel model = tiny_network();
+    auto& attributes = model.nodes[node].attributes;
+    for (size_t a = 0; a < attributes.size(); ++a)
+      if (attributes[a].name == attribute.name)
+        attributes.erase(attributes.begin() + static_cast<std::ptrdiff_t>(a--));
+    attributes.push_back(std::move(attribute));
+    return load_error(model);
+  };
+  EXPECT_NE(with(0, ints("strides", {0, 1})).find("strides of 0"), std::string::npos);
+  EXPECT_NE(with(0, ints("pads", {1, 1})).find("2 pads"), std::string::npos);
+  EXPECT_NE(with(0, ints("kernel_shape", {5, 5})).find("kernel_shape"), std::string::npos);
+  EXPECT_NE(with(0, ints("dilations", {1, int64_t{1} << 60})).find("dilations of"), std::string::npos);
+  EXPECT_NE(with(2, whole("group", 4)).find("4 groups"), std::string::npos);
+  EXPECT_NE(with(0, word("auto_pad", "SOMEHOW")).find("SOMEHOW"), std::string::npos);
+}
+
+TEST(GraphRefuses, LabelsOutOfRange) {
+  const Graph graph(tiny_network(), at::kCPU);
+  ImageSet images = tiny_images(6);
+  images.labels[4] = 5;
+  const std::string error = error_of([&] { evaluate(graph, images); });
+  EXPECT_NE(error.find("tiny images: image 4 has the label 5"), std::string::npos) << error;
+}
+
+TEST(TopK, CountsRanksAndRefusesNaN) {
+  ImageSet images = tiny_images(3);
+  images.labels = {0, 1, 2};
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const at::Tensor logits =
+      at::tensor(std::vector<float>{9, 1, 2, 3, 4, 5, /**/ 5, 5, 0, 0, 0, 0, /**/ 1, 2, nan, 3, 4, 5})
+          .reshape({3, 6});
+  const Accuracy accuracy = accuracy_of(logits, images);
+  EXPECT_DOUBLE_EQ(accuracy.top1, 1.0 / 3);  // the tie goes to class 0, the NaN to nobody
+  EXPECT_DOUBLE_EQ(accuracy.top5, 2.0 / 3);
+}
+
+}  // namespace
+}  // namespace strata
