@@ -1,0 +1,56 @@
+// What the onnxruntime test compares with:
+//   vision_tool logits MODEL IMAGES OUT          the model's outputs, as float32 in rows
+//   vision_tool quantize MODEL IMAGES FILE OUT   a quantized FILE of mixed widths, and its simulated outputs
+//   vision_tool equalize MODEL IMAGES FILE OUT   the same behind cross-layer equalization, all at 8 bits
+#include <fmt/format.h>
+
+#include <fstream>
+
+#include "strata/core/error.h"
+#include "strata/core/progress.h"
+#include "strata/core/threads.h"
+#include "strata/pipeline/vision.h"
+
+namespace strata {
+namespace {
+
+void write_floats(const std::string& path, const at::Tensor& values) {
+  const at::Tensor rows = values.contiguous();
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(rows.data_ptr<float>()),
+             rows.numel() * static_cast<int64_t>(sizeof(float)));
+}
+
+int run(const std::vector<std::string>& arguments) {
+  if (arguments.size() < 4) fail_usage("vision_tool COMMAND MODEL IMAGES OUT...");
+  VisionRequest request;
+  request.model = arguments[1];
+  request.equalize = arguments[0] == "equalize";
+  const Graph graph = open_graph(request);
+  request.images.path = arguments[2];
+  const ImageSet images = load_images(request.images, graph.image_shape());
+  if (arguments[0] == "logits") {
+    write_floats(arguments[3], compute_logits(graph, images));
+    return 0;
+  }
+  QuantizedLayers layers(graph, images.slice(0, std::min<int64_t>(64, images.size())), request.quantization);
+  std::vector<Widths> plan(graph.layers().size());
+  for (size_t l = 1; l + 1 < plan.size() && !request.equalize; ++l)
+    plan[l] = {4 + static_cast<int>(l % 5), 5 + static_cast<int>(l % 4)};  // every width from 4 on
+  write_onnx(arguments[3], quantized_model(layers, plan, {}));
+  write_floats(arguments.at(4), compute_logits(graph, images, layers.overrides(plan)));
+  return 0;
+}
+
+}  // namespace
+}  // namespace strata
+
+int main(int argc, char** argv) {
+  strata::set_progress_style(strata::ProgressStyle::Quiet);
+  try {
+    return strata::run({argv + 1, argv + argc});
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 1;
+  }
+}
