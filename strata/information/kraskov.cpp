@@ -104,13 +104,6 @@ class Tree {
   std::vector<float> x_, y_;  // in that order
 };
 
-// Values strictly within `radius` of sorted[rank], which is not counted.
-size_t count_within(const std::vector<float>& sorted, float value, float radius) {
-  const auto low = std::upper_bound(sorted.begin(), sorted.end(), value - radius);
-  const auto high = std::lower_bound(low, sorted.end(), value + radius);
-  return static_cast<size_t>(std::max<std::ptrdiff_t>(1, high - low)) - 1;
-}
-
 }  // namespace
 
 double kraskov_information(const float* x, const float* y, int64_t n, int neighbours) {
@@ -125,7 +118,7 @@ double kraskov_information(const float* x, const float* y, int64_t n, int neighb
   for (size_t p = 0; p < a.size(); ++p) {
     const uint32_t i = tree.order()[p];
     const float radius = tree.distance(p, neighbours);
-    sum += psi[count_within(sorted_a, a[i], radius) + 1] + psi[count_within(sorted_b, b[i], radius) + 1];
+    sum += psi[count_within(sorted_a, a[i], radius)] + psi[count_within(sorted_b, b[i], radius)];
   }
   return psi[static_cast<size_t>(neighbours)] + psi.back() - sum / static_cast<double>(n);
 }

@@ -55,10 +55,8 @@ double ross_information(const float* x, const int64_t* labels, int64_t n, int ne
   double sum = 0;
   for (const auto& [count, k] : groups) sum += static_cast<double>(count) * (psi[k] - psi[count]);
   for (size_t i = 0; i < used.size(); ++i) {
-    // Strictly within the radius, the sample itself among them: as many as its neighbours up to the k-th.
-    const auto low = std::upper_bound(sorted.begin(), sorted.end(), used[i] - radii[i]);
-    const auto high = std::lower_bound(low, sorted.end(), used[i] + radii[i]);
-    sum -= psi[static_cast<size_t>(std::max<std::ptrdiff_t>(1, high - low))];
+    // Itself and the neighbours nearer than the k-th: as many as the neighbours up to the k-th.
+    sum -= psi[count_within(sorted, used[i], radii[i])];
   }
   return psi.back() + sum / static_cast<double>(used.size());
 }

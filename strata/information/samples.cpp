@@ -1,5 +1,6 @@
 #include "strata/information/samples.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "strata/core/error.h"
@@ -32,6 +33,13 @@ std::vector<float> standardised(const float* values, int64_t n, int neighbours, 
     result[static_cast<size_t>(i)] =
         static_cast<float>((values[i] - mean) / deviation + kNoise * (random.uniform() - 0.5));
   return result;
+}
+
+size_t count_within(const std::vector<float>& sorted, float value, float radius) {
+  const auto low =
+      std::partition_point(sorted.begin(), sorted.end(), [=](float x) { return value - x >= radius; });
+  const auto high = std::partition_point(low, sorted.end(), [=](float x) { return x - value < radius; });
+  return static_cast<size_t>(std::max<std::ptrdiff_t>(1, high - low));
 }
 
 std::vector<double> digamma_table(int64_t n) {
