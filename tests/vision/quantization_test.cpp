@@ -111,9 +111,9 @@ TEST(Hessian, OfASoftmaxRegression) {
   const at::Tensor p = at::softmax(at::mm(x, w.t()), 1);
   const at::Tensor of_weights = ((p * (1 - p)).sum(1) * x.pow(2).sum(1)).mean();
   const at::Tensor of_inputs = (at::mm(p, w.pow(2)).sum(1) - at::mm(p, w).pow(2).sum(1)).mean();
-  const HessianTraces traces = estimate_traces(graph, images, 400, 3);
+  const HessianTraces traces = estimate_traces(graph, images, 4000, 3);
   EXPECT_NEAR(traces.weights[0], of_weights.item<double>(), 0.06 * of_weights.item<double>());
-  EXPECT_NEAR(traces.inputs[0], of_inputs.item<double>(), 0.06 * of_inputs.item<double>());
+  EXPECT_NEAR(traces.inputs[0], of_inputs.item<double>(), 0.08 * of_inputs.item<double>());
 }
 
 // Every probe's outputs against a run from the start.
