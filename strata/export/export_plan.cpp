@@ -60,8 +60,12 @@ bool is_calibrated(const ExportPlan& plan, const std::string& tensor) {
   return plan.calibrated != nullptr && plan.schemes.count(tensor) > 0;
 }
 
-void begin_calibrated(const ExportPlan& plan) {
-  if (plan.calibrated != nullptr) plan.calibrated->begin(plan.schemes);
+void begin_calibrated(const Model& model, const ExportPlan& plan) {
+  if (plan.calibrated == nullptr) return;
+  std::map<std::string, Scheme> changing;
+  for (const auto& [tensor, scheme] : plan.schemes)
+    if (!stored_already(model.checkpoint->info(tensor), scheme)) changing[tensor] = scheme;
+  plan.calibrated->begin(changing);
 }
 
 QuantizedMatrix quantize_planned(const Model& model, const ExportPlan& plan, const std::string& tensor,

@@ -18,7 +18,7 @@ const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor);
 
 // Whether the plan's calibrated quantizer gives this matrix. Exporters call begin_calibrated first.
 bool is_calibrated(const ExportPlan& plan, const std::string& tensor);
-void begin_calibrated(const ExportPlan& plan);
+void begin_calibrated(const Model& model, const ExportPlan& plan);
 
 // A whole planned matrix as the plan's quantizer leaves it, and its squared error.
 QuantizedMatrix quantize_planned(const Model& model, const ExportPlan& plan, const std::string& tensor,

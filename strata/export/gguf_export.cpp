@@ -108,7 +108,7 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
   ExportResult result;
   result.file_bytes = GgufWriter::file_size(layout.keys, layout.tensors);
   check_space(target, result.file_bytes);
-  begin_calibrated(plan);
+  begin_calibrated(model, plan);
   GgufWriter writer(target, layout.keys, layout.tensors);
   Progress progress("writing " + target.filename().string(), static_cast<int64_t>(layout.tensors.size()),
                     "tensors");

@@ -97,7 +97,7 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
   for (const PlannedTensor& tensor : tensors) bytes += bytes_of(tensor);
   check_space(target, bytes);
 
-  begin_calibrated(plan);
+  begin_calibrated(model, plan);
   OutputDirectory directory(target);
   write_model_files(model, directory.path());
   SafetensorsWriter writer(directory.path(), tensors);

@@ -1,0 +1,108 @@
+#include "strata/calibration/layerwise_quantizer.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "strata/core/error.h"
+#include "strata/model/device.h"
+
+namespace strata {
+
+LayerwiseQuantizer::LayerwiseQuantizer(const Model& model, std::shared_ptr<const Calibration> calibration,
+                                       LayerwiseOptions options, MatrixQuantizerMaker maker)
+    : model_(model),
+      calibration_(std::move(calibration)),
+      options_(std::move(options)),
+      maker_(std::move(maker)) {}
+
+void LayerwiseQuantizer::begin(const std::map<std::string, Scheme>& schemes) {
+  for (const auto& [tensor, scheme] : schemes)
+    if (std::none_of(model_.modules.begin(), model_.modules.end(),
+                     [&, &name = tensor](const Module& module) { return module.tensor == name; }))
+      fail("{} has no matrix {} in its layers to be quantized as {}", model_.path.string(), tensor,
+           scheme.name());
+  schemes_ = schemes;
+  finished_.clear();
+  next_layer_ = 0;
+  stream_ = std::make_unique<ActivationStream>(model_, *calibration_, options_.activations);
+}
+
+QuantizedMatrix LayerwiseQuantizer::take(const std::string& tensor) {
+  const auto module = std::find_if(model_.modules.begin(), model_.modules.end(),
+                                   [&](const Module& m) { return m.tensor == tensor; });
+  if (module == model_.modules.end() || schemes_.count(tensor) == 0)
+    fail("{} was not among the matrices to be quantized", tensor);
+  for (; next_layer_ <= module->layer; ++next_layer_) quantize_layer(next_layer_);
+  const auto found = finished_.find(tensor);
+  if (found == finished_.end()) fail("{} has been handed out already", tensor);
+  QuantizedMatrix matrix = std::move(found->second);
+  finished_.erase(found);
+  return matrix;
+}
+
+void LayerwiseQuantizer::quantize_layer(int layer) {
+  const at::NoGradGuard no_grad;
+  if (layer > 0) stream_->advance();
+  std::vector<Role> inputs;
+  for (const Role input : {Role::Q, Role::O, Role::Gate, Role::Down})
+    if (is_planned(layer, input)) inputs.push_back(input);
+  if (options_.sequential) {
+    for (const Role input : inputs) quantize_readers(layer, input, observe({input}).at(input));
+    return;
+  }
+  Moments moments = observe(inputs);
+  for (const Role input : inputs) {
+    quantize_readers(layer, input, moments.at(input));
+    moments.erase(input);
+  }
+}
+
+LayerwiseQuantizer::Moments LayerwiseQuantizer::observe(const std::vector<Role>& inputs) {
+  Moments moments;
+  if (inputs.empty()) return moments;
+  stream_->observe([&](Role role, const at::Tensor& input) {
+    if (std::find(inputs.begin(), inputs.end(), role) == inputs.end()) return;
+    const at::Tensor x = input.to(at::kFloat);
+    at::Tensor& sum = moments[role];
+    if (!sum.defined()) sum = at::zeros({x.size(1), x.size(1)}, x.options());
+    sum.addmm_(x.t(), x);
+  });
+  return moments;
+}
+
+void LayerwiseQuantizer::quantize_readers(int layer, Role input, const at::Tensor& moments) {
+  const MatrixQuantizer quantize = maker_(moments);
+  for (const Module& module : model_.modules) {
+    if (module.layer != layer || input_role(module.role) != input) continue;
+    const auto scheme = schemes_.find(module.tensor);
+    if (scheme == schemes_.end()) continue;
+    at::Tensor weights = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat).contiguous();
+    QuantizedMatrix matrix =
+        quantize(module, {weights.data_ptr<float>(), module.rows, module.cols}, scheme->second);
+    matrix.dequantize(weights.data_ptr<float>());
+    stream_->decoder().replace(module.tensor, weights);
+    finished_[module.tensor] = std::move(matrix);
+  }
+}
+
+bool LayerwiseQuantizer::is_planned(int layer, Role input) const {
+  return std::any_of(model_.modules.begin(), model_.modules.end(), [&](const Module& module) {
+    return module.layer == layer && input_role(module.role) == input && schemes_.count(module.tensor) > 0;
+  });
+}
+
+std::shared_ptr<CalibratedQuantizer> make_gptq_quantizer(const Model& model,
+                                                         std::shared_ptr<const Calibration> calibration,
+                                                         const LayerwiseOptions& options,
+                                                         const GptqOptions& gptq_options) {
+  return std::make_shared<LayerwiseQuantizer>(
+      model, std::move(calibration), options, [gptq_options](const at::Tensor& moments) -> MatrixQuantizer {
+        return [factor = factor_inverse(moments, gptq_options), gptq_options](
+                   const Module&, MatrixView<const float> weights, const Scheme& scheme) {
+          return gptq(weights, factor, scheme, gptq_options);
+        };
+      });
+}
+
+}  // namespace strata

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "strata/calibration/activations.h"
+#include "strata/calibration/calibration.h"
+#include "strata/calibration/gptq.h"
+#include "strata/quantization/calibrated_quantizer.h"
+
+namespace strata {
+
+// Quantizes one matrix [rows, cols].
+using MatrixQuantizer = std::function<QuantizedMatrix(const Module& module, MatrixView<const float> weights,
+                                                      const Scheme& scheme)>;
+
+// A quantizer for the matrices that read one input, made from the input's second moments sum x x^T [cols,
+// cols] (float, on the stream's device).
+using MatrixQuantizerMaker = std::function<MatrixQuantizer(const at::Tensor& second_moments)>;
+
+struct LayerwiseOptions {
+  ActivationOptions activations;
+  // Within a layer too, a matrix sees the inputs that the quantized matrices before it give: q, k and v, then
+  // o, then gate and up, then down. Otherwise all of a layer's inputs come from the layer as it was.
+  bool sequential = true;
+};
+
+// Calibration text on its way through the model as it is being quantized: a layer's input moments are those
+// of the activations that have passed the quantized layers before it. The model must outlive it.
+class LayerwiseQuantizer : public CalibratedQuantizer {
+ public:
+  LayerwiseQuantizer(const Model& model, std::shared_ptr<const Calibration> calibration,
+                     LayerwiseOptions options, MatrixQuantizerMaker maker);
+
+  void begin(const std::map<std::string, Scheme>& schemes) override;
+  QuantizedMatrix take(const std::string& tensor) override;
+
+ private:
+  using Moments = std::map<Role, at::Tensor>;
+
+  void quantize_layer(int layer);
+  void quantize_readers(int layer, Role input, const at::Tensor& moments);
+  Moments observe(const std::vector<Role>& inputs);
+  bool is_planned(int layer, Role input) const;
+
+  const Model& model_;
+  std::shared_ptr<const Calibration> calibration_;
+  LayerwiseOptions options_;
+  MatrixQuantizerMaker maker_;
+  std::map<std::string, Scheme> schemes_;
+  std::unique_ptr<ActivationStream> stream_;
+  int next_layer_ = 0;  // the first that is not quantized
+  std::map<std::string, QuantizedMatrix> finished_;
+};
+
+// Layer-wise GPTQ.
+std::shared_ptr<CalibratedQuantizer> make_gptq_quantizer(const Model& model,
+                                                         std::shared_ptr<const Calibration> calibration,
+                                                         const LayerwiseOptions& options,
+                                                         const GptqOptions& gptq_options);
+
+}  // namespace strata
