@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <memory>
 #include <tuple>
 
 #include "strata/core/error.h"
@@ -13,6 +14,14 @@ namespace strata {
 namespace {
 
 constexpr int64_t kInvertedWhole = 64;  // triangles up to this size are inverted by substitution
+
+// In products of up to so many columns the threads of a BLAS would only wait for each other.
+constexpr int64_t kSmall = 1024;
+
+std::unique_ptr<SingleThreadedBlas> one_thread_for_small(int64_t cols) {
+  use_threads();
+  return cols <= kSmall ? std::make_unique<SingleThreadedBlas>() : nullptr;
+}
 
 // Replaces a lower triangular L by its inverse, by halves: the products take all the time.
 //   [A 0; B C]^-1 = [A^-1 0; -C^-1 B A^-1, C^-1]
@@ -82,7 +91,7 @@ InverseFactor factor_inverse(const at::Tensor& second_moments, const GptqOptions
   if (second_moments.dim() != 2 || second_moments.size(0) != second_moments.size(1))
     fail("second moments of shape {} were given; a square matrix was expected",
          c10::str(second_moments.sizes()));
-  use_threads();
+  const auto one_thread = one_thread_for_small(second_moments.size(0));
   at::Tensor h = second_moments.to(at::kDouble);
   if (!at::isfinite(h).all().item<bool>())
     fail(
@@ -112,6 +121,7 @@ QuantizedMatrix gptq(MatrixView<const float> weights, const InverseFactor& facto
   if (factor.upper.size(0) != weights.cols)
     fail("a matrix of {} columns was given with second moments of {} features", weights.cols,
          factor.upper.size(0));
+  const auto one_thread = one_thread_for_small(weights.cols);
   FeedbackOptions feedback;
   feedback.order = factor.order;
   feedback.column_weights = factor.column_weights;
