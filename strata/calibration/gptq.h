@@ -43,7 +43,8 @@ InverseFactor factor_inverse(const at::Tensor& second_moments, const GptqOptions
 // trace((W - W') H (W - W')^T) stays low, later columns making up for the errors of earlier ones. Blocks of
 // columns are rounded on the CPU; their errors reach the columns after the block in one product on U's
 // device. Scales are chosen by search, weighed with 1 / U_kk^2, which is what an error that is left in column
-// k costs once the columns after it have made up for it. Throws as make_column_rounder does.
+// k costs once the columns after it have made up for it. NF4, which is there for comparison, rounds to
+// nearest. Throws as make_column_rounder does.
 QuantizedMatrix gptq(MatrixView<const float> weights, const InverseFactor& factor, const Scheme& scheme,
                      const GptqOptions& options);
 

@@ -35,6 +35,7 @@ ExportFormat hf() {
   format.name = "hf";
   format.what = "a Hugging Face directory with the dequantized weights";
   format.default_schemes = "affine";
+  format.holds_scattered_groups = true;
   format.refusal = [](const Scheme&, int64_t, int64_t) { return std::string(); };
   format.write = export_hf;
   format.file_size = stored_size;
@@ -44,6 +45,7 @@ ExportFormat hf() {
 ExportFormat packed(const std::string& name, const PackedFormat& packing) {
   ExportFormat format;
   format.name = name;
+  format.holds_scattered_groups = packing.holds_scattered_groups();
   format.refusal = [&packing](const Scheme& scheme, int64_t rows, int64_t cols) -> std::string {
     if (scheme.kind == Scheme::Kind::Affine) return packing.refusal(scheme.affine, rows, cols);
     return "holds affine groups, such as w4g64s, and no types of GGUF files";

@@ -18,6 +18,7 @@ struct ExportFormat {
   std::string default_schemes;  // the menu when none is asked for
   // Schemes of embedding and head when nothing is asked for; a floating type keeps them as they are.
   std::string embedding = "F32", head = "F32";
+  bool holds_scattered_groups = false;  // AffineMatrix::group_of_column, from act-order
   bool packs_embedding = true;  // false: embedding and head are always kept
   Ties ties = Ties::None;       // modules whose schemes must agree, since runtimes fuse them
   // Why a [rows, cols] matrix cannot be stored in a scheme, as the end of a sentence; empty when it can.

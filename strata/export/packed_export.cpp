@@ -177,7 +177,7 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
   const std::vector<PlannedTensor> planned = planned_tensors(format, model, plan);
   check_space(target, SafetensorsWriter::file_bytes(planned, format.metadata()));
 
-  begin_calibrated(plan);
+  begin_calibrated(model, plan);
   OutputDirectory directory(target);
   write_model_files(model, directory.path());
   PackedModules modules = packed_modules(format, model, plan);

@@ -40,6 +40,13 @@ HWY_INLINE Vector RoundToHalf(Floats d, Vector x) {
   return hn::PromoteTo(d, hn::DemoteTo(half, hn::Min(hn::Max(x, hn::Neg(limit)), limit)));
 }
 
+// A zero point as it is stored: a code, or an fp16 number.
+HWY_INLINE Vector StoredZero(Floats d, const AffineScheme& scheme, Vector zero) {
+  if (!scheme.integer_zero) return RoundToHalf(d, zero);
+  const Vector top = hn::Set(d, static_cast<float>((1 << scheme.bits) - 1));
+  return hn::Min(hn::Max(hn::Round(zero), hn::Zero(d)), top);
+}
+
 HWY_INLINE Vector Inverse(Floats d, Vector scale) {
   return hn::IfThenElseZero(hn::Ne(scale, hn::Zero(d)), hn::Div(hn::Set(d, 1.0f), scale));
 }
@@ -108,12 +115,13 @@ HWY_INLINE Sums SumsOfCodes(Floats d, const Groups& groups, const Parameters& p)
 }
 
 // w ~ a q + b: scale a, zero point -b / a.
-HWY_INLINE Parameters FitAsymmetric(Floats d, const Groups& groups, const Parameters& p) {
+HWY_INLINE Parameters FitAsymmetric(Floats d, const Groups& groups, const AffineScheme& scheme,
+                                    const Parameters& p) {
   const Sums s = SumsOfCodes(d, groups, p);
   const Vector mean_q = hn::Mul(s.q, Inverse(d, s.one)), mean_w = hn::Mul(s.w, Inverse(d, s.one));
   const Vector a = hn::Mul(hn::NegMulAdd(mean_q, s.w, s.qw), Inverse(d, hn::NegMulAdd(mean_q, s.q, s.qq)));
   const Vector scale = RoundToHalf(d, a);
-  return {scale, RoundToHalf(d, hn::NegMulAdd(mean_w, Inverse(d, scale), mean_q))};
+  return {scale, StoredZero(d, scheme, hn::NegMulAdd(mean_w, Inverse(d, scale), mean_q))};
 }
 
 // w ~ a (q - zero), zero fixed.
@@ -135,10 +143,11 @@ HWY_INLINE void SearchAsymmetric(Floats d, const Groups& groups, const AffineSch
       const Vector from = hn::MulAdd(range, hn::Set(d, cut * static_cast<float>(low)), lowest);
       const Vector kept = hn::Mul(range, hn::Set(d, 1 - cut * static_cast<float>(low + high)));
       const Vector scale = RoundToHalf(d, hn::Mul(kept, per_code));
-      Consider(d, groups, {scale, RoundToHalf(d, hn::Neg(hn::Mul(from, Inverse(d, scale))))}, best);
+      Consider(d, groups, {scale, StoredZero(d, scheme, hn::Neg(hn::Mul(from, Inverse(d, scale))))}, best);
     }
   }
-  for (int fit = 0; fit < kFits; ++fit) Consider(d, groups, FitAsymmetric(d, groups, best.parameters), best);
+  for (int fit = 0; fit < kFits; ++fit)
+    Consider(d, groups, FitAsymmetric(d, groups, scheme, best.parameters), best);
 }
 
 HWY_INLINE void SearchSymmetric(Floats d, const Groups& groups, const AffineScheme& scheme, Best& best) {

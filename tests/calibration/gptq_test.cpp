@@ -230,8 +230,9 @@ TEST(GptqTest, EqualsTextbookObqInDoublePrecision) {
   const Case made = make_case(rows, cols, 7);
   for (const Variant& variant :
        {Variant{"w3g32"}, Variant{"w4g64s"}, Variant{"w2g128", ActOrder::Off, GroupScales::Static},
-        Variant{"w4row"}, Variant{"w3g32", ActOrder::Static}, Variant{"w3g32", ActOrder::Reordered},
-        Variant{"w4row", ActOrder::Reordered}, Variant{"w3g32m"}, Variant{"w3g32a0", ActOrder::Static}}) {
+        Variant{"w4row"}, Variant{"w3g32z"}, Variant{"w3g32", ActOrder::Static},
+        Variant{"w3g32", ActOrder::Reordered}, Variant{"w4row", ActOrder::Reordered}, Variant{"w3g32m"},
+        Variant{"w3g32a0", ActOrder::Static}}) {
     const GptqOptions options = options_of(variant);
     const InverseFactor factor = factor_inverse(made.moments, options);
     const QuantizedMatrix matrix = gptq(made.weights.view(), factor, parse_scheme(variant.scheme), options);
@@ -262,7 +263,8 @@ TEST(GptqTest, GgufTypesEqualTextbookObqInDoublePrecision) {
 
 TEST(GptqTest, OutputErrorIsFarBelowThatOfRoundToNearestAndHqq) {
   const Case made = make_case(32, 256, 3);
-  for (const char* scheme : {"w2g64", "w3g128", "w4g32s", "w3row", "w4g64m", "Q2_K", "Q4_0", "IQ4_NL"}) {
+  for (const char* scheme :
+       {"w2g64", "w3g128", "w4g64z", "w4g32s", "w3row", "w4g64m", "Q2_K", "Q4_0", "IQ4_NL"}) {
     const InverseFactor factor = factor_inverse(made.moments, {});
     const QuantizedMatrix matrix = gptq(made.weights.view(), factor, parse_scheme(scheme), {});
     const double error = output_error(made.weights, values_of(matrix), made.moments);
