@@ -121,6 +121,7 @@ QuantizedMatrix gptq(MatrixView<const float> weights, const InverseFactor& facto
   if (factor.upper.size(0) != weights.cols)
     fail("a matrix of {} columns was given with second moments of {} features", weights.cols,
          factor.upper.size(0));
+  if (scheme.kind == Scheme::Kind::Nf4) return quantize_matrix(weights, scheme, {});
   const auto one_thread = one_thread_for_small(weights.cols);
   FeedbackOptions feedback;
   feedback.order = factor.order;

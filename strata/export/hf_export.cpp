@@ -31,6 +31,7 @@ uint64_t bytes_of(const PlannedTensor& tensor) {
 
 // Groups across rows, or ranges over the whole matrix, need all rows at once.
 bool needs_whole_matrix(const Scheme& scheme) {
+  if (scheme.kind == Scheme::Kind::Nf4) return true;
   return scheme.kind == Scheme::Kind::Affine &&
          (scheme.affine.axis == 0 || scheme.affine.scales == ScaleStorage::SecondLevel);
 }

@@ -9,6 +9,7 @@
 #include "strata/core/threads.h"
 #include "strata/quantization/affine.h"
 #include "strata/quantization/gguf_codec.h"
+#include "strata/quantization/nf4.h"
 
 namespace strata {
 namespace {
@@ -51,9 +52,18 @@ double round_gguf(MatrixView<const float> weights, GgufType asked, const float* 
   return std::accumulate(squared_errors.begin(), squared_errors.end(), 0.0);
 }
 
+double round_nf4(MatrixView<const float> weights, bool double_quantized, float* rounded) {
+  std::vector<float> decoded(static_cast<size_t>(weights.size()));
+  quantize_nf4(weights, double_quantized).dequantize(decoded.data());
+  const double error = squared_distance(weights.data, decoded.data(), weights.size());
+  if (rounded) std::copy(decoded.begin(), decoded.end(), rounded);
+  return error;
+}
+
 double round(MatrixView<const float> weights, const Scheme& scheme, const QuantizerOptions& options,
              float* rounded) {
   if (scheme.kind == Scheme::Kind::Gguf) return round_gguf(weights, scheme.gguf, options.importance, rounded);
+  if (scheme.kind == Scheme::Kind::Nf4) return round_nf4(weights, scheme.double_quantized, rounded);
   return round_affine(weights, scheme.affine, options, rounded);
 }
 

@@ -8,6 +8,7 @@
 #include "strata/core/bit_packing.h"
 #include "strata/core/error.h"
 #include "strata/core/text.h"
+#include "strata/quantization/nf4.h"
 
 namespace strata {
 namespace {
@@ -154,7 +155,7 @@ std::string known_schemes() {
   for (const GgufTypeTraits& traits : gguf_types()) types += fmt::format(" {}", traits.name);
   return fmt::format(
       "w2 to w8 with g32, g64, g128 or row, then any of s (symmetric), m (8-bit scales), a0 (axis 0), or z "
-      "(zero points that are codes), such as w3g64; or a GGUF type:{}",
+      "(zero points that are codes), such as w3g64; nf4 or nf4dq; or a GGUF type:{}",
       types);
 }
 
@@ -222,6 +223,7 @@ int64_t group_count(const AffineScheme& scheme, int64_t rows, int64_t cols) {
 
 std::string Scheme::name() const {
   if (kind == Kind::Gguf) return std::string(traits_of(gguf).name);
+  if (kind == Kind::Nf4) return double_quantized ? "nf4dq" : "nf4";
   const std::string group = affine.group_size == 0 ? "row" : fmt::format("g{}", affine.group_size);
   if (affine.integer_zero) return fmt::format("w{}{}z", affine.bits, group);
   return fmt::format("w{}{}{}{}{}", affine.bits, group, affine.symmetric ? "s" : "",
@@ -231,10 +233,12 @@ std::string Scheme::name() const {
 uint64_t Scheme::stored_bits(int64_t rows, int64_t cols) const {
   if (kind == Kind::Affine) return affine_stored_bits(affine, rows, cols);
   if (weights_in(rows, cols) == 0) return 0;
+  if (kind == Kind::Nf4) return nf4_stored_bits(weights_in(rows, cols), double_quantized);
   return 8 * static_cast<uint64_t>(rows) * static_cast<uint64_t>(row_bytes(stored_type(gguf, cols), cols));
 }
 
 double Scheme::code_bits_per_weight(int64_t cols) const {
+  if (kind == Kind::Nf4) return 4;
   return kind == Kind::Affine ? affine.bits : gguf_code_bits(stored_type(gguf, cols));
 }
 
@@ -243,6 +247,11 @@ Scheme parse_scheme(std::string_view name) {
   Scheme scheme;
   if (const auto affine = parse_affine(lower)) {
     scheme.affine = *affine;
+    return scheme;
+  }
+  if (lower == "nf4" || lower == "nf4dq") {
+    scheme.kind = Scheme::Kind::Nf4;
+    scheme.double_quantized = lower == "nf4dq";
     return scheme;
   }
   if (const auto type = find_gguf_type(lower)) {

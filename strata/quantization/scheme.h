@@ -34,16 +34,18 @@ constexpr int64_t kScalesPerRange = 128;
 // Groups of a [rows, cols] matrix; a last partial group counts as one.
 int64_t group_count(const AffineScheme& scheme, int64_t rows, int64_t cols);
 
-// How one matrix is stored: affine groups or a GGUF type.
+// How one matrix is stored: affine groups, a GGUF type, or NF4.
 struct Scheme {
-  enum class Kind { Affine, Gguf } kind = Kind::Affine;
+  enum class Kind { Affine, Gguf, Nf4 } kind = Kind::Affine;
   AffineScheme affine;
   GgufType gguf = GgufType::F16;
+  bool double_quantized = false;  // NF4: see nf4.h
 
   bool operator==(const Scheme& other) const { return name() == other.name(); }
 
   // Canonical name. Affine: "w3g64" asymmetric fp16, then any of "s" symmetric, "m" second level ("meta"),
   // "a0" axis 0, or "z" alone: zero points are codes; "w3row" for whole rows. GGUF: "Q4_K".
+  // "nf4", and "nf4dq" with double quantization.
   std::string name() const;
 
   // Exact bits stored for a [rows, cols] matrix: codes (padded to 32-bit words a row; axis 0: once a matrix),
