@@ -37,6 +37,9 @@ class Checkpoint {
   // where the file's format has no such thing.
   virtual void read_bytes(const TensorInfo& tensor, uint64_t first, uint64_t count, std::byte* target) const;
 
+  // Whether a tensor's values differ from those in the file.
+  virtual bool altered(const std::string&) const { return false; }
+
   virtual const TensorInfo* find(const std::string& name) const;  // null when absent
   bool contains(const std::string& name) const { return find(name) != nullptr; }
   const TensorInfo& info(const std::string& name) const;  // throws, naming the file and the missing tensor

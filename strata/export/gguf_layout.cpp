@@ -124,14 +124,17 @@ GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
     GgufSource source;
     source.planned = plan.schemes.count(name) > 0;
     if (scheme != nullptr) require_gguf_type(name, *scheme);
-    if (scheme == nullptr || stored_already(*tensor, *scheme)) {
+    const bool altered = tensor != nullptr && model.checkpoint->altered(name);
+    if (!altered && (scheme == nullptr || stored_already(*tensor, *scheme))) {
       source.copied = &stored;
       add(layout, stored.name, stored.shape, stored.type, std::move(source));
       continue;
     }
     source.tensor = name;
     source.heads = permuted_heads(model.config, name);
-    add(layout, stored.name, stored.shape, stored_type(scheme->gguf, tensor->cols()), std::move(source));
+    const GgufType type = scheme == nullptr ? type_of(model, plan, *tensor)
+                                            : stored_type(scheme->gguf, tensor->cols());
+    add(layout, stored.name, stored.shape, type, std::move(source));
   }
   layout.keys = requantized_keys(*layout.input, layout.tensors);
   return layout;

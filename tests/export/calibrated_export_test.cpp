@@ -1,3 +1,4 @@
+#include "strata/checkpoint/scaled_checkpoint.h"
 #include "strata/export/formats.h"
 #include "strata/quantization/calibrated_quantizer.h"
 #include "tests/export/export_test_model.h"
@@ -68,6 +69,27 @@ TEST_F(CalibratedExportTest, EveryFormatStoresWhatTheQuantizerGivesLayerByLayer)
     }
     EXPECT_EQ(quantizer->order, expected_order) << format;
     EXPECT_NEAR(result.squared_error, error, 1e-9 * error) << format;
+  }
+}
+
+// A GGUF's own blocks and norms are not what a scaled model has.
+TEST_F(CalibratedExportTest, AScaledGgufLeavesScaled) {
+  const Model model = make_model("llama");
+  ExportPlan plain = uniform_plan(model, "Q8_0", "F32");
+  export_gguf(model, plain, target("plain.gguf"));
+  const Model input = open_model(target("plain.gguf"));
+  Model scaled = input;
+  const std::string norm = "model.layers.1.input_layernorm.weight", q = model.modules[7].tensor;
+  scaled.checkpoint = std::make_shared<ScaledCheckpoint>(
+      input.checkpoint, std::map<std::string, TensorScaling>{{norm, {{}, std::vector<float>(64, 0.5f)}},
+                                                             {q, {{}, std::vector<float>(64, 2.0f)}}});
+  export_gguf(scaled, plain, target("scaled.gguf"));
+  const Model written = open_model(target("scaled.gguf"));
+  for (const auto& [tensor, factor] : {std::pair(norm, 0.5f), {q, 2.0f}, {model.modules[8].tensor, 1.0f}}) {
+    const std::vector<float> before = input.checkpoint->read(tensor),
+                             after = written.checkpoint->read(tensor);
+    for (size_t i = 0; i < before.size(); ++i)
+      ASSERT_NEAR(after[i], factor * before[i], 0.02) << tensor;
   }
 }
 
