@@ -92,17 +92,32 @@ bool LayerwiseQuantizer::is_planned(int layer, Role input) const {
   });
 }
 
+namespace {
+
+MatrixQuantizer gptq_of_moments(const at::Tensor& moments, const GptqOptions& options) {
+  return [factor = factor_inverse(moments, options), options](const Module&, MatrixView<const float> weights,
+                                                              const Scheme& scheme) {
+    return gptq(weights, factor, scheme, options);
+  };
+}
+
+}  // namespace
+
 std::shared_ptr<CalibratedQuantizer> make_gptq_quantizer(const Model& model,
                                                          std::shared_ptr<const Calibration> calibration,
                                                          const LayerwiseOptions& options,
                                                          const GptqOptions& gptq_options) {
   return std::make_shared<LayerwiseQuantizer>(
-      model, std::move(calibration), options, [gptq_options](const at::Tensor& moments) -> MatrixQuantizer {
-        return [factor = factor_inverse(moments, gptq_options), gptq_options](
-                   const Module&, MatrixView<const float> weights, const Scheme& scheme) {
-          return gptq(weights, factor, scheme, gptq_options);
-        };
-      });
+      model, std::move(calibration), options,
+      [gptq_options](const at::Tensor& moments) { return gptq_of_moments(moments, gptq_options); });
+}
+
+std::shared_ptr<CalibratedQuantizer> make_importance_quantizer(const Model& model,
+                                                               std::shared_ptr<const Calibration> calibration,
+                                                               const LayerwiseOptions& options) {
+  return std::make_shared<LayerwiseQuantizer>(
+      model, std::move(calibration), options,
+      [](const at::Tensor& moments) { return gptq_of_moments(at::diag(moments.diagonal()), {}); });
 }
 
 }  // namespace strata

@@ -63,4 +63,10 @@ std::shared_ptr<CalibratedQuantizer> make_gptq_quantizer(const Model& model,
                                                          const LayerwiseOptions& options,
                                                          const GptqOptions& gptq_options);
 
+// Round-to-nearest with scales chosen by search, weighed with the mean square of each input (the diagonal of
+// the second moments), as llama.cpp's importance matrices are used: GPTQ for inputs without correlations.
+std::shared_ptr<CalibratedQuantizer> make_importance_quantizer(const Model& model,
+                                                               std::shared_ptr<const Calibration> calibration,
+                                                               const LayerwiseOptions& options);
+
 }  // namespace strata
