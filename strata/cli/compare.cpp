@@ -6,6 +6,7 @@
 
 #include "strata/cli/budget.h"
 #include "strata/cli/common.h"
+#include "strata/cli/quantizer.h"
 #include "strata/cli/sensitivity.h"
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
@@ -21,6 +22,7 @@ struct Options {
   std::vector<std::string> texts;
   bool markdown = false;
   SensitivityCliOptions sensitivity;
+  QuantizerCliOptions quantizer;
   AllocationOptions allocation;
   VisionCliOptions vision;
 };
@@ -46,6 +48,7 @@ Json row_json(const CompareRow& row) {
     json["kld_p99"] = *row.evaluation.kld_p99;
     json["top1"] = *row.evaluation.top1;
   }
+  if (!row.quantizer.empty()) json["quantizer"] = row.quantizer;
   if (row.spread) json["ppl_spread"] = *row.spread;
   json["seconds"] = row.seconds;
   return json;
@@ -56,6 +59,7 @@ Table table_of(const Comparison& comparison) {
   Table table;
   table.column("asked bpw");
   table.column("method", Table::Align::Left);
+  table.column("quantizer", Table::Align::Left);
   table.column("bpw");
   table.column("bytes");
   for (const CompareRow& row : comparison.unquantized) {
@@ -66,7 +70,8 @@ Table table_of(const Comparison& comparison) {
   table.column("seconds");
   const size_t texts = comparison.unquantized.size();
   const auto add = [&](const CompareRow* rows, const std::string& asked) {
-    std::vector<std::string> cells = {asked, rows->method, fmt::format("{:.3f}", rows->bits_per_weight),
+    std::vector<std::string> cells = {asked, rows->method, rows->quantizer,
+                                      fmt::format("{:.3f}", rows->bits_per_weight),
                                       fmt::format("{}", rows->bytes)};
     for (size_t t = 0; t < texts; ++t) {
       const Evaluation& e = rows[t].evaluation;
@@ -97,16 +102,14 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
   request.methods = split(options.methods);
   for (const std::string& budget : split(options.budgets)) request.budgets.push_back(parse_budget(budget));
   request.sensitivity = options.sensitivity.resolve(common);
+  request.quantizers = options.quantizer.resolve();
   request.allocator = options.allocation.resolve();
   const Comparison comparison = compare(request);
   if (common.json) {
     Json rows = Json::array();
     for (const CompareRow& row : comparison.unquantized) rows.push_back(row_json(row));
     for (const CompareRow& row : comparison.rows) rows.push_back(row_json(row));
-    print_json({{"model", options.model},
-                {"schemes", request.schemes},
-                {"quantizer", request.quantizer},
-                {"rows", rows}});
+    print_json({{"model", options.model}, {"schemes", request.schemes}, {"rows", rows}});
     return;
   }
   const Table table = table_of(comparison);
@@ -127,9 +130,7 @@ void add_compare(Program& program) {
       ->capture_default_str();
   command->add_option("--bpw", options->budgets, "budgets in stored bits a weight")->capture_default_str();
   command->add_option("--schemes", request.schemes, "schemes to choose from")->capture_default_str();
-  command->add_option("--quantizer", request.quantizer, "quantizer of affine schemes")
-      ->check(CLI::IsMember(quantizer_names()))
-      ->capture_default_str();
+  options->quantizer.add_to(*command, true);
   command->add_option("--seeds", request.seeds, "runs of the method random")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

@@ -7,6 +7,7 @@
 
 #include "strata/cli/budget.h"
 #include "strata/cli/common.h"
+#include "strata/cli/quantizer.h"
 #include "strata/cli/sensitivity.h"
 #include "strata/cli/vision.h"
 #include "strata/core/units.h"
@@ -22,6 +23,7 @@ struct Options {
   std::string model, output, method = "nsds", scores, plan, text, plan_output;
   BudgetOptions budget;
   SensitivityCliOptions sensitivity;
+  QuantizerCliOptions quantizer;
   AllocationOptions allocation;
   VisionCliOptions vision;
 };
@@ -86,6 +88,7 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
   request.method = method.score_method;
   request.method_schemes = method.schemes;
   request.sensitivity = options.sensitivity.resolve(common);
+  request.quantizer = options.quantizer.resolve_one();
   request.allocator = allocator_of(method, options.allocation.resolve());
   request.allocator.budget = options.budget.resolve();
   const QuantizeResult result = quantize(request);
@@ -141,10 +144,7 @@ void add_quantize(Program& program) {
       ->type_name("FILE");
   command->add_option("--save-plan", options->plan_output, "also write the plan here")->type_name("FILE");
   command->add_option("--schemes", request.schemes, "schemes to choose from; by default those of the format");
-  command
-      ->add_option("--quantizer", request.quantizer, "quantizer of affine schemes; GGUF types have their own")
-      ->check(CLI::IsMember(quantizer_names()))
-      ->capture_default_str();
+  options->quantizer.add_to(*command, false);
   command
       ->add_option(
           "--embedding", request.embedding,

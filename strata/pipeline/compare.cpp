@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "strata/core/error.h"
 #include "strata/pipeline/apply_schemes.h"
@@ -37,7 +38,6 @@ class Comparer {
     options_.device = request.sensitivity.device;
     allocator_ = request.allocator;
     allocator_.schemes = parse_schemes(request.schemes);
-    quantizer_.name = request.quantizer;
   }
 
   Comparison run() {
@@ -55,7 +55,9 @@ class Comparer {
       comparison.unquantized.push_back(row);
     }
     for (const double budget : request_.budgets)
-      for (const MethodChoice& method : methods_) add_rows(comparison, decoder, reference, method, budget);
+      for (const MethodChoice& method : methods_)
+        for (const QuantizerChoice& quantizer : request_.quantizers)
+          add_rows(comparison, decoder, reference, {method, quantizer, budget});
     return comparison;
   }
 
@@ -81,8 +83,28 @@ class Comparer {
     return scores_.emplace(key, score(model_, method.score_method, options)).first->second;
   }
 
-  void add_rows(Comparison& comparison, Decoder& decoder, Decoder& reference, const MethodChoice& method,
-                double budget) {
+  struct Cell {
+    const MethodChoice& method;
+    const QuantizerChoice& quantizer;
+    double budget;
+  };
+
+  // Puts what the plan leaves of the model into `decoder`, or into one of its own where that is another
+  // model.
+  Decoder& quantized(const Plan& plan, const QuantizerChoice& choice, Decoder& decoder,
+                     std::optional<Decoder>& of_scaled_model) {
+    if (needs_calibration(choice) && !calibration_)
+      calibration_ = calibration_for(model_, request_.sensitivity, choice);
+    prepared_ = prepare_quantizer(model_, schemes_of(plan), choice, calibration_, options_.device);
+    const bool scaled = prepared_.model.get() != &model_;
+    Decoder& target = scaled ? of_scaled_model.emplace(*prepared_.model, options_) : decoder;
+    apply_schemes(target, schemes_of(plan), prepared_.plain, prepared_.calibrated.get());
+    return target;
+  }
+
+  void add_rows(Comparison& comparison, Decoder& shared_decoder, Decoder& reference, const Cell& cell) {
+    const MethodChoice& method = cell.method;
+    const double budget = cell.budget;
     const int runs = method.score_method == "random" ? request_.seeds : 1;
     std::vector<std::vector<CompareRow>> by_text(texts_.size());
     for (int run = 0; run < runs; ++run) {
@@ -92,11 +114,13 @@ class Comparer {
       allocator.budget.bits_per_weight = budget;
       const Plan plan = make_plan(
           model_, scores_of(method, request_.sensitivity.seed + static_cast<uint64_t>(run)), allocator);
-      apply_schemes(decoder, schemes_of(plan), quantizer_);
+      std::optional<Decoder> of_scaled_model;
+      Decoder& decoder = quantized(plan, cell.quantizer, shared_decoder, of_scaled_model);
       const double seconds = seconds_since(start);
       for (size_t t = 0; t < texts_.size(); ++t) {
         CompareRow row;
         row.method = method.label;
+        row.quantizer = cell.quantizer.name;
         row.budget = budget;
         row.bits_per_weight = plan.bits_per_weight;
         row.bytes = plan.bytes;
@@ -142,7 +166,8 @@ class Comparer {
   std::vector<MethodChoice> methods_;
   DecoderOptions options_;
   AllocatorOptions allocator_;
-  QuantizerOptions quantizer_;
+  std::shared_ptr<const Calibration> calibration_;  // of the quantizers, once one needs it
+  PreparedQuantizer prepared_;                      // what the last plan was quantized with
   std::map<std::string, Scores> scores_;
   std::shared_ptr<const WeightErrors> errors_;  // shared by all methods
 };

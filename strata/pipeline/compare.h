@@ -7,6 +7,7 @@
 
 #include "strata/allocation/allocator.h"
 #include "strata/evaluation/evaluate.h"
+#include "strata/pipeline/quantizers.h"
 #include "strata/sensitivity/method.h"
 
 namespace strata {
@@ -19,15 +20,15 @@ struct CompareRequest {
   std::vector<std::string> methods;  // as parse_method() takes them
   std::vector<double> budgets;       // stored bits a weight
   std::string schemes = "w2g128,w3g128,w4g128,w5g128,w6g128,w8g128";
-  std::string quantizer = "hqq";
-  int seeds = 5;  // of the method "random"
+  std::vector<QuantizerChoice> quantizers = {{}};  // calibrated as `sensitivity` says
+  int seeds = 5;                                   // of the method "random"
   SensitivityOptions sensitivity;
   AllocatorOptions allocator;
   EvaluationOptions evaluation;
 };
 
 struct CompareRow {
-  std::string method;
+  std::string method, quantizer;
   double budget = 0;
   double bits_per_weight = 0;
   uint64_t bytes = 0;

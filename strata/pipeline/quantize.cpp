@@ -86,7 +86,11 @@ class Job {
     choose_plan();
     result_.exported_plan.schemes = schemes_of(result_.plan);
     check_plan_loads(format_, runtime_, result_.exported_plan, model_);
-    result_.exported = format_.write(model_, result_.exported_plan, request_.output);
+    prepared_ = prepare(result_.exported_plan.schemes);
+    result_.exported_plan.quantizer = prepared_.plain;
+    result_.exported_plan.calibrated = prepared_.calibrated;
+    result_.exported = format_.write(*prepared_.model, result_.exported_plan, request_.output);
+    result_.exported_plan.calibrated = nullptr;  // it uses the model, which does not outlive this
     if (!request_.text.empty()) measure();
     return std::move(result_);
   }
@@ -94,7 +98,11 @@ class Job {
  private:
   void prepare_export() {
     ExportPlan& plan = result_.exported_plan;
-    plan.quantizer.name = request_.quantizer;
+    if (request_.quantizer.gptq.act_order == ActOrder::Reordered && !format_.holds_scattered_groups)
+      fail_usage(
+          "{} cannot store groups of columns in the order of their inputs; use --act-order static, or "
+          "--format gptq or hf",
+          format_.name);
     choose_boundaries(request_, model_, format_, plan);
     if (sensitivity_.imatrix)
       for (const Module& module : model_.modules)
@@ -150,8 +158,9 @@ class Job {
         schemes[model_.embedding] = result_.exported_plan.embedding;
         if (!model_.config.tied_embeddings) schemes[model_.head] = result_.exported_plan.head;
       }
-      Decoder decoder(model_, options);
-      apply_schemes(decoder, schemes, result_.exported_plan.quantizer, nullptr,
+      const PreparedQuantizer prepared = prepare(schemes_of(plan));
+      Decoder decoder(*prepared.model, options);
+      apply_schemes(decoder, schemes, prepared.plain, prepared.calibrated.get(),
                     result_.exported_plan.importance);
       add_measurement("uniform", plan.bytes, evaluate(decoder, ids_, request_.evaluation, &reference));
     }
@@ -160,6 +169,12 @@ class Job {
     Decoder decoder(written, options);
     add_measurement(result_.plan.method.empty() ? "plan" : result_.plan.method, result_.plan.bytes,
                     evaluate(decoder, ids_, request_.evaluation, &reference));
+  }
+
+  PreparedQuantizer prepare(const std::map<std::string, Scheme>& schemes) {
+    if (needs_calibration(request_.quantizer) && !calibration_)
+      calibration_ = calibration_for(model_, sensitivity_, request_.quantizer);
+    return prepare_quantizer(model_, schemes, request_.quantizer, calibration_, request_.sensitivity.device);
   }
 
   void add_measurement(const std::string& name, uint64_t bytes, const Evaluation& evaluation) {
@@ -174,6 +189,8 @@ class Job {
   Menu menu_;
   AllocatorOptions allocator_;
   std::vector<int32_t> ids_;
+  std::shared_ptr<const Calibration> calibration_;  // of the quantizer, once it is needed
+  PreparedQuantizer prepared_;
   QuantizeResult result_;
 };
 

@@ -8,6 +8,7 @@
 #include "strata/allocation/allocator.h"
 #include "strata/evaluation/evaluate.h"
 #include "strata/export/export.h"
+#include "strata/pipeline/quantizers.h"
 #include "strata/sensitivity/method.h"
 
 namespace strata {
@@ -23,7 +24,7 @@ struct QuantizeRequest {
   SensitivityOptions sensitivity;
   std::filesystem::path scores, plan;  // files of earlier runs, used instead of scoring or allocating
   AllocatorOptions allocator;          // its budget's bytes count the whole output file
-  std::string quantizer = "hqq";
+  QuantizerChoice quantizer;           // calibrated as `sensitivity` says
   std::string embedding = "auto", head = "auto";  // scheme names, or "auto"
   std::filesystem::path text;                     // measure the loss on it; empty = do not
   EvaluationOptions evaluation;

@@ -49,6 +49,16 @@ TEST_F(BadInput, CommandLines) {
   EXPECT_EQ(files(), 0u);
 }
 
+TEST_F(BadInput, Quantizers) {
+  const std::string three_bits = std::string(kModel) + " --method uniform --bpw 3.5";
+  expect_refusal(quantize(three_bits + " --quantizer nonsense"), 2, "nonsense");
+  expect_refusal(quantize(three_bits + " --quantizer rtn,gptq"), 2, "rtn,gptq");
+  expect_refusal(quantize(three_bits + " --quantizer gptq --act-order reordered"), 2, "--act-order static");
+  expect_refusal(quantize(three_bits + " --quantizer gptq --calib no/such/text"), 1, "no/such/text");
+  expect_refusal(quantize(three_bits + " --schemes nf4"), 2, "nf4");
+  EXPECT_EQ(files(), 0u);
+}
+
 TEST_F(BadInput, BudgetsOutsideTheSchemes) {
   expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 1.5"), 2, "2.625");
   expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 12"), 2, "8.5");

@@ -101,6 +101,20 @@ TEST(Commands, SizeLimitsTheWholeFile) {
             "6.68 MiB in all");  // what was asked for, not what is left for the matrices
 }
 
+TEST(Commands, GptqLosesLessThanRoundToNearest) {
+  const Scratch scratch;
+  const Outcome outcome =
+      run(scratch,
+          "compare models/tiny-llama --text data/books/the-man-who-was-thursday.txt --tokens 1024 --methods "
+          "uniform --schemes w3g128 --bpw 3.25 --quantizer rtn,gptq --calib "
+          "data/wikitext-2/wiki.train.first-1MB.raw --calib-tokens 2048 --json --quiet");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const nlohmann::json rows = nlohmann::json::parse(outcome.out)["rows"];
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[1]["quantizer"], "rtn");
+  EXPECT_LT(rows[2]["kld"].get<double>(), rows[1]["kld"].get<double>());
+}
+
 TEST(Commands, CompareGivesARowForEveryCell) {
   const Scratch scratch;
   const Json json =

@@ -28,7 +28,9 @@ TEST(Nf4Test, LevelsAreTheQuantilesOfTheNormalDistribution) {
   for (int i = 0; i < 8; ++i) {
     const double positive = 0.5 + (kOffset - 0.5) * (i + 1) / 8, negative = kOffset - (kOffset - 0.5) * i / 7;
     EXPECT_NEAR(nf4_levels()[8 + i], normal_quantile(positive) / largest, 2e-6) << i;
-    if (i < 7) EXPECT_NEAR(nf4_levels()[i], -normal_quantile(negative) / largest, 2e-6) << i;
+    if (i < 7) {
+      EXPECT_NEAR(nf4_levels()[i], -normal_quantile(negative) / largest, 2e-6) << i;
+    }
   }
   EXPECT_EQ(nf4_levels()[7], 0);
 }

@@ -1,0 +1,64 @@
+#include "strata/cli/quantizer.h"
+
+#include <fmt/ranges.h>
+
+#include "strata/cli/common.h"
+#include "strata/core/error.h"
+
+namespace strata::cli {
+
+void QuantizerCliOptions::add_to(CLI::App& command, bool many) {
+  command
+      .add_option("--quantizer", names,
+                  fmt::format("{}{}; rtn and hqq look at weights alone, the others at calibration text "
+                              "(--calib) too; GGUF types have their own rounding in the place of rtn and hqq",
+                              many ? "a list of: " : "", fmt::join(quantizer_choices(), ", ")))
+      ->capture_default_str();
+  const std::string group = "GPTQ";
+  command
+      .add_option("--act-order", act_order,
+                  "quantize columns by falling input size: off; static, with groups of neighbouring columns; "
+                  "reordered, with groups in that order, for formats that hold an index of groups (gptq, hf)")
+      ->check(CLI::IsMember({"off", "static", "reordered"}))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--gptq-scales", scales,
+                  "when a group's scale is decided: as-reached, from weights that make up for the errors "
+                  "before; static, from the weights as they were")
+      ->check(CLI::IsMember({"as-reached", "static"}))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--damping", damping, "added to the second moments' diagonal, as a part of its mean")
+      ->check(CLI::Range(0.0, 10.0))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_flag("--one-pass", one_pass,
+                "take all inputs of a layer from the layer as it was, not as its earlier matrices are "
+                "quantized: faster, a little worse")
+      ->group(group);
+}
+
+std::vector<QuantizerChoice> QuantizerCliOptions::resolve() const {
+  std::vector<QuantizerChoice> choices;
+  for (const std::string& name : split(names)) {
+    QuantizerChoice choice;
+    choice.name = name;
+    choice.gptq.damping = damping;
+    choice.gptq.act_order = parse_act_order(act_order);
+    choice.gptq.scales = scales == "static" ? GroupScales::Static : GroupScales::AsReached;
+    choice.sequential = !one_pass;
+    needs_calibration(choice);  // throws for an unknown name
+    choices.push_back(choice);
+  }
+  return choices;
+}
+
+QuantizerChoice QuantizerCliOptions::resolve_one() const {
+  const std::vector<QuantizerChoice> choices = resolve();
+  if (choices.size() != 1) fail_usage("--quantizer takes one quantizer here, but '{}' was given", names);
+  return choices.front();
+}
+
+}  // namespace strata::cli

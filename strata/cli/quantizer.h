@@ -1,0 +1,26 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "strata/pipeline/quantizers.h"
+
+namespace strata::cli {
+
+// Options of the quantizers, shared by quantize and compare.
+struct QuantizerCliOptions {
+  std::string names = "hqq";
+  std::string act_order = "off", scales = "as-reached";
+  double damping = 0.01;
+  bool one_pass = false;
+
+  // `many`: --quantizer takes a list.
+  void add_to(CLI::App& command, bool many);
+
+  // One choice for each name. Throws UsageError for a name that is not known.
+  std::vector<QuantizerChoice> resolve() const;
+  QuantizerChoice resolve_one() const;  // throws UsageError for a list
+};
+
+}  // namespace strata::cli
