@@ -10,7 +10,9 @@
 #include "strata/cli/sensitivity.h"
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
-#include "strata/report/table.h"
+#include "strata/core/file.h"
+#include "strata/pipeline/comparison_file.h"
+#include "strata/pipeline/comparison_report.h"
 
 namespace strata::cli {
 namespace {
@@ -20,6 +22,7 @@ struct Options {
   std::string model, methods = "uniform,random,first-last,weight-error,zd,ewq,kurtboost,nsds",
                      budgets = "2.5,3,3.5,4.5";
   std::vector<std::string> texts;
+  std::string html, svg;
   bool markdown = false;
   SensitivityCliOptions sensitivity;
   QuantizerCliOptions quantizer;
@@ -35,58 +38,39 @@ double parse_budget(const std::string& text) {
   return value;
 }
 
-Json row_json(const CompareRow& row) {
-  Json json = {{"method", row.method},
-               {"budget", row.budget},
-               {"bits_per_weight", row.bits_per_weight},
-               {"bytes", row.bytes},
-               {"text", row.text},
-               {"ppl", row.evaluation.ppl},
-               {"ppl_standard_error", row.evaluation.ppl_standard_error}};
-  if (row.evaluation.kld) {
-    json["kld"] = *row.evaluation.kld;
-    json["kld_p99"] = *row.evaluation.kld_p99;
-    json["top1"] = *row.evaluation.top1;
+Json json_of(const Comparison& comparison, const Options& options) {
+  Json rows = Json::array();
+  for (const CompareRow& row : comparison.unquantized) rows.push_back(row_json(row));
+  for (const CompareRow& row : comparison.rows) rows.push_back(row_json(row));
+  Json document = {{"model", options.model}, {"schemes", options.request.schemes}, {"rows", rows}};
+  if (!comparison.correlations.empty()) {
+    Json correlations = Json::object();
+    for (const ScoreCorrelation& row : comparison.correlations)
+      correlations[row.method] = row.rank_correlation;
+    document["layer_kld"] = comparison.layer_kld;
+    document["rank_correlations"] = correlations;
   }
-  if (!row.quantizer.empty()) json["quantizer"] = row.quantizer;
-  if (row.spread) json["ppl_spread"] = *row.spread;
-  json["seconds"] = row.seconds;
-  return json;
+  return document;
 }
 
-// One line a method and budget, the texts side by side.
-Table table_of(const Comparison& comparison) {
-  Table table;
-  table.column("asked bpw");
-  table.column("method", Table::Align::Left);
-  table.column("quantizer", Table::Align::Left);
-  table.column("bpw");
-  table.column("bytes");
-  for (const CompareRow& row : comparison.unquantized) {
-    table.column("PPL " + row.text);
-    table.column("KLD");
-    table.column("top-1 %");
+// A file a chart: ppl-TEXT.svg and kld-TEXT.svg.
+void write_charts(const Comparison& comparison, const std::filesystem::path& directory) {
+  std::filesystem::create_directories(directory);
+  const std::vector<LineChart> charts = comparison_charts(comparison);
+  for (size_t i = 0; i < charts.size(); ++i) {
+    const std::string& text = comparison.unquantized[i / 2].text;
+    write_text(directory / ((i % 2 == 0 ? "ppl-" : "kld-") + text + ".svg"), svg(charts[i]));
   }
-  table.column("seconds");
-  const size_t texts = comparison.unquantized.size();
-  const auto add = [&](const CompareRow* rows, const std::string& asked) {
-    std::vector<std::string> cells = {asked, rows->method, rows->quantizer,
-                                      fmt::format("{:.3f}", rows->bits_per_weight),
-                                      fmt::format("{}", rows->bytes)};
-    for (size_t t = 0; t < texts; ++t) {
-      const Evaluation& e = rows[t].evaluation;
-      cells.push_back(
-          fmt::format("{:.3f}{}", e.ppl, rows[t].spread ? fmt::format(" ± {:.2f}", *rows[t].spread) : ""));
-      cells.push_back(e.kld ? fmt::format("{:.4f}", *e.kld) : "");
-      cells.push_back(e.top1 ? fmt::format("{:.2f}", 100 * *e.top1) : "");
-    }
-    cells.push_back(fmt::format("{:.1f}", rows->seconds));
-    table.row(std::move(cells));
+}
+
+void print_tables(const Comparison& comparison, bool markdown) {
+  const auto print = [&](const Table& table) {
+    fmt::print("{}", markdown ? table.markdown() : table.text());
   };
-  add(comparison.unquantized.data(), "");
-  for (size_t i = 0; i < comparison.rows.size(); i += texts)
-    add(&comparison.rows[i], fmt::format("{:g}", comparison.rows[i].budget));
-  return table;
+  print(comparison_table(comparison));
+  if (comparison.correlations.empty()) return;
+  fmt::print("\nrank correlation of the scores with the KL divergence of quantizing one layer alone\n\n");
+  print(correlation_table(comparison));
 }
 
 void run(Options& options, const CommonOptions& common, const CLI::App& command) {
@@ -105,15 +89,12 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
   request.quantizers = options.quantizer.resolve();
   request.allocator = options.allocation.resolve();
   const Comparison comparison = compare(request);
-  if (common.json) {
-    Json rows = Json::array();
-    for (const CompareRow& row : comparison.unquantized) rows.push_back(row_json(row));
-    for (const CompareRow& row : comparison.rows) rows.push_back(row_json(row));
-    print_json({{"model", options.model}, {"schemes", request.schemes}, {"rows", rows}});
-    return;
-  }
-  const Table table = table_of(comparison);
-  fmt::print("{}", options.markdown ? table.markdown() : table.text());
+  if (!options.html.empty()) write_text(options.html, comparison_page(comparison, options.model));
+  if (!options.svg.empty()) write_charts(comparison, options.svg);
+  if (common.json)
+    print_json(json_of(comparison, options));
+  else
+    print_tables(comparison, options.markdown);
 }
 
 }  // namespace
@@ -140,6 +121,14 @@ void add_compare(Program& program) {
   command->add_option("--tokens", request.evaluation.max_tokens, "use only each text's first tokens; 0 = all")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
       ->capture_default_str();
+  command->add_flag("--correlations", request.correlations,
+                    "also rank-correlate every score with the measured loss of each layer alone");
+  command
+      ->add_option("--results", request.results,
+                   "save finished cells here and take them from here: an interrupted comparison goes on")
+      ->type_name("FILE");
+  command->add_option("--html", options->html, "write plots and tables as one page")->type_name("FILE");
+  command->add_option("--svg", options->svg, "write the plots into this directory")->type_name("DIR");
   command->add_flag("--markdown", options->markdown, "print the table as Markdown");
   options->sensitivity.add_to(*command);
   options->allocation.add_to(*command);

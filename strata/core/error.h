@@ -24,7 +24,7 @@ class UsageError : public Error {
 // The user pressed Ctrl-C or the process was asked to end.
 class Interrupted : public Error {
  public:
-  Interrupted() : Error("interrupted; nothing was written") {}
+  Interrupted() : Error("interrupted; no half-written file was left") {}
 };
 
 template <class... Args>

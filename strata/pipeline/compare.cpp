@@ -1,14 +1,18 @@
 #include "strata/pipeline/compare.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <map>
 #include <optional>
 
 #include "strata/core/error.h"
+#include "strata/core/statistics.h"
 #include "strata/pipeline/apply_schemes.h"
+#include "strata/pipeline/comparison_file.h"
 #include "strata/pipeline/methods.h"
 #include "strata/pipeline/quantize.h"
 #include "strata/sensitivity/costs.h"
@@ -38,26 +42,22 @@ class Comparer {
     options_.device = request.sensitivity.device;
     allocator_ = request.allocator;
     allocator_.schemes = parse_schemes(request.schemes);
+    if (!request.results.empty()) file_.emplace(request.results, settings());
   }
 
   Comparison run() {
     Decoder reference(model_, options_);
     Decoder decoder(model_, options_);
     Comparison comparison;
-    for (const Text& text : texts_) {
-      CompareRow row;
-      row.method = "unquantized";
-      row.text = text.name;
-      for (const Module& module : model_.modules) row.bytes += model_.checkpoint->info(module.tensor).bytes;
-      row.bits_per_weight = 8 * static_cast<double>(row.bytes) / static_cast<double>(params());
-      row.budget = row.bits_per_weight;
-      row.evaluation = evaluate(reference, text.ids, request_.evaluation);
-      comparison.unquantized.push_back(row);
-    }
+    comparison.unquantized = cell({"unquantized", "", 0}, [&] { return unquantized(reference); });
     for (const double budget : request_.budgets)
-      for (const MethodChoice& method : methods_)
-        for (const QuantizerChoice& quantizer : request_.quantizers)
-          add_rows(comparison, decoder, reference, {method, quantizer, budget});
+      for (const QuantizerChoice& quantizer : request_.quantizers)
+        for (const MethodChoice& method : methods_) {
+          const auto rows = cell({method.label, quantizer.name, budget},
+                                 [&] { return measure(decoder, reference, method, quantizer, budget); });
+          comparison.rows.insert(comparison.rows.end(), rows.begin(), rows.end());
+        }
+    if (request_.correlations) correlate(comparison, decoder, reference);
     return comparison;
   }
 
@@ -83,12 +83,6 @@ class Comparer {
     return scores_.emplace(key, score(model_, method.score_method, options)).first->second;
   }
 
-  struct Cell {
-    const MethodChoice& method;
-    const QuantizerChoice& quantizer;
-    double budget;
-  };
-
   // Puts what the plan leaves of the model into `decoder`, or into one of its own where that is another
   // model.
   Decoder& quantized(const Plan& plan, const QuantizerChoice& choice, Decoder& decoder,
@@ -102,9 +96,54 @@ class Comparer {
     return target;
   }
 
-  void add_rows(Comparison& comparison, Decoder& shared_decoder, Decoder& reference, const Cell& cell) {
-    const MethodChoice& method = cell.method;
-    const double budget = cell.budget;
+  // What makes two runs comparable, so that one can go on where the other ended.
+  Json settings() const {
+    const EvaluationOptions& evaluation = request_.evaluation;
+    Json texts = Json::array();
+    for (const Text& text : texts_) texts.push_back({{"name", text.name}, {"tokens", text.ids.size()}});
+    return {{"model", request_.model.string()},
+            {"texts", texts},
+            {"schemes", request_.schemes},
+            {"seeds", request_.seeds},
+            {"window", evaluation.window},
+            {"stride", evaluation.stride},
+            {"max_tokens", evaluation.max_tokens},
+            {"seed", request_.sensitivity.seed},
+            {"calibration", request_.sensitivity.calibration_source.source},
+            {"calibration_tokens", request_.sensitivity.calibration_source.tokens}};
+  }
+
+  // The rows of one cell, one a text: from the results file, or computed and saved there.
+  template <class Compute>
+  std::vector<CompareRow> cell(const CompareCell& which, const Compute& compute) {
+    if (file_) {
+      std::vector<CompareRow> rows = file_->find(which);
+      if (rows.size() == texts_.size()) return rows;
+    }
+    std::vector<CompareRow> rows = compute();
+    for (CompareRow& row : rows) {
+      row.method = which.method;
+      row.quantizer = which.quantizer;
+      row.budget = which.budget;
+    }
+    if (file_) file_->add(rows);
+    return rows;
+  }
+
+  std::vector<CompareRow> unquantized(Decoder& reference) {
+    std::vector<CompareRow> rows;
+    for (const Text& text : texts_) {
+      CompareRow& row = rows.emplace_back();
+      row.text = text.name;
+      for (const Module& module : model_.modules) row.bytes += model_.checkpoint->info(module.tensor).bytes;
+      row.bits_per_weight = 8 * static_cast<double>(row.bytes) / static_cast<double>(params());
+      row.evaluation = evaluate(reference, text.ids, request_.evaluation);
+    }
+    return rows;
+  }
+
+  std::vector<CompareRow> measure(Decoder& shared_decoder, Decoder& reference, const MethodChoice& method,
+                                  const QuantizerChoice& quantizer, double budget) {
     const int runs = method.score_method == "random" ? request_.seeds : 1;
     std::vector<std::vector<CompareRow>> by_text(texts_.size());
     for (int run = 0; run < runs; ++run) {
@@ -115,13 +154,10 @@ class Comparer {
       const Plan plan = make_plan(
           model_, scores_of(method, request_.sensitivity.seed + static_cast<uint64_t>(run)), allocator);
       std::optional<Decoder> of_scaled_model;
-      Decoder& decoder = quantized(plan, cell.quantizer, shared_decoder, of_scaled_model);
+      Decoder& decoder = quantized(plan, quantizer, shared_decoder, of_scaled_model);
       const double seconds = seconds_since(start);
       for (size_t t = 0; t < texts_.size(); ++t) {
         CompareRow row;
-        row.method = method.label;
-        row.quantizer = cell.quantizer.name;
-        row.budget = budget;
         row.bits_per_weight = plan.bits_per_weight;
         row.bytes = plan.bytes;
         row.text = texts_[t].name;
@@ -130,7 +166,46 @@ class Comparer {
         by_text[t].push_back(row);
       }
     }
-    for (const auto& rows : by_text) comparison.rows.push_back(mean_of(rows));
+    std::vector<CompareRow> rows;
+    for (const auto& of_text : by_text) rows.push_back(mean_of(of_text));
+    return rows;
+  }
+
+  void correlate(Comparison& comparison, Decoder& decoder, Decoder& reference) {
+    comparison.layer_kld = measure_layers(decoder, reference);
+    for (const MethodChoice& method : methods_) {
+      const std::vector<double> scores = layer_scores(scores_of(method, request_.sensitivity.seed));
+      comparison.correlations.push_back({method.label, rank_correlation(scores, comparison.layer_kld)});
+    }
+  }
+
+  // KL divergence with one layer alone in the smallest scheme of the menu, round-to-nearest or HQQ.
+  std::vector<double> measure_layers(Decoder& decoder, Decoder& reference) {
+    const Scheme& smallest = *std::min_element(allocator_.schemes.begin(), allocator_.schemes.end(),
+                                               [](const Scheme& a, const Scheme& b) {
+                                                 return a.stored_bits(4096, 4096) < b.stored_bits(4096, 4096);
+                                               });
+    EvaluationOptions evaluation = request_.evaluation;
+    evaluation.max_tokens = request_.correlation_tokens;
+    std::vector<double> klds;
+    for (int layer = 0; layer < model_.config.num_layers; ++layer) {
+      std::map<std::string, Scheme> schemes;
+      for (const Module& module : model_.modules)
+        if (module.layer == layer) schemes[module.tensor] = smallest;
+      apply_schemes(decoder, schemes, {});
+      klds.push_back(*evaluate(decoder, texts_.front().ids, evaluation, &reference).kld);
+    }
+    return klds;
+  }
+
+  // One score a layer: the method's own, or the mean over its modules.
+  std::vector<double> layer_scores(const Scores& scores) const {
+    std::vector<Moments> layers(static_cast<size_t>(model_.config.num_layers));
+    for (const Score& score : scores.scores)
+      layers[static_cast<size_t>(score.layer)].merge({1, score.score, 0, 0, 0});
+    std::vector<double> means;
+    for (const Moments& layer : layers) means.push_back(layer.mean);
+    return means;
   }
 
   static CompareRow mean_of(const std::vector<CompareRow>& rows) {
@@ -168,6 +243,7 @@ class Comparer {
   AllocatorOptions allocator_;
   std::shared_ptr<const Calibration> calibration_;  // of the quantizers, once one needs it
   PreparedQuantizer prepared_;                      // what the last plan was quantized with
+  std::optional<ComparisonFile> file_;
   std::map<std::string, Scores> scores_;
   std::shared_ptr<const WeightErrors> errors_;  // shared by all methods
 };

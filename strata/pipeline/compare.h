@@ -21,7 +21,11 @@ struct CompareRequest {
   std::vector<double> budgets;       // stored bits a weight
   std::string schemes = "w2g128,w3g128,w4g128,w5g128,w6g128,w8g128";
   std::vector<QuantizerChoice> quantizers = {{}};  // calibrated as `sensitivity` says
-  int seeds = 5;                                   // of the method "random"
+  int seeds = 5;  // of the method "random"
+  // Finished rows are saved here as they come and are not computed again by a later run; empty = nowhere.
+  std::filesystem::path results;
+  bool correlations = false;          // measure what each layer alone loses, and rank the scores against it
+  int64_t correlation_tokens = 4096;  // of the first text
   SensitivityOptions sensitivity;
   AllocatorOptions allocator;
   EvaluationOptions evaluation;
@@ -38,9 +42,18 @@ struct CompareRow {
   double seconds = 0;            // scoring, planning and quantizing; not the evaluation
 };
 
+// How well a method's scores order the layers, beside the truth: the KL divergence of the model in which one
+// layer alone takes the smallest scheme.
+struct ScoreCorrelation {
+  std::string method;
+  double rank_correlation = 0;  // Spearman's, over the layers; 0 for constant scores
+};
+
 struct Comparison {
   std::vector<CompareRow> unquantized;  // one a text
-  std::vector<CompareRow> rows;
+  std::vector<CompareRow> rows;         // the texts of one cell follow each other
+  std::vector<double> layer_kld;        // with `correlations`
+  std::vector<ScoreCorrelation> correlations;
 };
 
 Comparison compare(const CompareRequest& request);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "strata/core/error.h"
+#include "strata/report/line_chart.h"
 
 namespace strata {
 namespace {
@@ -63,6 +64,19 @@ std::string Table::markdown() const {
     text += "\n";
   }
   return text;
+}
+
+std::string Table::html() const {
+  const auto line = [&](const char* tag, const auto& cell_of) {
+    std::string joined = "<tr>";
+    for (size_t c = 0; c < columns_.size(); ++c)
+      joined += std::string("<") + tag + (columns_[c].align == Align::Left ? " class=\"left\">" : ">") +
+                escape_markup(cell_of(c)) + "</" + tag + ">";
+    return joined + "</tr>\n";
+  };
+  std::string text = "<table>\n" + line("th", [&](size_t c) { return columns_[c].title; });
+  for (const auto& row : rows_) text += line("td", [&](size_t c) { return row[c]; });
+  return text + "</table>\n";
 }
 
 std::string bar(double fraction, int width) {

@@ -5,7 +5,7 @@
 
 namespace strata {
 
-// A plain-text table with aligned columns, for terminals and for Markdown.
+// A plain-text table with aligned columns, for terminals, Markdown and HTML.
 class Table {
  public:
   enum class Align { Left, Right };
@@ -15,6 +15,7 @@ class Table {
 
   std::string text() const;
   std::string markdown() const;
+  std::string html() const;
 
  private:
   struct Column {
