@@ -8,6 +8,8 @@
 #include <sstream>
 #include <string>
 
+#include "tests/support/temporary_directory.h"
+
 namespace strata {
 
 struct Outcome {
@@ -22,24 +24,7 @@ inline std::string slurp(const std::filesystem::path& path) {
   return text.str();
 }
 
-// A directory of this test's own, removed at the end.
-class Scratch {
- public:
-  Scratch() {
-    std::string name = (std::filesystem::temp_directory_path() / "strata-cli-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) std::abort();
-    path_ = name;
-  }
-  ~Scratch() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
+using Scratch = TemporaryDirectory;
 
 // Runs `shell` with $STRATA naming the program, and returns exit code, stdout and stderr.
 inline Outcome run_shell(const Scratch& scratch, const std::string& shell) {
