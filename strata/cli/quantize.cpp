@@ -11,7 +11,7 @@
 #include "strata/cli/sensitivity.h"
 #include "strata/cli/vision.h"
 #include "strata/core/units.h"
-#include "strata/pipeline/methods.h"
+#include "strata/pipeline/automatic.h"
 #include "strata/report/plan_chart.h"
 #include "strata/report/table.h"
 
@@ -84,7 +84,10 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
   request.scores = options.scores;
   request.plan = options.plan;
   request.text = options.text;
-  const MethodChoice method = parse_method(options.method);
+  const MethodChoice asked = parse_method(options.method);
+  const bool calibrated = !options.sensitivity.calibration.source.empty();
+  const MethodChoice method = resolve_automatic(asked, calibrated);
+  request.check_plan = asked.score_method == "auto" && calibrated;
   request.method = method.score_method;
   request.method_schemes = method.schemes;
   request.sensitivity = options.sensitivity.resolve(common);
@@ -131,8 +134,9 @@ void add_quantize(Program& program) {
       "what that changed");
   command
       ->add_option("--method", options->method,
-                   "NAME or NAME:ALLOCATOR; names: kurtboost, " + method_list() +
-                       "; for ONNX models uniform, " + vision_method_list())
+                   "NAME or NAME:ALLOCATOR; names: auto (the best known: kl with --calib, uniform:exact "
+                   "without), kurtboost, " +
+                       method_list() + "; for ONNX models uniform, " + vision_method_list())
       ->capture_default_str();
   command->add_option("--scores", options->scores, "use the scores of this file instead of scoring")
       ->type_name("FILE");

@@ -12,21 +12,11 @@
 namespace strata {
 namespace {
 
-std::vector<int32_t> tokens_of(const Calibration& calibration) {
-  const at::Tensor ids = calibration.ids.to(at::kInt).contiguous();
-  const int32_t* first = ids.data_ptr<int32_t>();
-  return {first, first + ids.numel()};
-}
-
 Plan uniform_plan(const Model& model, const Scores& scores, AllocatorOptions allocator, uint64_t bytes) {
   allocator.name = "uniform";
   allocator.budget = {};
   allocator.budget.bytes = bytes;
   return make_plan(model, scores, allocator);
-}
-
-bool same_schemes(const Plan& a, const Plan& b) {
-  return schemes_of(a) == schemes_of(b);
 }
 
 }  // namespace
@@ -55,35 +45,25 @@ PartedCalibration part_calibration(const Calibration& calibration) {
 }
 
 CheckedPlan check_against_uniform(const Model& model, const Plan& plan, const Scores& scores,
-                                  const AllocatorOptions& allocator, const QuantizerOptions& quantizer,
-                                  CalibratedQuantizer* calibrated, const Calibration& checking,
-                                  const DecoderOptions& options) {
-  CheckedPlan result;
-  result.plan = plan;
+                                  const AllocatorOptions& allocator,
+                                  const std::function<double(const Plan&)>& kld_of) {
   Plan uniform = uniform_plan(model, scores, allocator, plan.bytes);
-  if (same_schemes(plan, uniform)) {
-    result.note = "the plan is the uniform one";
-    return result;
-  }
-  const std::vector<int32_t> ids = tokens_of(checking);
+  if (schemes_of(plan) == schemes_of(uniform)) return {plan, "auto: the plan is the uniform one"};
+  const double kld = kld_of(plan), uniform_kld = kld_of(uniform);
+  const std::string klds = fmt::format(
+      "auto: on held-back tokens the plan of {} has a KL divergence of {:.4f} and the uniform one of {:.4f}",
+      scores.method, kld, uniform_kld);
+  if (kld <= uniform_kld) return {plan, klds + ", so it is kept"};
+  uniform.method = plan.method;
+  return {uniform, klds + ", so the uniform plan is taken instead"};
+}
+
+double kld_on(const Calibration& calibration, Decoder& decoder, Decoder& reference) {
+  const at::Tensor ids = calibration.ids.to(at::kInt).contiguous();
+  const int32_t* first = ids.data_ptr<int32_t>();
   EvaluationOptions evaluation;
-  evaluation.window = checking.window();
-  Decoder reference(model, options), decoder(model, options);
-  const auto measure = [&](const Plan& candidate) {
-    apply_schemes(decoder, schemes_of(candidate), quantizer, calibrated);
-    return *evaluate(decoder, ids, evaluation, &reference).kld;
-  };
-  result.kld = measure(plan);
-  result.uniform_kld = measure(uniform);
-  const bool keep = result.kld <= result.uniform_kld;
-  result.note =
-      fmt::format("KLD {:.4f} on {} held-back tokens against {:.4f} of the uniform plan: {}", result.kld,
-                  ids.size(), result.uniform_kld, keep ? "kept" : "the uniform plan is taken instead");
-  if (!keep) {
-    uniform.method = plan.method;
-    result.plan = std::move(uniform);
-  }
-  return result;
+  evaluation.window = calibration.window();
+  return *evaluate(decoder, {first, first + ids.numel()}, evaluation, &reference).kld;
 }
 
 }  // namespace strata

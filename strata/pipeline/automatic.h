@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -7,7 +8,6 @@
 #include "strata/calibration/calibration.h"
 #include "strata/model/decoder.h"
 #include "strata/pipeline/methods.h"
-#include "strata/quantization/calibrated_quantizer.h"
 
 namespace strata {
 
@@ -24,15 +24,17 @@ PartedCalibration part_calibration(const Calibration& calibration);
 
 struct CheckedPlan {
   Plan plan;
-  double kld = 0, uniform_kld = 0;  // on the checking blocks
-  std::string note;                 // one sentence on which was kept
+  std::string note;  // one sentence on which was kept, and why
 };
 
-// Quantizes by a plan and by the uniform plan of the same bytes, in memory, and keeps the one of smaller KL
-// divergence from the unquantized model on `checking`: never worse than uniform, as far as these tokens tell.
+// The plan, or the uniform plan of the same bytes where that has the smaller KL divergence from the
+// unquantized model on tokens held back from scoring: never worse than uniform, as far as these tokens tell.
+// `kld_of` quantizes the model by a plan and measures it.
 CheckedPlan check_against_uniform(const Model& model, const Plan& plan, const Scores& scores,
-                                  const AllocatorOptions& allocator, const QuantizerOptions& quantizer,
-                                  CalibratedQuantizer* calibrated, const Calibration& checking,
-                                  const DecoderOptions& options);
+                                  const AllocatorOptions& allocator,
+                                  const std::function<double(const Plan&)>& kld_of);
+
+// KL divergence of a decoder from a reference on calibration blocks.
+double kld_on(const Calibration& calibration, Decoder& decoder, Decoder& reference);
 
 }  // namespace strata

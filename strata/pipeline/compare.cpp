@@ -12,6 +12,7 @@
 #include "strata/core/error.h"
 #include "strata/core/statistics.h"
 #include "strata/pipeline/apply_schemes.h"
+#include "strata/pipeline/automatic.h"
 #include "strata/pipeline/comparison_file.h"
 #include "strata/pipeline/methods.h"
 #include "strata/pipeline/quantize.h"
@@ -38,7 +39,9 @@ class Comparer {
       fail_usage("a comparison needs at least one text, one method and one budget");
     for (const auto& path : request.texts)
       texts_.push_back({path.filename().string(), tokenize_file(model_, path)});
-    for (const std::string& method : request.methods) methods_.push_back(parse_method(method));
+    for (const std::string& method : request.methods)
+      methods_.push_back(
+          resolve_automatic(parse_method(method), !request.sensitivity.calibration_source.source.empty()));
     options_.device = request.sensitivity.device;
     allocator_ = request.allocator;
     allocator_.schemes = parse_schemes(request.schemes);
@@ -50,13 +53,18 @@ class Comparer {
     Decoder decoder(model_, options_);
     Comparison comparison;
     comparison.unquantized = cell({"unquantized", "", 0}, [&] { return unquantized(reference); });
+    const auto add = [&](const MethodChoice& method, const QuantizerChoice& quantizer, double budget) {
+      const auto rows = cell({method.label, quantizer.name, budget},
+                             [&] { return measure(decoder, reference, method, quantizer, budget); });
+      comparison.rows.insert(comparison.rows.end(), rows.begin(), rows.end());
+    };
     for (const double budget : request_.budgets)
       for (const QuantizerChoice& quantizer : request_.quantizers)
-        for (const MethodChoice& method : methods_) {
-          const auto rows = cell({method.label, quantizer.name, budget},
-                                 [&] { return measure(decoder, reference, method, quantizer, budget); });
-          comparison.rows.insert(comparison.rows.end(), rows.begin(), rows.end());
-        }
+        for (const MethodChoice& method : methods_)
+          if (!method.base) add(method, quantizer, budget);
+    for (const QuantizerChoice& quantizer : request_.quantizers)
+      for (const MethodChoice& method : methods_)
+        if (method.base) add(method, quantizer, *method.base);
     if (request_.correlations) correlate(comparison, decoder, reference);
     return comparison;
   }
@@ -70,17 +78,52 @@ class Comparer {
 
   // Scores of a method are computed once and serve every budget.
   const Scores& scores_of(const MethodChoice& method, uint64_t seed) {
-    const std::string key = fmt::format("{} {}", method.score_method, seed);
+    const std::string key = fmt::format("{} {} {} {}", method.score_method, seed, is_automatic(method),
+                                        method.base ? method.schemes : "");
     const auto found = scores_.find(key);
     if (found != scores_.end()) return found->second;
     SensitivityOptions options = request_.sensitivity;
-    options.schemes = allocator_.schemes;
+    options.schemes = method.base ? parse_schemes(method.schemes) : allocator_.schemes;
     options.seed = seed;
-    if (!errors_)
-      errors_ =
-          std::make_shared<WeightErrors>(measure_weight_errors(model_, options.schemes, options.quantizer));
-    options.errors = errors_;
+    if (is_automatic(method)) options.calibration = parted().scoring;
+    if (!method.base) {
+      if (!errors_)
+        errors_ =
+            std::make_shared<WeightErrors>(measure_weight_errors(model_, options.schemes, options.quantizer));
+      options.errors = errors_;
+    }
     return scores_.emplace(key, score(model_, method.score_method, options)).first->second;
+  }
+
+  // Whether the plan of a method is checked on tokens that its scores have not seen.
+  bool is_automatic(const MethodChoice& method) const {
+    return method.label == "auto" && !request_.sensitivity.calibration_source.source.empty();
+  }
+
+  const PartedCalibration& parted() {
+    if (!parted_)
+      parted_ = part_calibration(
+          *require_calibration(model_, request_.sensitivity.calibration_source, options_.device, "auto"));
+    return *parted_;
+  }
+
+  Plan plan_of(const MethodChoice& method, const QuantizerChoice& quantizer, double budget, uint64_t seed,
+               Decoder& shared_decoder, Decoder& reference) {
+    AllocatorOptions allocator = allocator_;
+    allocator.budget = {};
+    allocator.budget.bits_per_weight = budget;
+    allocator = allocator_of(method, allocator);
+    const Scores& scores = scores_of(method, seed);
+    const Plan plan = make_plan(model_, scores, allocator);
+    if (!is_automatic(method)) return plan;
+    const CheckedPlan checked =
+        check_against_uniform(model_, plan, scores, allocator, [&](const Plan& candidate) {
+          std::optional<Decoder> of_scaled_model;
+          Decoder& decoder = quantized(candidate, quantizer, shared_decoder, of_scaled_model);
+          return kld_on(*parted().checking, decoder, reference);
+        });
+    show_note(checked.note);
+    return checked.plan;
   }
 
   // Puts what the plan leaves of the model into `decoder`, or into one of its own where that is another
@@ -148,11 +191,9 @@ class Comparer {
     std::vector<std::vector<CompareRow>> by_text(texts_.size());
     for (int run = 0; run < runs; ++run) {
       const auto start = Clock::now();
-      AllocatorOptions allocator = allocator_of(method, allocator_);
-      allocator.budget = {};
-      allocator.budget.bits_per_weight = budget;
-      const Plan plan = make_plan(
-          model_, scores_of(method, request_.sensitivity.seed + static_cast<uint64_t>(run)), allocator);
+      const Plan plan =
+          plan_of(method, quantizer, budget, request_.sensitivity.seed + static_cast<uint64_t>(run),
+                  shared_decoder, reference);
       std::optional<Decoder> of_scaled_model;
       Decoder& decoder = quantized(plan, quantizer, shared_decoder, of_scaled_model);
       const double seconds = seconds_since(start);
@@ -243,6 +284,7 @@ class Comparer {
   AllocatorOptions allocator_;
   std::shared_ptr<const Calibration> calibration_;  // of the quantizers, once one needs it
   PreparedQuantizer prepared_;                      // what the last plan was quantized with
+  std::optional<PartedCalibration> parted_;         // of the method auto
   std::optional<ComparisonFile> file_;
   std::map<std::string, Scores> scores_;
   std::shared_ptr<const WeightErrors> errors_;  // shared by all methods

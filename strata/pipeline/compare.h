@@ -21,7 +21,7 @@ struct CompareRequest {
   std::vector<double> budgets;       // stored bits a weight
   std::string schemes = "w2g128,w3g128,w4g128,w5g128,w6g128,w8g128";
   std::vector<QuantizerChoice> quantizers = {{}};  // calibrated as `sensitivity` says
-  int seeds = 5;  // of the method "random"
+  int seeds = 5;                                   // of the method "random"
   // Finished rows are saved here as they come and are not computed again by a later run; empty = nowhere.
   std::filesystem::path results;
   bool correlations = false;          // measure what each layer alone loses, and rank the scores against it

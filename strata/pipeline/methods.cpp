@@ -3,12 +3,30 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "strata/core/error.h"
 
 namespace strata {
+namespace {
+
+MethodChoice with_base(const std::string& text, size_t at) {
+  MethodChoice choice = parse_method(text.substr(0, at));
+  char* end = nullptr;
+  const double base = std::strtod(text.c_str() + at + 1, &end);
+  if (!choice.rebase || *end != '\0' || !(base > 0))
+    fail_usage("'{}' is no method; a base such as @3.13 goes with kurtboost or sensiboost", text);
+  choice.label = text;
+  choice.base = base;
+  choice.rebase = false;
+  return choice;
+}
+
+}  // namespace
 
 MethodChoice parse_method(const std::string& text) {
+  const size_t at = text.find('@');
+  if (at != std::string::npos) return with_base(text, at);
   MethodChoice choice;
   choice.label = text;
   const size_t colon = text.find(':');
@@ -37,6 +55,11 @@ AllocatorOptions allocator_of(const MethodChoice& choice, AllocatorOptions optio
   if (!choice.allocator.empty()) options.name = choice.allocator;
   options.rebase = options.rebase || choice.rebase;
   if (choice.differences) options.differences = *choice.differences;
+  if (choice.base) {
+    options.base = *choice.base;
+    options.budget = {};
+    options.schemes = parse_schemes(choice.schemes);
+  }
   return options;
 }
 

@@ -14,14 +14,17 @@ struct MethodChoice {
   std::string allocator;     // empty = the caller's
   bool rebase = false;
   std::optional<AllocatorOptions::Differences> differences;  // of the outlier rule; nothing = the caller's
-  std::string schemes;  // the method's own menu, for outputs that can store it; empty = any
+  std::string schemes;         // the method's own menu, for outputs that can store it; empty = any
+  std::optional<double> base;  // the ladder's rung to boost from, without a budget
 };
 
 // "NAME" or "NAME:ALLOCATOR". NAME is a scoring method, or one with an allocator of its own: "kurtboost" is
 // kurtosis with the outlier rule on differences and "sensiboost" activation sensitivity with the rule on
 // ratios, both rebased onto the budget where there is one; "mxq" is the exact sum of Frobenius norms.
 // "uniform" takes the uniform allocator unless another is named: "uniform:exact" gives every layer the same
-// weight, so that the schemes' relative errors alone decide.
+// weight, so that the schemes' relative errors alone decide. "auto" is for resolve_automatic() to replace.
+// "kurtboost@3.13" or "sensiboost@3.13" is the paper's own form: the base and boosts on top, in its ladder,
+// larger than the base.
 MethodChoice parse_method(const std::string& text);
 
 // The allocator's options with the choice's own laid over them.

@@ -6,6 +6,7 @@
 #include "strata/export/export_plan.h"
 #include "strata/export/runtimes.h"
 #include "strata/pipeline/apply_schemes.h"
+#include "strata/pipeline/automatic.h"
 #include "strata/pipeline/plans.h"
 
 namespace strata {
@@ -127,15 +128,40 @@ class Job {
     if (budget.bytes)
       allocator_.budget = budget_of_matrices(
           budget, fixed_bytes(model_, result_.exported_plan, format_, menu_.schemes.front()));
+    std::optional<PartedCalibration> parted;  // so that a plan of auto is checked on tokens it has not seen
     if (!request_.scores.empty()) {
       result_.scores = read_scores(request_.scores);
     } else {
       SensitivityOptions options = sensitivity_;
       options.schemes = menu_.schemes;
+      if (request_.check_plan) {
+        parted = part_calibration(
+            *require_calibration(model_, options.calibration_source, options.device, "auto"));
+        options.calibration = parted->scoring;
+      }
       result_.scores = score(model_, request_.method, options);
     }
     result_.plan = make_plan(model_, result_.scores, allocator_);
+    if (parted) check_plan(*parted->checking);
     if (budget.bytes) result_.plan.budget = format_bytes(*budget.bytes) + " in all";
+  }
+
+  // Takes the uniform plan instead where it loses less on these tokens.
+  void check_plan(const Calibration& checking) {
+    DecoderOptions options;
+    options.device = request_.sensitivity.device;
+    Decoder reference(model_, options);
+    CheckedPlan checked =
+        check_against_uniform(model_, result_.plan, result_.scores, allocator_, [&](const Plan& candidate) {
+          const PreparedQuantizer prepared = prepare(schemes_of(candidate));
+          Decoder decoder(*prepared.model, options);
+          apply_schemes(decoder, schemes_of(candidate), prepared.plain, prepared.calibrated.get(),
+                        result_.exported_plan.importance);
+          return kld_on(checking, decoder, reference);
+        });
+    show_note(checked.note);
+    result_.notes.push_back(checked.note);
+    result_.plan = std::move(checked.plan);
   }
 
   // The unquantized model, a uniform plan of the same bytes, and the file as it was written.

@@ -21,6 +21,7 @@ struct QuantizeRequest {
   std::string schemes;         // menu; empty = the method's or else the format's own
   std::string method_schemes;  // the method's, used where the format can store it
   std::string method = "nsds";
+  bool check_plan = false;  // keep the uniform plan where it loses less on held-back calibration tokens
   SensitivityOptions sensitivity;
   std::filesystem::path scores, plan;  // files of earlier runs, used instead of scoring or allocating
   AllocatorOptions allocator;          // its budget's bytes count the whole output file
