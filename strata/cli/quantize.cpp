@@ -20,7 +20,7 @@ namespace {
 
 struct Options {
   QuantizeRequest request;
-  std::string model, output, method = "nsds", scores, plan, text, plan_output;
+  std::string model, output, method = "auto", scores, plan, text, plan_output;
   BudgetOptions budget;
   SensitivityCliOptions sensitivity;
   QuantizerCliOptions quantizer;
