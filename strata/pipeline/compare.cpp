@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "strata/core/error.h"
+#include "strata/core/progress.h"
 #include "strata/core/statistics.h"
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/automatic.h"
