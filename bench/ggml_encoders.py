@@ -19,7 +19,9 @@ import xllamacpp
 from gguf import GGMLQuantizationType, quants
 
 ROWS, COLS = 64, 4096
-TYPES = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL"]
+TYPES = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
+         "IQ4_XS", "IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"]
+NEED_IMPORTANCE = ("IQ2_XXS", "IQ2_XS")  # ggml refuses to encode these without
 
 
 def load_ggml():
@@ -33,6 +35,8 @@ def load_ggml():
 
 
 def encode_ggml(ggml, type_, weights, importance):
+    if importance is None and type_.name in NEED_IMPORTANCE:
+        importance = numpy.ones(COLS, numpy.float32)
     block, size = quants.GGML_QUANT_SIZES[type_]
     blocks = numpy.zeros((ROWS, COLS // block * size), numpy.uint8)
     ggml.ggml_quantize_init(int(type_))

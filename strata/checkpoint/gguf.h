@@ -59,6 +59,7 @@ struct GgufTensor {
   std::vector<int64_t> shape;  // [out, in], the reverse of the file's dimensions
   GgufType type = GgufType::F32;
   uint64_t offset = 0;  // from the start of the data section; set by reader and writer
+  size_t part = 0;      // of a model in several files
 
   uint64_t bytes() const;
 };
@@ -68,12 +69,13 @@ uint64_t gguf_alignment(const std::vector<GgufKey>& keys, const std::string& whe
 
 // A GGUF v3 (or v2) file opened for reading. Checks magic, counts, string lengths, types, alignment, offsets,
 // overlaps and that all data lies within the file; a truncated or lying file is named with what was found and
-// expected. Bytes after the last tensor are ignored, as the format allows padding there.
+// expected. Bytes after the last tensor are ignored, as the format allows padding there. Of a model in
+// several files (NAME-00001-of-00003.gguf) the first is opened and brings the others.
 class GgufFile {
  public:
   explicit GgufFile(const std::filesystem::path& path);
 
-  const std::filesystem::path& path() const { return file_.path(); }
+  const std::filesystem::path& path() const { return parts_.front().file.path(); }
   const std::vector<GgufKey>& keys() const { return keys_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   const GgufValue* find(const std::string& key) const;  // null when absent
@@ -82,11 +84,21 @@ class GgufFile {
   void release(const GgufTensor& tensor) const;
 
  private:
-  MappedFile file_;
-  std::vector<GgufKey> keys_;
+  struct Part {
+    MappedFile file;
+    uint64_t data_start = 0;
+  };
+
+  std::vector<GgufKey> add_part(const std::filesystem::path& path);  // returns its keys
+  void add_other_parts();
+
+  std::vector<Part> parts_;
+  std::vector<GgufKey> keys_;  // of the first part
   std::vector<GgufTensor> tensors_;
-  uint64_t data_start_ = 0;
 };
+
+// "model.gguf" to "model-00002-of-00003.gguf".
+std::filesystem::path gguf_part_path(const std::filesystem::path& path, size_t part, size_t parts);
 
 // Writes a GGUF v3 file: header at once, then the tensors' bytes in the order planned, aligned to 32 or to
 // what the key general.alignment says. Throws on names that readers refuse (empty, beyond 63 bytes, twice).
@@ -109,6 +121,29 @@ class GgufWriter {
   uint64_t alignment_ = 32;
   size_t current_ = 0;
   uint64_t written_ = 0;
+};
+
+// Writes tensors into files of at most `part_bytes` of data each (0: one file, at the path itself), whose
+// names are those of gguf_part_path, and puts all of them into place at the end. The keys go to the first.
+class GgufPartsWriter {
+ public:
+  GgufPartsWriter(const std::filesystem::path& path, const std::vector<GgufKey>& keys,
+                  const std::vector<GgufTensor>& tensors, uint64_t part_bytes);
+
+  void write(const std::byte* data, uint64_t size);  // of the next tensor, as GgufWriter::write
+  void commit();
+
+  const std::filesystem::path& first_path() const { return paths_.front(); }
+
+  // Size of all files together.
+  static uint64_t file_size(const std::vector<GgufKey>& keys, const std::vector<GgufTensor>& tensors,
+                            uint64_t part_bytes);
+
+ private:
+  std::vector<std::unique_ptr<GgufWriter>> writers_;
+  std::vector<std::filesystem::path> paths_;
+  std::vector<uint64_t> missing_;  // bytes, by part
+  size_t current_ = 0;
 };
 
 }  // namespace strata

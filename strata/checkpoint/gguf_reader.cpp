@@ -173,17 +173,6 @@ std::vector<GgufKey> read_keys(Cursor& cursor, uint64_t count) {
   return keys;
 }
 
-// ggml's names of types that cannot be decoded here, for the message.
-std::string_view name_of_other_type(uint32_t type) {
-  constexpr std::pair<uint32_t, std::string_view> kNames[] = {
-      {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"},
-      {21, "IQ3_S"}, {22, "IQ2_S"}, {23, "IQ4_XS"},  {24, "I8"},     {25, "I16"},     {26, "I32"},
-      {27, "I64"},   {28, "F64"},   {29, "IQ1_M"},   {34, "TQ1_0"},  {35, "TQ2_0"},   {39, "MXFP4"}};
-  for (const auto& [number, name] : kNames)
-    if (number == type) return name;
-  return "unknown";
-}
-
 std::vector<int64_t> read_shape(Cursor& cursor, const std::string& what) {
   const auto dimensions = cursor.number<uint32_t>("the number of dimensions of " + what);
   if (dimensions > kMostDimensions)
@@ -217,8 +206,8 @@ std::vector<GgufTensor> read_tensors(Cursor& cursor, uint64_t count) {
     tensor.shape = read_shape(cursor, what);
     const auto type = cursor.number<uint32_t>("the type of " + what);
     if (!is_known_gguf_type(type))
-      fail("{}: {} has type {} ({}), which is not supported; convert it to F16 or a K-quant first",
-           cursor.path(), what, type, name_of_other_type(type));
+      fail("{}: {} has type {}, which is not known; convert it to F16 or a K-quant first", cursor.path(),
+           what, type);
     tensor.type = static_cast<GgufType>(type);
     const int64_t cols = tensor.shape.empty() ? 1 : tensor.shape.back();
     const GgufTypeTraits& traits = traits_of(tensor.type);
@@ -284,16 +273,75 @@ uint64_t gguf_alignment(const std::vector<GgufKey>& keys, const std::string& whe
   return 32;
 }
 
-GgufFile::GgufFile(const std::filesystem::path& path) : file_(path) {
-  Cursor cursor(file_);
+std::filesystem::path gguf_part_path(const std::filesystem::path& path, size_t part, size_t parts) {
+  std::filesystem::path named = path;
+  return named.replace_filename(fmt::format("{}-{:05}-of-{:05}.gguf", path.stem().string(), part + 1, parts));
+}
+
+GgufFile::GgufFile(const std::filesystem::path& path) {
+  keys_ = add_part(path);
+  add_other_parts();
+}
+
+std::vector<GgufKey> GgufFile::add_part(const std::filesystem::path& path) {
+  parts_.push_back({MappedFile(path), 0});
+  Part& part = parts_.back();
+  Cursor cursor(part.file);
   read_magic_and_version(cursor);
   const uint64_t tensor_count = cursor.count("tensors", kSmallestTensor);
   const uint64_t key_count = cursor.count("keys", kSmallestKey);
-  keys_ = read_keys(cursor, key_count);
-  tensors_ = read_tensors(cursor, tensor_count);
-  const uint64_t alignment = gguf_alignment(keys_, path.string());
-  data_start_ = (cursor.position() + alignment - 1) / alignment * alignment;
-  check_layout(cursor, tensors_, alignment, data_start_, file_.size());
+  std::vector<GgufKey> keys = read_keys(cursor, key_count);
+  std::vector<GgufTensor> tensors = read_tensors(cursor, tensor_count);
+  const uint64_t alignment = gguf_alignment(keys, path.string());
+  part.data_start = (cursor.position() + alignment - 1) / alignment * alignment;
+  check_layout(cursor, tensors, alignment, part.data_start, part.file.size());
+  for (GgufTensor& tensor : tensors) {
+    tensor.part = parts_.size() - 1;
+    tensors_.push_back(std::move(tensor));
+  }
+  return keys;
+}
+
+namespace {
+
+int64_t split_number(const std::vector<GgufKey>& keys, const char* name, int64_t otherwise) {
+  for (const GgufKey& key : keys)
+    if (key.name == name) return gguf_integer(key.value).value_or(-1);
+  return otherwise;
+}
+
+}  // namespace
+
+void GgufFile::add_other_parts() {
+  const std::string first = path().string();
+  const int64_t count = split_number(keys_, "split.count", 1);
+  if (count == 0 || count == 1) return;
+  const int64_t number = split_number(keys_, "split.no", 0);
+  if (count < 0 || count > 65535 || number != 0)
+    fail("{} is part {} of {} of a model; give the first part, whose name has -00001-of-", first, number + 1,
+         count);
+  const std::string ending = fmt::format("-00001-of-{:05}.gguf", count);
+  if (first.size() <= ending.size() ||
+      first.compare(first.size() - ending.size(), ending.size(), ending) != 0)
+    fail("{} is the first of {} parts of a model, so its name must end in {}", first, count, ending);
+  const std::filesystem::path whole = first.substr(0, first.size() - ending.size()) + ".gguf";
+  for (int64_t part = 1; part < count; ++part) {
+    const std::filesystem::path next =
+        gguf_part_path(whole, static_cast<size_t>(part), static_cast<size_t>(count));
+    if (!std::filesystem::exists(next))
+      fail("{} has {} parts, but {} is missing", first, count, next.string());
+    const std::vector<GgufKey> keys = add_part(next);
+    if (split_number(keys, "split.no", -1) != part || split_number(keys, "split.count", -1) != count)
+      fail("{} says that it is part {} of {}; part {} of {} was expected", next.string(),
+           split_number(keys, "split.no", -1) + 1, split_number(keys, "split.count", -1), part + 1, count);
+  }
+  const int64_t expected = split_number(keys_, "split.tensors.count", static_cast<int64_t>(tensors_.size()));
+  if (expected != static_cast<int64_t>(tensors_.size()))
+    fail("{} and its other parts hold {} tensors; {} were expected", first, tensors_.size(), expected);
+  std::unordered_set<std::string> names;
+  for (const GgufTensor& tensor : tensors_)
+    if (!names.insert(tensor.name).second)
+      fail("{}: tensor {} is in two of its parts", first, printable(tensor.name));
 }
 
 const GgufValue* GgufFile::find(const std::string& key) const {
@@ -309,11 +357,13 @@ const GgufTensor* GgufFile::find_tensor(const std::string& name) const {
 }
 
 const std::byte* GgufFile::data(const GgufTensor& tensor) const {
-  return file_.data() + data_start_ + tensor.offset;
+  const Part& part = parts_[tensor.part];
+  return part.file.data() + part.data_start + tensor.offset;
 }
 
 void GgufFile::release(const GgufTensor& tensor) const {
-  file_.release(data_start_ + tensor.offset, tensor.bytes());
+  const Part& part = parts_[tensor.part];
+  part.file.release(part.data_start + tensor.offset, tensor.bytes());
 }
 
 }  // namespace strata

@@ -21,7 +21,7 @@ struct Options {
 };
 
 struct RoleTotal {
-  Role role;
+  std::string name;
   int64_t rows, cols, count = 0, params = 0;
 };
 
@@ -29,9 +29,10 @@ struct RoleTotal {
 std::vector<RoleTotal> totals_by_role(const Model& model) {
   std::vector<RoleTotal> totals;
   for (const Module& module : model.modules) {
+    const std::string name = module.role == Role::Other ? module.name : std::string(name_of(module.role));
     auto found =
-        std::find_if(totals.begin(), totals.end(), [&](const RoleTotal& t) { return t.role == module.role; });
-    if (found == totals.end()) found = totals.insert(found, {module.role, module.rows, module.cols});
+        std::find_if(totals.begin(), totals.end(), [&](const RoleTotal& t) { return t.name == name; });
+    if (found == totals.end()) found = totals.insert(found, {name, module.rows, module.cols});
     ++found->count;
     found->params += module.params();
   }
@@ -57,7 +58,7 @@ Json describe(const Model& model) {
   Json roles = Json::array();
   for (const RoleTotal& total : totals_by_role(model)) {
     module_params += total.params;
-    roles.push_back({{"role", name_of(total.role)},
+    roles.push_back({{"role", total.name},
                      {"shape", {total.rows, total.cols}},
                      {"count", total.count},
                      {"params", total.params}});
@@ -90,10 +91,16 @@ void print_mix(const Model& model) {
 
 void print(const Model& model, bool with_tensors) {
   const Json d = describe(model);
-  fmt::print("{}: {}, {} layers, hidden {}, feed-forward {}, {} query heads over {} key/value heads of {}\n",
-             d["model"].get<std::string>(), d["architecture"].get<std::string>(), d["layers"].get<int64_t>(),
-             d["hidden_size"].get<int64_t>(), d["intermediate_size"].get<int64_t>(),
-             d["query_heads"].get<int64_t>(), d["kv_heads"].get<int64_t>(), d["head_dim"].get<int64_t>());
+  if (!model.runnable)
+    fmt::print("{}: {}, {} layers; known by its sizes only: it can be quantized, not run\n",
+               d["model"].get<std::string>(), d["architecture"].get<std::string>(),
+               d["layers"].get<int64_t>());
+  else
+    fmt::print(
+        "{}: {}, {} layers, hidden {}, feed-forward {}, {} query heads over {} key/value heads of {}\n",
+        d["model"].get<std::string>(), d["architecture"].get<std::string>(), d["layers"].get<int64_t>(),
+        d["hidden_size"].get<int64_t>(), d["intermediate_size"].get<int64_t>(),
+        d["query_heads"].get<int64_t>(), d["kv_heads"].get<int64_t>(), d["head_dim"].get<int64_t>());
   fmt::print("vocabulary {} ({} head), context {}\n", d["vocabulary"].get<int64_t>(),
              d["tied_embeddings"].get<bool>() ? "tied" : "separate", d["context"].get<int64_t>());
   fmt::print("{:.1f} M parameters in {}; {:.1f} M of them in the layers' matrices\n\n",

@@ -20,7 +20,7 @@ namespace {
 
 struct Options {
   QuantizeRequest request;
-  std::string model, output, method = "auto", scores, plan, text, plan_output;
+  std::string model, output, method = "auto", scores, plan, text, plan_output, shard_size;
   BudgetOptions budget;
   SensitivityCliOptions sensitivity;
   QuantizerCliOptions quantizer;
@@ -84,6 +84,7 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
   request.scores = options.scores;
   request.plan = options.plan;
   request.text = options.text;
+  if (!options.shard_size.empty()) request.shard_bytes = parse_bytes(options.shard_size);
   const MethodChoice asked = parse_method(options.method);
   const bool calibrated = !options.sensitivity.calibration.source.empty();
   const MethodChoice method = resolve_automatic(asked, calibrated);
@@ -102,7 +103,7 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
     return;
   }
   fmt::print("{}\n{}", plan_chart(result.scores, result.plan), plan_summary(result.plan));
-  fmt::print("file         {}: {} ({} bytes), embedding {}, head {}\n", options.output,
+  fmt::print("file         {}: {} ({} bytes), embedding {}, head {}\n", result.exported.path.string(),
              format_bytes(result.exported.file_bytes), result.exported.file_bytes,
              result.exported_plan.embedding.name(), result.exported_plan.head.name());
   if (!result.measurements.empty())
@@ -147,6 +148,10 @@ void add_quantize(Program& program) {
           "types are taken over, or a .txt as llama-quantize takes it with --tensor-type-file")
       ->type_name("FILE");
   command->add_option("--save-plan", options->plan_output, "also write the plan here")->type_name("FILE");
+  command->add_option(
+      "--shard-size", options->shard_size,
+      "write several files of at most this size, such as 2GB (OUT-00001-of-00003.gguf); by default "
+      "one GGUF, and safetensors of 5 GB");
   command->add_option("--schemes", request.schemes, "schemes to choose from; by default those of the format");
   options->quantizer.add_to(*command, false);
   command

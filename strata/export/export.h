@@ -24,12 +24,14 @@ struct ExportPlan {
   std::map<std::string, std::vector<float>> importance;
   // Quantizes the matrices in `schemes` where it is set; embedding and head are left to `quantizer`.
   std::shared_ptr<CalibratedQuantizer> calibrated;
+  uint64_t shard_bytes = 0;  // largest file; 0: one GGUF, 5 GB for safetensors
 };
 
 struct ExportResult {
-  uint64_t file_bytes = 0;   // of everything written
-  uint64_t weight_bits = 0;  // of the planned matrices
-  double squared_error = 0;  // summed over the planned matrices
+  std::filesystem::path path;  // what to open: the target, or the first of a GGUF's files
+  uint64_t file_bytes = 0;     // of everything written
+  uint64_t weight_bits = 0;    // of the planned matrices
+  double squared_error = 0;    // summed over the planned matrices
 };
 
 // A GGUF file for llama.cpp: complete metadata, tokenizer, q/k rows permuted where the architecture needs it.

@@ -98,6 +98,11 @@ DType written_type(const TensorInfo& tensor) {
   return DType::F16;
 }
 
+uint64_t shard_bytes(const ExportPlan& plan) {
+  constexpr uint64_t kUsual = 5000000000;
+  return plan.shard_bytes > 0 ? plan.shard_bytes : kUsual;
+}
+
 int64_t rows_at_a_time(const TensorInfo& tensor, int64_t unit) {
   const int64_t rows = std::max<int64_t>(kWeightsAtATime / std::max<int64_t>(tensor.cols(), 1), 1);
   return std::min((rows + unit - 1) / unit * unit, tensor.rows());

@@ -35,6 +35,9 @@ bool is_floating(const Scheme& scheme);
 // was quantized.
 DType written_type(const TensorInfo& tensor);
 
+// The largest safetensors file.
+uint64_t shard_bytes(const ExportPlan& plan);
+
 // Rows of a matrix to convert at a time, in multiples of `unit`: a few megabytes' worth.
 int64_t rows_at_a_time(const TensorInfo& tensor, int64_t unit);
 

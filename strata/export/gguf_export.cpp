@@ -50,7 +50,7 @@ double squared_error(GgufType type, const float* weights, const std::byte* block
 
 // Reads, orders, encodes and writes a matrix or vector a few rows at a time. Returns the squared error.
 double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, const GgufSource& source,
-                     const ExportPlan& plan, GgufWriter& writer) {
+                     const ExportPlan& plan, GgufPartsWriter& writer) {
   const TensorInfo& info = checkpoint.info(source.tensor);
   const int64_t rows = info.rows(), cols = info.cols();
   const bool vector = info.shape.size() < 2;
@@ -87,7 +87,7 @@ void permute_block_rows(std::vector<std::byte>& blocks, int64_t rows, int64_t he
 
 // Writes the blocks that the plan's calibrated quantizer gives. Returns the squared error.
 double write_calibrated(const Model& model, const ExportPlan& plan, const GgufSource& source,
-                        GgufWriter& writer) {
+                        GgufPartsWriter& writer) {
   double error = 0;
   QuantizedMatrix matrix = quantize_planned(model, plan, source.tensor, &error);
   if (source.heads > 0) permute_block_rows(matrix.blocks, matrix.rows, source.heads);
@@ -95,7 +95,7 @@ double write_calibrated(const Model& model, const ExportPlan& plan, const GgufSo
   return error;
 }
 
-void write_copied(const GgufFile& input, const GgufTensor& stored, GgufWriter& writer) {
+void write_copied(const GgufFile& input, const GgufTensor& stored, GgufPartsWriter& writer) {
   writer.write(input.data(stored), stored.bytes());
   input.release(stored);
 }
@@ -106,10 +106,12 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
   check_target(model, target);
   const GgufLayout layout = gguf_layout(model, plan);
   ExportResult result;
-  result.file_bytes = GgufWriter::file_size(layout.keys, layout.tensors);
+  result.file_bytes = GgufPartsWriter::file_size(layout.keys, layout.tensors, plan.shard_bytes);
   check_space(target, result.file_bytes);
   begin_calibrated(model, plan);
-  GgufWriter writer(target, layout.keys, layout.tensors);
+  GgufPartsWriter writer(target, layout.keys, layout.tensors, plan.shard_bytes);
+  result.path = writer.first_path();
+  check_target(model, result.path);
   Progress progress("writing " + target.filename().string(), static_cast<int64_t>(layout.tensors.size()),
                     "tensors");
   for (size_t i = 0; i < layout.tensors.size(); ++i) {
@@ -136,7 +138,7 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
 
 uint64_t gguf_file_size(const Model& model, const ExportPlan& plan) {
   const GgufLayout layout = gguf_layout(model, plan);
-  return GgufWriter::file_size(layout.keys, layout.tensors);
+  return GgufPartsWriter::file_size(layout.keys, layout.tensors, plan.shard_bytes);
 }
 
 }  // namespace strata

@@ -117,7 +117,7 @@ GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
   GgufLayout layout;
   layout.input = std::make_shared<GgufFile>(model.path);
   for (const GgufTensor& stored : layout.input->tensors()) {
-    const std::string name = hf_name(stored.name);
+    const std::string name = model.runnable ? hf_name(stored.name) : stored.name;
     const TensorInfo* tensor = name.empty() ? nullptr : model.checkpoint->find(name);
     const Scheme* scheme =
         tensor == nullptr || stored.shape.size() < 2 ? nullptr : planned_scheme(model, plan, name);
@@ -131,7 +131,7 @@ GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
       continue;
     }
     source.tensor = name;
-    source.heads = permuted_heads(model.config, name);
+    source.heads = model.runnable ? permuted_heads(model.config, name) : 0;
     const GgufType type = scheme == nullptr ? type_of(model, plan, *tensor)
                                             : stored_type(scheme->gguf, tensor->cols());
     add(layout, stored.name, stored.shape, type, std::move(source));

@@ -113,10 +113,24 @@ uint32_t gguf_file_type(GgufType type) {
       return 17;
     case GgufType::Q6_K:
       return 18;
+    case GgufType::IQ2_XXS:
+      return 19;
+    case GgufType::IQ2_XS:
+      return 20;
+    case GgufType::IQ3_XXS:
+      return 23;
     case GgufType::IQ4_NL:
       return 25;
+    case GgufType::IQ3_S:
+      return 26;
+    case GgufType::IQ2_S:
+      return 28;
+    case GgufType::IQ4_XS:
+      return 30;
     case GgufType::BF16:
       return 32;
+    default:
+      break;
   }
   fail("GGUF type {} has no file type", static_cast<uint32_t>(type));
 }
@@ -124,7 +138,7 @@ uint32_t gguf_file_type(GgufType type) {
 GgufType most_frequent_type(const std::vector<GgufTensor>& tensors) {
   std::map<GgufType, int> counts;
   for (const GgufTensor& tensor : tensors)
-    if (tensor.shape.size() > 1) ++counts[tensor.type];
+    if (tensor.shape.size() > 1 && is_coded(tensor.type)) ++counts[tensor.type];
   const auto most = std::max_element(counts.begin(), counts.end(),
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
   return most == counts.end() ? GgufType::F32 : most->first;
@@ -150,7 +164,7 @@ std::vector<GgufKey> requantized_keys(const GgufFile& input, const std::vector<G
   for (const GgufKey& key : input.keys()) {
     const bool describes_quantization = key.name == "general.file_type" ||
                                         key.name == "general.quantization_version" ||
-                                        starts_with(key.name, "quantize.");
+                                        starts_with(key.name, "quantize.") || starts_with(key.name, "split.");
     if (!describes_quantization) keys.push_back(key);
   }
   keys.push_back({"general.quantization_version", gguf_u32(kQuantizationVersion)});

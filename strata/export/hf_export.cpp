@@ -91,6 +91,7 @@ uint64_t bytes_in(const fs::path& directory) {
 }  // namespace
 
 ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::path& target) {
+  require_runnable(model, "writing a Hugging Face directory");
   check_plan(model, plan);
   check_target(model, target);
   const std::vector<PlannedTensor> tensors = planned_tensors(model);
@@ -101,9 +102,10 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
   begin_calibrated(model, plan);
   OutputDirectory directory(target);
   write_model_files(model, directory.path());
-  SafetensorsWriter writer(directory.path(), tensors);
+  SafetensorsWriter writer(directory.path(), tensors, {{"format", "pt"}}, shard_bytes(plan));
   Progress progress("writing " + target.filename().string(), static_cast<int64_t>(tensors.size()), "tensors");
   ExportResult result;
+  result.path = target;
   for (const PlannedTensor& tensor : tensors) {
     const double error = write_dequantized(model, plan, tensor, writer);
     const auto planned = plan.schemes.find(tensor.name);
@@ -121,6 +123,7 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
 }
 
 uint64_t stored_size(const Model& model, const ExportPlan& plan) {
+  require_runnable(model, "writing a Hugging Face directory");
   check_plan(model, plan);
   uint64_t bytes = 0;
   for (const ExpectedTensor& expected : expected_tensors(model.config)) {

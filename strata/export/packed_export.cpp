@@ -172,19 +172,21 @@ std::string common_refusal(const AffineScheme& scheme, int64_t cols) {
 
 ExportResult export_packed(const PackedFormat& format, const Model& model, const ExportPlan& plan,
                            const fs::path& target) {
+  require_runnable(model, "writing a Hugging Face directory");
   check_plan(model, plan);
   check_target(model, target);
   const std::vector<PlannedTensor> planned = planned_tensors(format, model, plan);
-  check_space(target, SafetensorsWriter::file_bytes(planned, format.metadata()));
+  check_space(target, SafetensorsWriter::file_bytes(planned, format.metadata(), shard_bytes(plan)));
 
   begin_calibrated(model, plan);
   OutputDirectory directory(target);
   write_model_files(model, directory.path());
   PackedModules modules = packed_modules(format, model, plan);
-  SafetensorsWriter writer(directory.path(), planned, format.metadata());
+  SafetensorsWriter writer(directory.path(), planned, format.metadata(), shard_bytes(plan));
   const std::vector<ExpectedTensor> tensors = expected_tensors(model.config);
   Progress progress("writing " + target.filename().string(), static_cast<int64_t>(tensors.size()), "tensors");
   ExportResult result;
+  result.path = target;
   for (const ExpectedTensor& expected : tensors) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);
     if (const auto scheme = packed_scheme(format, model, plan, tensor)) {
@@ -210,8 +212,10 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
 }
 
 uint64_t packed_size(const PackedFormat& format, const Model& model, const ExportPlan& plan) {
+  require_runnable(model, "writing a Hugging Face directory");
   check_plan(model, plan);
-  return SafetensorsWriter::file_bytes(planned_tensors(format, model, plan), format.metadata());
+  return SafetensorsWriter::file_bytes(planned_tensors(format, model, plan), format.metadata(),
+                                       shard_bytes(plan));
 }
 
 }  // namespace strata

@@ -28,7 +28,7 @@ struct PackedModules {
   std::map<std::string, AffineScheme> schemes;
   std::vector<LayerModule> kept;  // stored as they were
   int64_t layers = 0;
-  bool scattered_groups = false;  // some groups are of columns that are not neighbours
+  bool scattered_groups = false;                      // some groups are of columns that are not neighbours
   std::map<std::string, AffineScheme> beside_layers;  // by tensor name
 };
 

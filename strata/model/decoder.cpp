@@ -25,6 +25,7 @@ constexpr int64_t kHeadElements = int64_t{1} << 26;
 }  // namespace
 
 Decoder::Decoder(const Model& model, DecoderOptions options) : model_(model), options_(options) {
+  require_runnable(model, "the forward pass");
   if (options_.dtype != at::kFloat && options_.dtype != at::kBFloat16)
     fail_usage("a decoder computes in float32 or bfloat16, not in {}", c10::toString(options_.dtype));
   use_threads();

@@ -28,16 +28,18 @@ class GgufCheckpoint final : public Checkpoint {
       stored_query_rows_ = hf_row_order(config.num_heads * config.head_dim, config.num_heads);
       stored_key_rows_ = hf_row_order(config.num_kv_heads * config.head_dim, config.num_kv_heads);
     }
+    for (const GgufTensor& tensor : file_->tensors()) add(tensor, hf_name(tensor.name), tensor.shape);
+  }
+
+  // Names as they are.
+  explicit GgufCheckpoint(std::shared_ptr<const GgufFile> file) : file_(std::move(file)) {
     for (const GgufTensor& tensor : file_->tensors()) {
-      TensorInfo info;
-      info.name = hf_name(tensor.name);
-      if (info.name.empty()) continue;
-      info.shape = tensor.shape;
-      info.type = traits_of(tensor.type).name;
-      info.bytes = tensor.bytes();
-      by_name_[info.name] = infos_.size();
-      infos_.push_back(std::move(info));
-      stored_.push_back(&tensor);
+      std::vector<int64_t> shape = tensor.shape;
+      while (shape.size() > 2) {
+        shape[1] *= shape[0];
+        shape.erase(shape.begin());
+      }
+      add(tensor, tensor.name, std::move(shape));
     }
   }
 
@@ -69,12 +71,25 @@ class GgufCheckpoint final : public Checkpoint {
   }
 
  private:
+  void add(const GgufTensor& tensor, const std::string& name, std::vector<int64_t> shape) {
+    if (name.empty()) return;
+    TensorInfo info;
+    info.name = name;
+    info.shape = std::move(shape);
+    info.type = traits_of(tensor.type).name;
+    info.bytes = tensor.bytes();
+    by_name_[info.name] = infos_.size();
+    infos_.push_back(std::move(info));
+    stored_.push_back(&tensor);
+  }
+
   // Where the rows of a permuted tensor are stored; null for all other tensors. A tensor whose size does not
   // fit the config is not permuted: comparing shapes with the config will refuse it.
   const std::vector<int64_t>* stored_rows(const TensorInfo& info) const {
     const std::vector<int64_t>* order = nullptr;
     if (is_projection(info.name, "self_attn.q_proj")) order = &stored_query_rows_;
     if (is_projection(info.name, "self_attn.k_proj")) order = &stored_key_rows_;
+    if (stored_query_rows_.empty()) return nullptr;
     const bool fits = order != nullptr && !order->empty() && !info.shape.empty() &&
                       static_cast<int64_t>(order->size()) == info.shape.front();
     return fits ? order : nullptr;
@@ -107,6 +122,10 @@ class GgufCheckpoint final : public Checkpoint {
 };
 
 }  // namespace
+
+std::unique_ptr<Checkpoint> open_gguf_checkpoint(std::shared_ptr<const GgufFile> file) {
+  return std::make_unique<GgufCheckpoint>(std::move(file));
+}
 
 std::unique_ptr<Checkpoint> open_gguf_checkpoint(std::shared_ptr<const GgufFile> file,
                                                  const ModelConfig& config) {

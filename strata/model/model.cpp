@@ -57,8 +57,25 @@ Model open_hugging_face(const fs::path& path) {
   return model;
 }
 
+// An architecture of which only the tensors' sizes are known.
+Model open_sized_gguf(const fs::path& path, const std::shared_ptr<const GgufFile>& file) {
+  Model model;
+  model.path = path;
+  model.runnable = false;
+  model.config = sized_gguf_config(*file);
+  model.checkpoint = open_gguf_checkpoint(file);
+  model.modules = sized_modules(*file);
+  if (model.modules.empty())
+    fail("{} has no matrices in its layers (blk.N.….weight), so there is nothing to quantize", path.string());
+  model.embedding = "token_embd.weight";
+  model.head = model.config.tied_embeddings ? model.embedding : "output.weight";
+  model.vocabulary = [file] { return vocabulary_from_keys(file->keys(), file->path().string()); };
+  return model;
+}
+
 Model open_gguf(const fs::path& path) {
   const auto file = std::make_shared<const GgufFile>(path);
+  if (!is_runnable(*file)) return open_sized_gguf(path, file);
   Model model;
   model.path = path;
   model.config = read_gguf_config(*file);
@@ -89,11 +106,20 @@ std::string_view name_of(Role role) {
       return "up";
     case Role::Down:
       return "down";
+    case Role::Other:
+      return "other";
   }
   return "";
 }
 
+void require_runnable(const Model& model, const std::string& what) {
+  if (!model.runnable)
+    fail("{}: {} cannot be done, since the architecture '{}' is known by its sizes only", model.path.string(),
+         what, model.config.architecture);
+}
+
 const Module& Model::module(int layer, Role role) const {
+  require_runnable(*this, "looking at matrices by their roles");
   return modules.at(static_cast<size_t>(layer) * 7 + static_cast<size_t>(role));
 }
 
@@ -105,6 +131,7 @@ Model open_model(const fs::path& path) {
   if (!fs::exists(path)) fail("there is no model at {}", path.string());
   Model model =
       path.extension() == ".gguf" && !fs::is_directory(path) ? open_gguf(path) : open_hugging_face(path);
+  if (!model.runnable) return model;
   if (model.config.tied_embeddings) model.head = model.embedding;
   check_tensors(model);
   model.modules = linear_modules(model.config);

@@ -12,7 +12,8 @@
 
 namespace strata {
 
-enum class Role { Q, K, V, O, Gate, Up, Down };
+// Other: a matrix of an architecture that can be sized but not run.
+enum class Role { Q, K, V, O, Gate, Up, Down, Other };
 std::string_view name_of(Role role);  // "q", "k", ...
 
 // How rotary frequencies are stretched: not at all, all alike (position interpolation), by frequency as
@@ -66,12 +67,19 @@ struct Model {
   std::string final_norm = "model.norm.weight";
   std::string head = "lm_head.weight";  // equals `embedding` when tied
 
+  // False for a GGUF of an architecture that is not known here: its matrices (experts stacked as the rows of
+  // one) can be scored without data, quantized and exported, under the names that they have in the file.
+  bool runnable = true;
+
   // Of the model's directory; throws when there is none or it does not fit the vocabulary.
   std::function<Vocabulary()> vocabulary;
 
-  const Module& module(int layer, Role role) const;
+  const Module& module(int layer, Role role) const;                  // throws unless runnable
   std::string layer_tensor(int layer, std::string_view name) const;  // "model.layers.<layer>.<name>"
 };
+
+// Throws where the model can be sized but not run; `what` cannot be done then.
+void require_runnable(const Model& model, const std::string& what);
 
 // model_type values that read_config knows.
 const std::vector<std::string>& known_architectures();

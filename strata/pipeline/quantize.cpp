@@ -81,6 +81,7 @@ class Job {
   }
 
   QuantizeResult run() {
+    if (!request_.text.empty()) require_runnable(model_, "measuring on a text");
     if (!request_.text.empty()) ids_ = tokenize_file(model_, request_.text);
     result_.format = format_.name;
     prepare_export();
@@ -104,6 +105,7 @@ class Job {
           "{} cannot store groups of columns in the order of their inputs; use --act-order static, or "
           "--format gptq or hf",
           format_.name);
+    plan.shard_bytes = request_.shard_bytes;
     choose_boundaries(request_, model_, format_, plan);
     if (sensitivity_.imatrix)
       for (const Module& module : model_.modules)
@@ -191,7 +193,7 @@ class Job {
       add_measurement("uniform", plan.bytes, evaluate(decoder, ids_, request_.evaluation, &reference));
     }
 
-    const Model written = open_model(request_.output);
+    const Model written = open_model(result_.exported.path);
     Decoder decoder(written, options);
     add_measurement(result_.plan.method.empty() ? "plan" : result_.plan.method, result_.plan.bytes,
                     evaluate(decoder, ids_, request_.evaluation, &reference));

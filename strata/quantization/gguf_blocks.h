@@ -106,4 +106,13 @@ struct BlockQ6_K {
 };
 static_assert(sizeof(BlockQ6_K) == 210);
 
+// 8 sub-blocks of 32, x = iq4_nl_values[q] d (s - 32): low nibbles of s in pairs, their upper two bits in
+// scales_high; codes as in IQ4_NL.
+struct BlockIQ4_XS {
+  uint16_t d, scales_high;
+  uint8_t scales_low[4];
+  uint8_t codes[128];
+};
+static_assert(sizeof(BlockIQ4_XS) == 136);
+
 }  // namespace strata

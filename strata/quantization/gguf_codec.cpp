@@ -9,6 +9,7 @@
 #include "strata/core/threads.h"
 #include "strata/quantization/gguf_encoders.h"
 #include "strata/quantization/gguf_fields.h"
+#include "strata/quantization/gguf_grid_blocks.h"
 
 namespace strata {
 namespace {
@@ -100,6 +101,22 @@ void decode(const BlockQ6_K& block, float* x) {
   decode_fields<16>(fields, 0, 32, false, x);
 }
 
+void decode(const BlockIQ4_XS& block, float* x) {
+  SuperBlockFields fields;
+  unpack(block, fields);
+  const float d = half_to_float(fields.d);
+  for (int i = 0; i < 256; ++i) {
+    const float scale = d * static_cast<float>(fields.scales[i / 32] - 32);
+    x[i] = scale * static_cast<float>(iq4_nl_values[fields.codes[i]]);
+  }
+}
+
+void decode_grids(GgufType type, const std::byte* bytes, int64_t n, float* weights) {
+  const int64_t size = traits_of(type).block_bytes;
+  for (int64_t i = 0; i < n; i += 256)
+    decode_grid(type, reinterpret_cast<const uint8_t*>(bytes) + i / 256 * size, weights + i);
+}
+
 template <class Block>
 void decode_blocks(const std::byte* bytes, int64_t n, int block_elements, float* weights) {
   for (int64_t i = 0; i < n; i += block_elements, bytes += sizeof(Block)) {
@@ -139,6 +156,16 @@ void decode_chunk(GgufType type, const std::byte* blocks, int64_t n, float* weig
       return decode_blocks<BlockQ5_K>(blocks, n, 256, weights);
     case GgufType::Q6_K:
       return decode_blocks<BlockQ6_K>(blocks, n, 256, weights);
+    case GgufType::IQ4_XS:
+      return decode_blocks<BlockIQ4_XS>(blocks, n, 256, weights);
+    case GgufType::IQ2_XXS:
+    case GgufType::IQ2_XS:
+    case GgufType::IQ2_S:
+    case GgufType::IQ3_XXS:
+    case GgufType::IQ3_S:
+      return decode_grids(type, blocks, n, weights);
+    default:
+      fail("the type {} cannot be decoded; it can only be copied", traits_of(type).name);
   }
 }
 

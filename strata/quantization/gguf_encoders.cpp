@@ -5,7 +5,10 @@
 #include <cstring>
 
 #include "strata/core/dtype.h"
+#include "strata/core/error.h"
 #include "strata/quantization/gguf_fields.h"
+#include "strata/quantization/gguf_grid_blocks.h"
+#include "strata/quantization/gguf_grid_encoders.h"
 #include "strata/quantization/gguf_tuning.h"
 
 // AVX2 and the machine's baseline (SSE2, NEON) are enough: the encoders take eight sub-blocks at a time.
@@ -200,8 +203,14 @@ template <bool weighted>
 void encode_blocks_of_256(GgufType type, const float* weights, int64_t cols, const float* importance,
                           std::byte* bytes) {
   const auto symmetric = [](const SymmetricTuning& tuning) {
-    return [&tuning](const float* x, const float* w, SuperBlockFields& fields)
-               HWY_ATTR { encode_symmetric<weighted>(tuning, x, w, fields); };
+    return [&tuning](const float* x, const float* w, SuperBlockFields& fields) HWY_ATTR {
+      const auto write = [&tuning](const float* part, int n, float inverse, uint8_t* codes)
+                             HWY_ATTR { write_codes(part, n, 0, inverse, tuning.low, tuning.high, codes); };
+      encode_symmetric<weighted, 16>(tuning, UniformLevels{tuning.low, tuning.high}, write, x, w, fields);
+    };
+  };
+  const auto iq4_xs = [](const float* x, const float* w, SuperBlockFields& fields) HWY_ATTR {
+    encode_symmetric<weighted, 8>(tuning::iq4_xs, Iq4NlLevels{}, write_iq4_nl_codes, x, w, fields);
   };
   const auto of_32 = [](const AffineTuning& tuning) {
     return [&tuning](const float* x, const float* w, SuperBlockFields& fields)
@@ -215,6 +224,8 @@ void encode_blocks_of_256(GgufType type, const float* weights, int64_t cols, con
               HWY_ATTR { encode_affine<weighted, 16>(tuning::q2_k, x, w, fields); });
     case GgufType::Q3_K:
       return encode_super_blocks<BlockQ3_K>(weights, cols, importance, bytes, symmetric(tuning::q3_k));
+    case GgufType::IQ4_XS:
+      return encode_super_blocks<BlockIQ4_XS>(weights, cols, importance, bytes, iq4_xs);
     case GgufType::Q4_K:
       return encode_super_blocks<BlockQ4_K>(weights, cols, importance, bytes, of_32(tuning::q4_k));
     case GgufType::Q5_K:
@@ -278,6 +289,10 @@ std::vector<float> arrange_importance(GgufType type, const float* importance, in
     for (int64_t i = block; i < block + normalised; ++i) {
       // The small constant decides among codes that the importance leaves open.
       const double weight = usable(importance[i]) * scale + 1e-6;
+      if (is_grid_type(type)) {
+        arranged[static_cast<size_t>(i)] = static_cast<float>(weight);
+        continue;
+      }
       const int64_t group = i / (8 * size) * (8 * size), sub_block = (i - group) / size;
       arranged[static_cast<size_t>(group + 8 * (i % size) + sub_block)] = static_cast<float>(weight);
     }
@@ -294,7 +309,14 @@ void encode_row(GgufType type, const float* weights, int64_t cols, const float* 
       return encode_16_bits(DType::F16, weights, cols, blocks);
     case GgufType::BF16:
       return encode_16_bits(DType::BF16, weights, cols, blocks);
+    case GgufType::IQ2_XXS:
+    case GgufType::IQ2_XS:
+    case GgufType::IQ2_S:
+    case GgufType::IQ3_XXS:
+    case GgufType::IQ3_S:
+      return encode_grid_row(type, weights, cols, arranged_importance, blocks);
     default:
+      if (!is_coded(type)) fail("the type {} cannot be encoded; it can only be copied", traits_of(type).name);
       HWY_DYNAMIC_DISPATCH(encode_in_blocks)(type, weights, cols, arranged_importance, blocks);
   }
 }

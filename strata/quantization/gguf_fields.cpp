@@ -183,4 +183,25 @@ void unpack(const BlockQ6_K& block, SuperBlockFields& fields) {
   fields.d = block.d;
 }
 
+void pack(const SuperBlockFields& fields, BlockIQ4_XS& block) {
+  block.d = fields.d;
+  block.scales_high = 0;
+  for (int b = 0; b < 8; ++b) {
+    const int scale = fields.scales[b];
+    block.scales_high = static_cast<uint16_t>(block.scales_high | (scale >> 4) << 2 * b);
+    const int low = (scale & 15) << 4 * (b & 1);
+    block.scales_low[b / 2] = static_cast<uint8_t>((b & 1 ? block.scales_low[b / 2] : 0) | low);
+    pack_nibbles(fields.codes + 32 * b, block.codes + 16 * b);
+  }
+}
+
+void unpack(const BlockIQ4_XS& block, SuperBlockFields& fields) {
+  fields.d = block.d;
+  for (int b = 0; b < 8; ++b) {
+    const int low = block.scales_low[b / 2] >> 4 * (b & 1) & 15;
+    fields.scales[b] = static_cast<int16_t>(low | (block.scales_high >> 2 * b & 3) << 4);
+    unpack_nibbles(block.codes + 16 * b, fields.codes + 32 * b);
+  }
+}
+
 }  // namespace strata

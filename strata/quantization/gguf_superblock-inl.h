@@ -54,7 +54,7 @@ HWY_INLINE double sum(const PerSubBlock& values, int count) {
   return total;
 }
 
-// ---- x ~ d s q: Q3_K, Q6_K ----
+// ---- x ~ d s q: Q3_K, Q6_K with 16 sub-blocks, IQ4_XS with 8 ----
 
 struct SymmetricState {
   float d = 0;  // as stored
@@ -62,16 +62,15 @@ struct SymmetricState {
   double error = std::numeric_limits<double>::infinity();
 };
 
-template <bool weighted>
-HWY_INLINE SymmetricState choose_scales(const SymmetricTuning& tuning, const float* lanes,
-                                        const float* weight_lanes, float d, const PerSubBlock& wanted,
-                                        Offsets offsets) {
-  const UniformLevels levels{tuning.low, tuning.high};
+template <bool weighted, int sub_blocks, class Levels>
+HWY_INLINE SymmetricState choose_scales(const SymmetricTuning& tuning, const Levels& levels,
+                                        const float* lanes, const float* weight_lanes, float d,
+                                        const PerSubBlock& wanted, Offsets offsets) {
   SymmetricState state;
   state.d = d;
   PerSubBlock errors;
   const float inverse_d = 1 / d;
-  for_columns<weighted>(lanes, weight_lanes, 16, [&](int s, const Column<weighted>& column) HWY_ATTR {
+  for_columns<weighted>(lanes, weight_lanes, sub_blocks, [&](int s, const Column<weighted>& column) HWY_ATTR {
     const Vec middle = hn::Round(bounded(hn::Mul(wanted.column(s), splat(inverse_d))));
     Vec best = zero(), least = splat(std::numeric_limits<float>::infinity());
     for (int offset = offsets.first; offset <= offsets.last; ++offset) {
@@ -84,40 +83,40 @@ HWY_INLINE SymmetricState choose_scales(const SymmetricTuning& tuning, const flo
     state.scales.set(s, best);
     errors.set(s, least);
   });
-  state.error = sum(errors, 16);
+  state.error = sum(errors, sub_blocks);
   return state;
 }
 
 // The d that fits best with all codes and scales fixed: S(s q x) / S(s^2 q q).
-template <bool weighted>
-HWY_INLINE float refit(const SymmetricTuning& tuning, const float* lanes, const float* weight_lanes,
+template <bool weighted, int sub_blocks, class Levels>
+HWY_INLINE float refit(const Levels& levels, const float* lanes, const float* weight_lanes,
                        const SymmetricState& state) {
-  const UniformLevels levels{tuning.low, tuning.high};
   PerSubBlock qx, qq;
-  for_columns<weighted>(lanes, weight_lanes, 16, [&](int s, const Column<weighted>& column) HWY_ATTR {
+  for_columns<weighted>(lanes, weight_lanes, sub_blocks, [&](int s, const Column<weighted>& column) HWY_ATTR {
     const Vec scale = state.scales.column(s);
     const SymmetricSums sums =
         symmetric_sums(column, levels, ratio(splat(1), hn::Mul(scale, splat(state.d))));
     qx.set(s, hn::Mul(scale, sums.qx));
     qq.set(s, hn::Mul(hn::Mul(scale, scale), sums.qq));
   });
-  const double denominator = sum(qq, 16);
-  return denominator > 0 ? stored_scale(static_cast<float>(sum(qx, 16) / denominator)) : 0;
+  const double denominator = sum(qq, sub_blocks);
+  return denominator > 0 ? stored_scale(static_cast<float>(sum(qx, sub_blocks) / denominator)) : 0;
 }
 
-template <bool weighted>
-HWY_INLINE void encode_symmetric(const SymmetricTuning& tuning, const float* weights,
-                                 const float* weight_lanes, SuperBlockFields& fields) {
+// write(weights of a sub-block, their number, inverse scale, codes) gives the codes in the end.
+template <bool weighted, int sub_blocks, class Levels, class Write>
+HWY_INLINE void encode_symmetric(const SymmetricTuning& tuning, const Levels& levels, const Write& write,
+                                 const float* weights, const float* weight_lanes, SuperBlockFields& fields) {
+  constexpr int size = 256 / sub_blocks;
   alignas(64) float lanes[256];
-  to_lanes(weights, 16, lanes);
-  to_lanes(weights + 128, 16, lanes + 128);
+  for (int i = 0; i < 256; i += lane_count * size) to_lanes(weights + i, size, lanes + i);
 
   PerSubBlock own;
-  for_columns<weighted>(lanes, weight_lanes, 16, [&](int s, const Column<weighted>& column) HWY_ATTR {
-    own.set(s, search_scale(column, UniformLevels{tuning.low, tuning.high}, tuning.candidates(weighted)));
+  for_columns<weighted>(lanes, weight_lanes, sub_blocks, [&](int s, const Column<weighted>& column) HWY_ATTR {
+    own.set(s, search_scale(column, levels, tuning.candidates(weighted)));
   });
   float largest = 0;
-  for (int s = 0; s < 16; ++s)
+  for (int s = 0; s < sub_blocks; ++s)
     if (std::fabs(own.at[s]) > std::fabs(largest)) largest = own.at[s];
 
   SymmetricState best;
@@ -125,20 +124,20 @@ HWY_INLINE void encode_symmetric(const SymmetricTuning& tuning, const float* wei
     PerSubBlock wanted = own;
     float d = stored_scale(largest / tuning.alternation.starts[k]);
     for (int round = 0; d != 0 && round < tuning.alternation.round_count; ++round) {
-      const SymmetricState state =
-          choose_scales<weighted>(tuning, lanes, weight_lanes, d, wanted, tuning.alternation.rounds[round]);
+      const SymmetricState state = choose_scales<weighted, sub_blocks>(
+          tuning, levels, lanes, weight_lanes, d, wanted, tuning.alternation.rounds[round]);
       if (state.error < best.error) best = state;
       if (round + 1 == tuning.alternation.round_count) break;
-      d = refit<weighted>(tuning, lanes, weight_lanes, state);
-      for (int s = 0; s < 16; ++s) wanted.at[s] = d * state.scales.at[s];
+      d = refit<weighted, sub_blocks>(levels, lanes, weight_lanes, state);
+      for (int s = 0; s < sub_blocks; ++s) wanted.at[s] = d * state.scales.at[s];
     }
   }
   fields.d = float_to_half(best.d);
-  for (int s = 0; s < 16; ++s) {
+  for (int s = 0; s < sub_blocks; ++s) {
     const float scale = best.scales.at[s];
     fields.scales[s] = static_cast<int16_t>(scale + tuning.stored_offset);
     const float a = best.d * scale;
-    write_codes(weights + 16 * s, 16, 0, a != 0 ? 1 / a : 0, tuning.low, tuning.high, fields.codes + 16 * s);
+    write(weights + size * s, size, a != 0 ? 1 / a : 0, fields.codes + size * s);
   }
 }
 

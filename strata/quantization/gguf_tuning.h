@@ -149,6 +149,17 @@ inline constexpr SymmetricTuning q6_k = {-32,
                                          {levels(q6_k_levels, 0), levels(q6_k_levels, 0)},
                                          alternate(q6_k_starts, q6_k_rounds)};
 
+inline constexpr float iq4_xs_plain[] = {-130, 115, -121, -106, -139};
+inline constexpr float iq4_xs_starts[] = {-32, -29};
+inline constexpr Offsets iq4_xs_rounds[] = {{-1, 1, 0}, {-1, 1, 0}};
+inline constexpr SymmetricTuning iq4_xs = {-127,
+                                           113,
+                                           -32,
+                                           31,
+                                           32,
+                                           {levels(iq4_xs_plain, 1), levels(iq4_nl_weighted, 1)},
+                                           alternate(iq4_xs_starts, iq4_xs_rounds)};
+
 inline constexpr float q2_k_starts[] = {15, 14};
 inline constexpr Offsets q2_k_rounds[] = {{-1, 1, 2}, {-1, 1, 3}, {-1, 1, 2}};
 inline constexpr AffineTuning q2_k = {

@@ -15,9 +15,23 @@ bool same_letters(std::string_view a, std::string_view b) {
                     [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
+// Types that are only carried along.
+const std::vector<GgufTypeTraits>& other_types() {
+  static const std::vector<GgufTypeTraits> types = {
+      {GgufType::Q8_1, "Q8_1", 32, 36},    {GgufType::Q8_K, "Q8_K", 256, 292},
+      {GgufType::IQ1_S, "IQ1_S", 256, 50}, {GgufType::IQ1_M, "IQ1_M", 256, 56},
+      {GgufType::I8, "I8", 1, 1},          {GgufType::I16, "I16", 1, 2},
+      {GgufType::I32, "I32", 1, 4},        {GgufType::I64, "I64", 1, 8},
+      {GgufType::F64, "F64", 1, 8},        {GgufType::TQ1_0, "TQ1_0", 256, 54},
+      {GgufType::TQ2_0, "TQ2_0", 256, 66}, {GgufType::MXFP4, "MXFP4", 32, 17},
+  };
+  return types;
+}
+
 const GgufTypeTraits* find(uint32_t number) {
-  for (const GgufTypeTraits& traits : gguf_types())
-    if (static_cast<uint32_t>(traits.type) == number) return &traits;
+  for (const auto* types : {&gguf_types(), &other_types()})
+    for (const GgufTypeTraits& traits : *types)
+      if (static_cast<uint32_t>(traits.type) == number) return &traits;
   return nullptr;
 }
 
@@ -25,13 +39,26 @@ const GgufTypeTraits* find(uint32_t number) {
 
 const std::vector<GgufTypeTraits>& gguf_types() {
   static const std::vector<GgufTypeTraits> types = {
-      {GgufType::F32, "F32", 1, 4},       {GgufType::F16, "F16", 1, 2},
-      {GgufType::BF16, "BF16", 1, 2},     {GgufType::Q8_0, "Q8_0", 32, 34},
-      {GgufType::Q4_0, "Q4_0", 32, 18},   {GgufType::Q4_1, "Q4_1", 32, 20},
-      {GgufType::Q5_0, "Q5_0", 32, 22},   {GgufType::Q5_1, "Q5_1", 32, 24},
-      {GgufType::Q2_K, "Q2_K", 256, 84},  {GgufType::Q3_K, "Q3_K", 256, 110},
-      {GgufType::Q4_K, "Q4_K", 256, 144}, {GgufType::Q5_K, "Q5_K", 256, 176},
-      {GgufType::Q6_K, "Q6_K", 256, 210}, {GgufType::IQ4_NL, "IQ4_NL", 32, 18},
+      {GgufType::F32, "F32", 1, 4},
+      {GgufType::F16, "F16", 1, 2},
+      {GgufType::BF16, "BF16", 1, 2},
+      {GgufType::Q8_0, "Q8_0", 32, 34},
+      {GgufType::Q4_0, "Q4_0", 32, 18},
+      {GgufType::Q4_1, "Q4_1", 32, 20},
+      {GgufType::Q5_0, "Q5_0", 32, 22},
+      {GgufType::Q5_1, "Q5_1", 32, 24},
+      {GgufType::Q2_K, "Q2_K", 256, 84},
+      {GgufType::Q3_K, "Q3_K", 256, 110},
+      {GgufType::Q4_K, "Q4_K", 256, 144},
+      {GgufType::Q5_K, "Q5_K", 256, 176},
+      {GgufType::Q6_K, "Q6_K", 256, 210},
+      {GgufType::IQ4_NL, "IQ4_NL", 32, 18},
+      {GgufType::IQ4_XS, "IQ4_XS", 256, 136},
+      {GgufType::IQ3_S, "IQ3_S", 256, 110},
+      {GgufType::IQ3_XXS, "IQ3_XXS", 256, 98},
+      {GgufType::IQ2_S, "IQ2_S", 256, 82},
+      {GgufType::IQ2_XS, "IQ2_XS", 256, 74},
+      {GgufType::IQ2_XXS, "IQ2_XXS", 256, 66},
   };
   return types;
 }
@@ -39,13 +66,17 @@ const std::vector<GgufTypeTraits>& gguf_types() {
 const GgufTypeTraits& traits_of(GgufType type) {
   const GgufTypeTraits* traits = find(static_cast<uint32_t>(type));
   if (!traits)
-    fail("GGUF type {} cannot be encoded or decoded; it is not in the table of known types",
-         static_cast<uint32_t>(type));
+    fail("GGUF type {} is not known; it is not in the table of types", static_cast<uint32_t>(type));
   return *traits;
 }
 
 bool is_known_gguf_type(uint32_t type) {
   return find(type) != nullptr;
+}
+
+bool is_coded(GgufType type) {
+  return std::any_of(gguf_types().begin(), gguf_types().end(),
+                     [&](const GgufTypeTraits& traits) { return traits.type == type; });
 }
 
 GgufType parse_gguf_type(std::string_view name) {
@@ -63,6 +94,12 @@ GgufType stored_type(GgufType type, int64_t cols) {
   switch (type) {
     case GgufType::Q2_K:
     case GgufType::Q3_K:
+    case GgufType::IQ4_XS:
+    case GgufType::IQ3_S:
+    case GgufType::IQ3_XXS:
+    case GgufType::IQ2_S:
+    case GgufType::IQ2_XS:
+    case GgufType::IQ2_XXS:
       return GgufType::IQ4_NL;
     case GgufType::Q4_K:
       return GgufType::Q5_0;

@@ -6,7 +6,7 @@
 
 namespace strata {
 
-// Storage types of GGUF tensors, by ggml's numbers.
+// Storage types of GGUF tensors, by ggml's numbers. Not all of them can be decoded, fewer encoded.
 enum class GgufType : uint32_t {
   F32 = 0,
   F16 = 1,
@@ -20,8 +20,26 @@ enum class GgufType : uint32_t {
   Q4_K = 12,
   Q5_K = 13,
   Q6_K = 14,
+  Q8_1 = 9,
+  Q8_K = 15,
+  IQ2_XXS = 16,
+  IQ2_XS = 17,
+  IQ3_XXS = 18,
+  IQ1_S = 19,
   IQ4_NL = 20,
+  IQ3_S = 21,
+  IQ2_S = 22,
+  IQ4_XS = 23,
+  I8 = 24,
+  I16 = 25,
+  I32 = 26,
+  I64 = 27,
+  F64 = 28,
+  IQ1_M = 29,
   BF16 = 30,
+  TQ1_0 = 34,
+  TQ2_0 = 35,
+  MXFP4 = 39,
 };
 
 struct GgufTypeTraits {
@@ -33,12 +51,16 @@ struct GgufTypeTraits {
 
 // All types that can be encoded and decoded.
 const std::vector<GgufTypeTraits>& gguf_types();
+
+// Of any type whose blocks have a known size, so that its tensors can at least be copied.
 const GgufTypeTraits& traits_of(GgufType type);
 bool is_known_gguf_type(uint32_t type);
+bool is_coded(GgufType type);                     // can be encoded and decoded
 GgufType parse_gguf_type(std::string_view name);  // any letter case; throws UsageError
 
-// The type that a row of `cols` weights really gets, as llama.cpp does: Q2_K and Q3_K -> IQ4_NL, Q4_K ->
-// Q5_0, Q5_K -> Q5_1, Q6_K -> Q8_0 where 256 does not divide cols; anything -> F16 where 32 does not either.
+// The type that a row of `cols` weights really gets, as llama.cpp does: Q2_K, Q3_K and the IQ
+// types -> IQ4_NL, Q4_K -> Q5_0, Q5_K -> Q5_1, Q6_K -> Q8_0 where 256 does not divide cols; anything -> F16
+// where 32 does not either.
 GgufType stored_type(GgufType type, int64_t cols);
 
 // Bytes of one row. The block size must divide cols.

@@ -77,10 +77,19 @@ int gguf_code_bits(GgufType type) {
     case GgufType::Q4_K:
     case GgufType::IQ4_NL:
       return 4;
+    case GgufType::IQ4_XS:
+      return 4;
     case GgufType::Q3_K:
+    case GgufType::IQ3_S:
+    case GgufType::IQ3_XXS:
       return 3;
     case GgufType::Q2_K:
+    case GgufType::IQ2_S:
+    case GgufType::IQ2_XS:
+    case GgufType::IQ2_XXS:
       return 2;
+    default:
+      break;
   }
   fail("GGUF type {} is not known", static_cast<uint32_t>(type));
 }
