@@ -45,23 +45,23 @@ HWY_INLINE void half_gains(const float (*terms)[8], float* HWY_RESTRICT gains) {
   }
 }
 
-// Room for the gains of all halves in whole vectors; what is beyond them never wins.
-constexpr int kHalfRoom = 88;
+// The gains of all halves lie in whole vectors; what is beyond them never wins.
 constexpr float kNever = -3e38f;
 
+template <int room>
 HWY_INLINE float largest_of(const float* gains) {
   const Floats f;
   Vec largest = hn::Load(f, gains);
-  for (int k = static_cast<int>(hn::Lanes(f)); k < kHalfRoom; k += static_cast<int>(hn::Lanes(f)))
+  for (int k = static_cast<int>(hn::Lanes(f)); k < room; k += static_cast<int>(hn::Lanes(f)))
     largest = hn::Max(largest, hn::Load(f, gains + k));
   return hn::GetLane(hn::MaxOfLanes(f, largest));
 }
 
 // Calls visit(index) for all gains of at least `bound`.
-template <class Visit>
+template <int room, class Visit>
 HWY_INLINE void for_gains_from(const float* gains, float bound, const Visit& visit) {
   const Floats f;
-  for (int k = 0; k < kHalfRoom; k += static_cast<int>(hn::Lanes(f))) {
+  for (int k = 0; k < room; k += static_cast<int>(hn::Lanes(f))) {
     uint8_t bits[8] = {};
     hn::StoreMaskBits(f, hn::Ge(hn::Load(f, gains + k), hn::Set(f, bound)), bits);
     for (uint32_t rest = bits[0]; rest != 0; rest &= rest - 1) visit(k + __builtin_ctz(rest));
@@ -73,6 +73,7 @@ HWY_INLINE void for_gains_from(const float* gains, float bound, const Visit& vis
 template <int level_count>
 HWY_INLINE int nearest_point(const Grid& grid, const float* a, const float* w, float half_scale) {
   constexpr int half_count = level_count == 3 ? 81 : 64, half_dimensions = level_count == 3 ? 4 : 2;
+  constexpr int kRoom = (half_count + 7) / 8 * 8;
   float terms[2 * half_dimensions][8];
   for (int i = 0; i < 2 * half_dimensions; ++i) {
     const float weight = w == nullptr ? 1.0f : w[i];
@@ -81,12 +82,12 @@ HWY_INLINE int nearest_point(const Grid& grid, const float* a, const float* w, f
       terms[i][k] = weight * level * (a[i] - half_scale * level);
     }
   }
-  alignas(32) float first[kHalfRoom], second[kHalfRoom];
-  std::fill(first + half_count, first + kHalfRoom, kNever);
-  std::fill(second + half_count, second + kHalfRoom, kNever);
+  alignas(32) float first[kRoom], second[kRoom];
+  std::fill(first + half_count, first + kRoom, kNever);
+  std::fill(second + half_count, second + kRoom, kNever);
   half_gains<level_count>(terms, first);
   half_gains<level_count>(terms + half_dimensions, second);
-  const float largest_first = largest_of(first), largest_second = largest_of(second);
+  const float largest_first = largest_of<kRoom>(first), largest_second = largest_of<kRoom>(second);
   float best = kNever;
   int point = 0;
   const auto try_members = [&](int half) HWY_ATTR {
@@ -98,8 +99,8 @@ HWY_INLINE int nearest_point(const Grid& grid, const float* a, const float* w, f
       best = std::max(gain, best);
     }
   };
-  for_gains_from(first, largest_first, try_members);
-  for_gains_from(first, best - largest_second, try_members);
+  for_gains_from<kRoom>(first, largest_first, try_members);
+  for_gains_from<kRoom>(first, best - largest_second, try_members);
   return point;
 }
 
@@ -217,12 +218,14 @@ class BlockEncoder {
     for (int i = 0; i < traits_.sub_block; ++i) largest = std::max(largest, std::abs(a[i]));
     if (!(largest > 1e-30f)) return 0;
     float best = 0, best_gain = 0;
-    for (const float share : kShares) {
-      const Sums sums = free_sums(sub_block, importance, largest / top_ * share);
-      if (sums.gain() <= best_gain) continue;
+    const auto consider = [&](float scale) {
+      const Sums sums = free_sums(sub_block, importance, scale);
+      if (sums.gain() <= 1.000001f * best_gain) return;  // of equal ones the first
       best_gain = sums.gain();
       best = sums.scale();
-    }
+    };
+    consider(largest / grid_.levels[0]);  // weights of one size: every grid has the point of lowest levels
+    for (const float share : kShares) consider(largest / top_ * share);
     return best;
   }
 

@@ -27,8 +27,11 @@ TEST(GgufType, UnknownNameIsRefusedWithTheKnownOnes) {
   } catch (const UsageError& error) {
     EXPECT_NE(std::string(error.what()).find("Q4_K"), std::string::npos);
   }
-  EXPECT_FALSE(is_known_gguf_type(16));
-  EXPECT_THROW(traits_of(static_cast<GgufType>(16)), Error);
+  EXPECT_FALSE(is_known_gguf_type(99));
+  EXPECT_THROW(traits_of(static_cast<GgufType>(99)), Error);
+  EXPECT_THROW(parse_gguf_type("MXFP4"), UsageError);  // known by its size, to be copied
+  EXPECT_EQ(traits_of(GgufType::MXFP4).block_bytes, 17);
+  EXPECT_FALSE(is_coded(GgufType::MXFP4));
 }
 
 // Bits per weight as llama.cpp's users know them.
@@ -48,12 +51,20 @@ TEST(GgufType, BitsPerWeight) {
   EXPECT_EQ(bits(GgufType::Q5_K), 5.5);
   EXPECT_EQ(bits(GgufType::Q6_K), 6.5625);
   EXPECT_EQ(bits(GgufType::IQ4_NL), 4.5);
+  EXPECT_EQ(bits(GgufType::IQ4_XS), 4.25);
+  EXPECT_EQ(bits(GgufType::IQ3_S), 3.4375);
+  EXPECT_EQ(bits(GgufType::IQ3_XXS), 3.0625);
+  EXPECT_EQ(bits(GgufType::IQ2_S), 2.5625);
+  EXPECT_EQ(bits(GgufType::IQ2_XS), 2.3125);
+  EXPECT_EQ(bits(GgufType::IQ2_XXS), 2.0625);
 }
 
 TEST(GgufType, RowsThatBlocksDoNotDivideFallBack) {
   EXPECT_EQ(stored_type(GgufType::Q2_K, 512), GgufType::Q2_K);
   EXPECT_EQ(stored_type(GgufType::Q2_K, 288), GgufType::IQ4_NL);
   EXPECT_EQ(stored_type(GgufType::Q3_K, 288), GgufType::IQ4_NL);
+  EXPECT_EQ(stored_type(GgufType::IQ2_XXS, 288), GgufType::IQ4_NL);
+  EXPECT_EQ(stored_type(GgufType::IQ4_XS, 288), GgufType::IQ4_NL);
   EXPECT_EQ(stored_type(GgufType::Q4_K, 288), GgufType::Q5_0);
   EXPECT_EQ(stored_type(GgufType::Q5_K, 288), GgufType::Q5_1);
   EXPECT_EQ(stored_type(GgufType::Q6_K, 288), GgufType::Q8_0);

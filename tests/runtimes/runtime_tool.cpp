@@ -115,6 +115,29 @@ void write_decoded(const fs::path& path, const fs::path& target) {
   output.commit();
 }
 
+// For the first windows of 512 tokens of a text: the tokens, and for all but the last of each window the most
+// probable next token (int32) and the loss of the true one (float).
+void write_predictions(const fs::path& path, const fs::path& text, int64_t windows, const fs::path& target) {
+  constexpr int64_t kWindow = 512;
+  const Model model = open_model(path);
+  Decoder decoder(model, DecoderOptions{});
+  std::vector<int32_t> ids = tokenize_file(model, text);
+  if (static_cast<int64_t>(ids.size()) < windows * kWindow) fail("{} is too short", text.string());
+  ids.resize(static_cast<size_t>(windows * kWindow));
+  write_values(target.string() + ".tokens", ids.data(), ids.size() * sizeof(int32_t));
+  OutputFile output(target);
+  for (int64_t w = 0; w < windows; ++w) {
+    const at::Tensor window = at::from_blob(ids.data() + w * kWindow, {1, kWindow}, at::kInt).to(at::kLong);
+    const at::Tensor logits = decoder.forward(window)[0].narrow(0, 0, kWindow - 1);
+    const at::Tensor best = logits.argmax(-1).to(at::kInt).contiguous();
+    const at::Tensor next = window[0].narrow(0, 1, kWindow - 1).unsqueeze(1);
+    const at::Tensor loss = (logits.logsumexp(-1, true) - logits.gather(1, next)).to(at::kFloat).contiguous();
+    output.write(best.data_ptr<int32_t>(), best.nbytes());
+    output.write(loss.data_ptr<float>(), loss.nbytes());
+  }
+  output.commit();
+}
+
 struct Variant {
   std::string name;
   Json changes;  // to small_config(architecture)
@@ -166,6 +189,8 @@ int run(const std::vector<std::string>& arguments) {
     write_tokens(arguments.at(2), arguments.at(3), arguments.at(4));
   else if (what == "perplexity")
     print_perplexity(arguments.at(2), arguments.at(3), std::stoll(arguments.at(4)));
+  else if (what == "predictions")
+    write_predictions(arguments.at(2), arguments.at(3), std::stoll(arguments.at(4)), arguments.at(5));
   else if (what == "decode")
     write_decoded(arguments.at(2), arguments.at(3));
   else if (what == "architectures")
