@@ -1,5 +1,7 @@
 #include "strata/model/decoder_layer.h"
 
+#include "strata/core/error.h"
+
 #include "strata/model/attention.h"
 #include "strata/model/rope.h"
 
@@ -56,9 +58,11 @@ at::Tensor& weight_of(LayerWeights& weights, Role role) {
     case Role::Up:
       return weights.up;
     case Role::Down:
+      return weights.down;
+    case Role::Other:
       break;
   }
-  return weights.down;
+  fail("a matrix without a role in the decoder layer cannot be run");
 }
 
 RopeTable make_rope_table(const ModelConfig& config, int64_t length, at::Device device) {
