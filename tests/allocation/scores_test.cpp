@@ -121,9 +121,9 @@ TEST(Scores, SayWhatIsWrongAndWhere) {
       "most 2^38 weights");
   EXPECT_EQ(broken([](Json& d) { d["modules"][1]["tensor"] = "a"; }),
             "s.json: the tensor a is listed twice under \"modules\"");
-  const std::string unknown = broken([](Json& d) { d["costs"][0]["scheme"] = "w7g64"; });
+  const std::string unknown = broken([](Json& d) { d["costs"][0]["scheme"] = "w9g64"; });
   EXPECT_EQ(unknown.rfind("s.json: costs[0]: ", 0), 0u) << unknown;
-  EXPECT_NE(unknown.find("w7g64"), std::string::npos) << unknown;
+  EXPECT_NE(unknown.find("w9g64"), std::string::npos) << unknown;
   EXPECT_EQ(error_of_scores(Json::array()),
             "s.json: this is not a strata.scores file, since it has no \"format\"");
 }
