@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "bench/heavy_tailed.h"
 #include "strata/calibration/gptq.h"
 #include "strata/core/random.h"
 #include "strata/core/threads.h"
@@ -42,14 +43,6 @@ Options parse(int argc, char** argv) {
     if (name == "--threads") set_thread_count(std::stoi(value));
   }
   return options;
-}
-
-Matrix<float> heavy_tailed_matrix(int64_t rows, int64_t cols) {
-  Random random(1);
-  Matrix<float> weights(rows, cols);
-  for (float& w : weights.values)
-    w = static_cast<float>(random.normal() * 0.02 * (random.below(100) == 0 ? 5 : 1));
-  return weights;
 }
 
 // Inputs of which a part lies in a space of a sixteenth of the dimensions.

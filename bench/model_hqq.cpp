@@ -5,8 +5,8 @@
 //   bench_model_hqq [rows cols [repeats]]
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -14,20 +14,13 @@
 #include <ctime>
 #include <functional>
 
+#include "bench/heavy_tailed.h"
 #include "strata/core/random.h"
 #include "strata/core/threads.h"
 #include "strata/quantization/quantizer.h"
 
 namespace strata {
 namespace {
-
-Matrix<float> heavy_tailed_matrix(int64_t rows, int64_t cols) {
-  Random random(1);
-  Matrix<float> weights(rows, cols);
-  for (float& w : weights.values)
-    w = static_cast<float>(random.normal() * 0.02 * (random.below(100) == 0 ? 5 : 1));
-  return weights;
-}
 
 // Groups along the dimension that min, max and mean reduce.
 at::Tensor grouped(const at::Tensor& weights, const AffineScheme& scheme) {

@@ -3,13 +3,13 @@
 #include <ATen/ATen.h>
 #include <sys/resource.h>
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <string>
 
 #include "strata/core/random.h"
+#include "strata/core/stopwatch.h"
 #include "strata/core/threads.h"
 #include "strata/model/device.h"
 #include "strata/sensitivity/method.h"
@@ -75,9 +75,9 @@ void run(Arguments& arguments) {
         static_cast<int64_t>(random.below(static_cast<uint64_t>(model.config.vocab_size)));
   options.calibration =
       std::make_shared<const strata::Calibration>(strata::make_calibration(ids, "random ids"));
-  const auto start = std::chrono::steady_clock::now();
+  const strata::Stopwatch stopwatch;
   const strata::Scores scores = strata::score(model, "kl", options);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = stopwatch.seconds();
   std::printf("%zu matrices x %zu schemes on %lld tokens: %.1f s, %.2f GiB of host memory at most\n",
               model.modules.size(), options.schemes.size(), static_cast<long long>(ids.numel()), seconds,
               peak_gib());

@@ -3,11 +3,10 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
-
 #include "strata/cli/common.h"
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
+#include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
 
 namespace strata::cli {
@@ -31,7 +30,7 @@ DecoderOptions decoder_options(const Options& options, const CommonOptions& comm
 void run(const Options& options, const CommonOptions& common) {
   if (is_onnx(options.model)) return eval_vision(options.model, options.vision, common);
   require_text(options.text);
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   const Model model = open_model(options.model);
   const std::vector<int32_t> ids = tokenize_file(model, options.text);
   Decoder decoder(model, decoder_options(options, common));
@@ -47,7 +46,7 @@ void run(const Options& options, const CommonOptions& common) {
     Decoder reference(reference_model, decoder_options(options, common));
     result = evaluate(decoder, ids, options.evaluation, &reference);
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = stopwatch.seconds();
 
   if (common.json) {
     Json document = {

@@ -3,15 +3,13 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
-
 #include "strata/cli/budget.h"
 #include "strata/cli/common.h"
 #include "strata/cli/quantizer.h"
 #include "strata/cli/sensitivity.h"
 #include "strata/cli/vision.h"
+#include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
-#include "strata/pipeline/automatic.h"
 #include "strata/report/plan_chart.h"
 #include "strata/report/table.h"
 
@@ -77,7 +75,7 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
                           options.budget.size, options.plan_output, options.vision, common);
     return;
   }
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   QuantizeRequest& request = options.request;
   request.model = options.model;
   request.output = options.output;
@@ -85,19 +83,14 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
   request.plan = options.plan;
   request.text = options.text;
   if (!options.shard_size.empty()) request.shard_bytes = parse_bytes(options.shard_size);
-  const MethodChoice asked = parse_method(options.method);
-  const bool calibrated = !options.sensitivity.calibration.source.empty();
-  const MethodChoice method = resolve_automatic(asked, calibrated);
-  request.check_plan = asked.score_method == "auto" && calibrated;
-  request.method = method.score_method;
-  request.method_schemes = method.schemes;
+  request.method = options.method;
   request.sensitivity = options.sensitivity.resolve(common);
   request.quantizer = options.quantizer.resolve_one();
-  request.allocator = allocator_of(method, options.allocation.resolve());
+  request.allocator = options.allocation.resolve();
   request.allocator.budget = options.budget.resolve();
   const QuantizeResult result = quantize(request);
   if (!options.plan_output.empty()) write_plan(options.plan_output, result.plan);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = stopwatch.seconds();
   if (common.json) {
     print_json(to_json(options, result, seconds));
     return;

@@ -5,10 +5,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "strata/core/error.h"
+#include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
 #include "strata/report/table.h"
 
@@ -125,12 +125,12 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
 }
 
 void eval_vision(const std::string& model, const VisionCliOptions& options, const CommonOptions& common) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   const VisionRequest request = options.resolve(model, common);
   const Graph graph = open_graph(request);
   const ImageSet images = load_images(request.images, graph.image_shape());
   const Accuracy accuracy = evaluate(graph, images);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = stopwatch.seconds();
   if (common.json) {
     Json document = {{"model", model}, {"images", options.images}};
     Json figures = accuracy_json(accuracy);
@@ -174,7 +174,7 @@ void score_vision_model(const std::string& model, const std::string& method, con
 void quantize_vision_model(const std::string& model, const std::string& output, const std::string& method,
                            const std::string& size, const std::string& plan_output,
                            const VisionCliOptions& options, const CommonOptions& common) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   VisionQuantizeRequest request;
   static_cast<VisionRequest&>(request) = options.resolve(model, common);
   if (!method.empty()) request.method = method;
@@ -185,7 +185,7 @@ void quantize_vision_model(const std::string& model, const std::string& output, 
   const VisionQuantizeResult result = quantize_vision(request);
   const Json plan = to_json(result.plan, result.sizes);
   if (!plan_output.empty()) write_json(plan_output, plan);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = stopwatch.seconds();
   if (common.json) {
     print_json({{"model", model},
                 {"output", output},

@@ -28,6 +28,14 @@ MethodChoice resolve_automatic(const MethodChoice& method, bool calibrated) {
   return choice;
 }
 
+bool has_calibration(const SensitivityOptions& options) {
+  return options.calibration || !options.calibration_source.source.empty();
+}
+
+bool is_checked(const MethodChoice& method, const SensitivityOptions& options) {
+  return method.label == "auto" && has_calibration(options);
+}
+
 PartedCalibration part_calibration(const Calibration& calibration) {
   const int64_t blocks = calibration.blocks();
   if (blocks < 2)

@@ -8,12 +8,19 @@
 #include "strata/calibration/calibration.h"
 #include "strata/model/decoder.h"
 #include "strata/pipeline/methods.h"
+#include "strata/sensitivity/method.h"
 
 namespace strata {
 
 // What the method "auto" stands for: measured KL divergence with calibration tokens, the schemes' relative
 // errors alone without (docs/results.md compares them). Other methods are returned as they are.
 MethodChoice resolve_automatic(const MethodChoice& method, bool calibrated);
+
+// Whether calibration tokens were given, or where to find them.
+bool has_calibration(const SensitivityOptions& options);
+
+// Whether the plan of a resolved method is to be checked on tokens that its scores have not seen.
+bool is_checked(const MethodChoice& method, const SensitivityOptions& options);
 
 // Calibration blocks parted into those that scores see and those that check the plan, a quarter and at least
 // one. Throws when there is one block only.

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <map>
 #include <optional>
@@ -12,6 +11,7 @@
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/statistics.h"
+#include "strata/core/stopwatch.h"
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/automatic.h"
 #include "strata/pipeline/comparison_file.h"
@@ -22,12 +22,6 @@
 namespace strata {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 struct Text {
   std::string name;
   std::vector<int32_t> ids;
@@ -35,14 +29,18 @@ struct Text {
 
 class Comparer {
  public:
-  explicit Comparer(const CompareRequest& request) : request_(request), model_(open_model(request.model)) {
+  explicit Comparer(const CompareRequest& request)
+      : request_(request), model_(open_model(request.model)), sensitivity_(request.sensitivity) {
     if (request.texts.empty() || request.methods.empty() || request.budgets.empty())
       fail_usage("a comparison needs at least one text, one method and one budget");
     for (const auto& path : request.texts)
       texts_.push_back({path.filename().string(), tokenize_file(model_, path)});
     for (const std::string& method : request.methods)
-      methods_.push_back(
-          resolve_automatic(parse_method(method), !request.sensitivity.calibration_source.source.empty()));
+      methods_.push_back(resolve_automatic(parse_method(method), has_calibration(sensitivity_)));
+    load_imatrix(model_, sensitivity_);
+    if (sensitivity_.imatrix)
+      for (const Module& module : model_.modules)
+        importance_[module.tensor] = sensitivity_.imatrix->mean_squares(module.tensor);
     options_.device = request.sensitivity.device;
     allocator_ = request.allocator;
     allocator_.schemes = parse_schemes(request.schemes);
@@ -79,14 +77,16 @@ class Comparer {
 
   // Scores of a method are computed once and serve every budget.
   const Scores& scores_of(const MethodChoice& method, uint64_t seed) {
-    const std::string key = fmt::format("{} {} {} {}", method.score_method, seed, is_automatic(method),
-                                        method.base ? method.schemes : "");
+    const std::string key = fmt::format("{} {} {} {}", method.score_method, seed,
+                                        is_checked(method, sensitivity_), method.base ? method.schemes : "");
     const auto found = scores_.find(key);
     if (found != scores_.end()) return found->second;
-    SensitivityOptions options = request_.sensitivity;
+    if (needs_tokens(sensitivity_method(method.score_method), sensitivity_))
+      calibration("--method " + method.label);
+    SensitivityOptions options = sensitivity_;
     options.schemes = method.base ? parse_schemes(method.schemes) : allocator_.schemes;
     options.seed = seed;
-    if (is_automatic(method)) options.calibration = parted().scoring;
+    if (is_checked(method, sensitivity_)) options.calibration = parted().scoring;
     if (!method.base) {
       if (!errors_)
         errors_ =
@@ -96,15 +96,16 @@ class Comparer {
     return scores_.emplace(key, score(model_, method.score_method, options)).first->second;
   }
 
-  // Whether the plan of a method is checked on tokens that its scores have not seen.
-  bool is_automatic(const MethodChoice& method) const {
-    return method.label == "auto" && !request_.sensitivity.calibration_source.source.empty();
+  // Read once, for all scores and quantizers.
+  const Calibration& calibration(const std::string& user) {
+    if (!sensitivity_.calibration)
+      sensitivity_.calibration =
+          require_calibration(model_, sensitivity_.calibration_source, options_.device, user);
+    return *sensitivity_.calibration;
   }
 
   const PartedCalibration& parted() {
-    if (!parted_)
-      parted_ = part_calibration(
-          *require_calibration(model_, request_.sensitivity.calibration_source, options_.device, "auto"));
+    if (!parted_) parted_ = part_calibration(calibration("--method auto"));
     return *parted_;
   }
 
@@ -116,7 +117,7 @@ class Comparer {
     allocator = allocator_of(method, allocator);
     const Scores& scores = scores_of(method, seed);
     const Plan plan = make_plan(model_, scores, allocator);
-    if (!is_automatic(method)) return plan;
+    if (!is_checked(method, sensitivity_)) return plan;
     const CheckedPlan checked =
         check_against_uniform(model_, plan, scores, allocator, [&](const Plan& candidate) {
           std::optional<Decoder> of_scaled_model;
@@ -131,30 +132,42 @@ class Comparer {
   // model.
   Decoder& quantized(const Plan& plan, const QuantizerChoice& choice, Decoder& decoder,
                      std::optional<Decoder>& of_scaled_model) {
-    if (needs_calibration(choice) && !calibration_)
-      calibration_ = calibration_for(model_, request_.sensitivity, choice);
-    prepared_ = prepare_quantizer(model_, schemes_of(plan), choice, calibration_, options_.device);
+    if (needs_calibration(choice)) calibration("the quantizer " + choice.name);
+    prepared_ =
+        prepare_quantizer(model_, schemes_of(plan), choice, sensitivity_.calibration, options_.device);
     const bool scaled = prepared_.model.get() != &model_;
     Decoder& target = scaled ? of_scaled_model.emplace(*prepared_.model, options_) : decoder;
-    apply_schemes(target, schemes_of(plan), prepared_.plain, prepared_.calibrated.get());
+    apply_schemes(target, schemes_of(plan), prepared_.plain, prepared_.calibrated.get(), importance_);
     return target;
   }
 
-  // What makes two runs comparable, so that one can go on where the other ended.
+  // All that the rows depend on, so that a run goes on only where one with the same options ended.
   Json settings() const {
     const EvaluationOptions& evaluation = request_.evaluation;
-    Json texts = Json::array();
-    for (const Text& text : texts_) texts.push_back({{"name", text.name}, {"tokens", text.ids.size()}});
-    return {{"model", request_.model.string()},
-            {"texts", texts},
-            {"schemes", request_.schemes},
-            {"seeds", request_.seeds},
-            {"window", evaluation.window},
-            {"stride", evaluation.stride},
-            {"max_tokens", evaluation.max_tokens},
-            {"seed", request_.sensitivity.seed},
-            {"calibration", request_.sensitivity.calibration_source.source},
-            {"calibration_tokens", request_.sensitivity.calibration_source.tokens}};
+    const SensitivityOptions& sensitivity = request_.sensitivity;
+    const CalibrationOptions& calibration = sensitivity.calibration_source;
+    Json texts = Json::array(), quantizers = Json::array();
+    for (const Text& text : texts_) texts.push_back({text.name, text.ids.size()});
+    for (const QuantizerChoice& choice : request_.quantizers)
+      quantizers.push_back({choice.gptq.damping, static_cast<int>(choice.gptq.act_order),
+                            static_cast<int>(choice.gptq.scales), choice.sequential});
+    return {
+        {"model", request_.model.string()},
+        {"texts", texts},
+        {"schemes", request_.schemes},
+        {"seeds", request_.seeds},
+        {"seed", sensitivity.seed},
+        {"evaluation", {evaluation.window, evaluation.stride, evaluation.max_tokens}},
+        {"calibration", {calibration.source, calibration.tokens, calibration.window}},
+        {"imatrix", sensitivity.imatrix_file.string()},
+        {"nsds", {sensitivity.nsds.tau, sensitivity.nsds.multiply_entropy, sensitivity.nsds.consistent_mad}},
+        {"kl", {sensitivity.kl.tokens, c10::toString(sensitivity.kl.dtype)}},
+        {"grouped query rule", sensitivity.grouped_query_rule},
+        {"allocator",
+         {allocator_.name, static_cast<int>(allocator_.ties), allocator_.relative_gap,
+          static_cast<int>(allocator_.differences), allocator_.base, allocator_.stop, allocator_.top,
+          allocator_.rebase}},
+        {"quantizers", quantizers}};
   }
 
   // The rows of one cell, one a text: from the results file, or computed and saved there.
@@ -191,13 +204,13 @@ class Comparer {
     const int runs = method.score_method == "random" ? request_.seeds : 1;
     std::vector<std::vector<CompareRow>> by_text(texts_.size());
     for (int run = 0; run < runs; ++run) {
-      const auto start = Clock::now();
+      const Stopwatch start;
       const Plan plan =
           plan_of(method, quantizer, budget, request_.sensitivity.seed + static_cast<uint64_t>(run),
                   shared_decoder, reference);
       std::optional<Decoder> of_scaled_model;
       Decoder& decoder = quantized(plan, quantizer, shared_decoder, of_scaled_model);
-      const double seconds = seconds_since(start);
+      const double seconds = start.seconds();
       for (size_t t = 0; t < texts_.size(); ++t) {
         CompareRow row;
         row.bits_per_weight = plan.bits_per_weight;
@@ -279,13 +292,14 @@ class Comparer {
 
   const CompareRequest& request_;
   Model model_;
+  SensitivityOptions sensitivity_;  // with calibration and imatrix, once they are read
+  std::map<std::string, std::vector<float>> importance_;
   std::vector<Text> texts_;
   std::vector<MethodChoice> methods_;
   DecoderOptions options_;
   AllocatorOptions allocator_;
-  std::shared_ptr<const Calibration> calibration_;  // of the quantizers, once one needs it
-  PreparedQuantizer prepared_;                      // what the last plan was quantized with
-  std::optional<PartedCalibration> parted_;         // of the method auto
+  PreparedQuantizer prepared_;               // what the last plan was quantized with
+  std::optional<PartedCalibration> parted_;  // of the method auto
   std::optional<ComparisonFile> file_;
   std::map<std::string, Scores> scores_;
   std::shared_ptr<const WeightErrors> errors_;  // shared by all methods

@@ -61,12 +61,13 @@ Budget budget_of_matrices(Budget budget, uint64_t fixed) {
 }
 
 // The menu that was asked for, or the method's own where the format stores all of it.
-std::string asked_menu(const QuantizeRequest& request, const ExportFormat& format) {
-  if (!request.schemes.empty() || request.method_schemes.empty()) return request.schemes;
+std::string asked_menu(const QuantizeRequest& request, const MethodChoice& method,
+                       const ExportFormat& format) {
+  if (!request.schemes.empty() || method.schemes.empty()) return request.schemes;
   constexpr int64_t kAnySize = 4096;  // which all groups divide
-  for (const Scheme& scheme : parse_schemes(request.method_schemes))
+  for (const Scheme& scheme : parse_schemes(method.schemes))
     if (!format.refusal(scheme, kAnySize, kAnySize).empty()) return "";
-  return request.method_schemes;
+  return method.schemes;
 }
 
 class Job {
@@ -76,7 +77,8 @@ class Job {
         model_(open_model(request.model)),
         runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
         format_(format_for(request.output, request.format, runtime_)),
-        sensitivity_(request.sensitivity) {
+        sensitivity_(request.sensitivity),
+        method_(resolve_automatic(parse_method(request.method), has_calibration(sensitivity_))) {
     load_imatrix(model_, sensitivity_);
   }
 
@@ -111,7 +113,8 @@ class Job {
       for (const Module& module : model_.modules)
         plan.importance[module.tensor] = sensitivity_.imatrix->mean_squares(module.tensor);
     if (!request_.plan.empty()) return;
-    menu_ = storable_menu(format_, runtime_, asked_menu(request_, format_), request_.allocator.ties, model_);
+    menu_ = storable_menu(format_, runtime_, asked_menu(request_, method_, format_), request_.allocator.ties,
+                          model_);
     result_.notes = menu_.notes;
     for (const std::string& text : menu_.notes) show_note(text);
   }
@@ -121,7 +124,7 @@ class Job {
       result_.plan = read_plan_for(model_, request_.plan);
       return;
     }
-    allocator_ = request_.allocator;
+    allocator_ = allocator_of(method_, request_.allocator);
     allocator_.schemes = menu_.schemes;
     allocator_.ties = menu_.ties;
     const Budget& budget = request_.allocator.budget;
@@ -136,12 +139,11 @@ class Job {
     } else {
       SensitivityOptions options = sensitivity_;
       options.schemes = menu_.schemes;
-      if (request_.check_plan) {
-        parted = part_calibration(
-            *require_calibration(model_, options.calibration_source, options.device, "auto"));
+      if (is_checked(method_, sensitivity_)) {
+        parted = part_calibration(calibration());
         options.calibration = parted->scoring;
       }
-      result_.scores = score(model_, request_.method, options);
+      result_.scores = score(model_, method_.score_method, options);
     }
     result_.plan = make_plan(model_, result_.scores, allocator_);
     if (parted) check_plan(*parted->checking);
@@ -200,9 +202,22 @@ class Job {
   }
 
   PreparedQuantizer prepare(const std::map<std::string, Scheme>& schemes) {
-    if (needs_calibration(request_.quantizer) && !calibration_)
-      calibration_ = calibration_for(model_, sensitivity_, request_.quantizer);
-    return prepare_quantizer(model_, schemes, request_.quantizer, calibration_, request_.sensitivity.device);
+    if (needs_calibration(request_.quantizer)) calibration();
+    return prepare_quantizer(model_, schemes, request_.quantizer, sensitivity_.calibration,
+                             request_.sensitivity.device);
+  }
+
+  // Read once, for the scores, the check and the quantizer.
+  const Calibration& calibration() {
+    if (!sensitivity_.calibration)
+      sensitivity_.calibration = require_calibration(model_, sensitivity_.calibration_source,
+                                                     sensitivity_.device, calibration_user());
+    return *sensitivity_.calibration;
+  }
+
+  std::string calibration_user() const {
+    return needs_calibration(request_.quantizer) ? "the quantizer " + request_.quantizer.name
+                                                 : "--method " + method_.label;
   }
 
   void add_measurement(const std::string& name, uint64_t bytes, const Evaluation& evaluation) {
@@ -213,11 +228,11 @@ class Job {
   Model model_;
   const Runtime* runtime_;  // null for none
   const ExportFormat& format_;
-  SensitivityOptions sensitivity_;
+  SensitivityOptions sensitivity_;  // with calibration and imatrix, once they are read
+  MethodChoice method_;
   Menu menu_;
   AllocatorOptions allocator_;
   std::vector<int32_t> ids_;
-  std::shared_ptr<const Calibration> calibration_;  // of the quantizer, once it is needed
   PreparedQuantizer prepared_;
   QuantizeResult result_;
 };

@@ -16,12 +16,10 @@ namespace strata {
 // The main job: score, allocate, quantize, write, and measure.
 struct QuantizeRequest {
   std::filesystem::path model, output;
-  std::string format;          // "gguf", "hf", "mlx", ...; empty = by the output's ending and the runtime
-  std::string runtime;         // "vllm", ...: only schemes that it loads; empty = all of the format
-  std::string schemes;         // menu; empty = the method's or else the format's own
-  std::string method_schemes;  // the method's, used where the format can store it
-  std::string method = "nsds";
-  bool check_plan = false;  // keep the uniform plan where it loses less on held-back calibration tokens
+  std::string format;   // "gguf", "hf", "mlx", ...; empty = by the output's ending and the runtime
+  std::string runtime;  // "vllm", ...: only schemes that it loads; empty = all of the format
+  std::string schemes;  // menu; empty = the method's, where the format can store it, or the format's own
+  std::string method = "auto";  // as parse_method() takes it; may bring its own allocator
   SensitivityOptions sensitivity;
   std::filesystem::path scores, plan;  // files of earlier runs, used instead of scoring or allocating
   AllocatorOptions allocator;          // its budget's bytes count the whole output file

@@ -35,13 +35,6 @@ bool needs_calibration(const QuantizerChoice& choice) {
   return choice.name != "rtn" && choice.name != "hqq";
 }
 
-std::shared_ptr<const Calibration> calibration_for(const Model& model, const SensitivityOptions& options,
-                                                   const QuantizerChoice& choice) {
-  if (options.calibration) return options.calibration;
-  return require_calibration(model, options.calibration_source, options.device,
-                             "the quantizer " + choice.name);
-}
-
 PreparedQuantizer prepare_quantizer(const Model& model, const std::map<std::string, Scheme>& schemes,
                                     const QuantizerChoice& choice,
                                     std::shared_ptr<const Calibration> calibration, at::Device device) {

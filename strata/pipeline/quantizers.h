@@ -9,7 +9,6 @@
 #include "strata/calibration/gptq.h"
 #include "strata/model/model.h"
 #include "strata/quantization/calibrated_quantizer.h"
-#include "strata/sensitivity/method.h"
 
 namespace strata {
 
@@ -26,10 +25,6 @@ std::vector<std::string> quantizer_choices();
 
 // Throws UsageError for a name that is not known.
 bool needs_calibration(const QuantizerChoice& choice);
-
-// The calibration that scoring was given, or read from where its options say.
-std::shared_ptr<const Calibration> calibration_for(const Model& model, const SensitivityOptions& options,
-                                                   const QuantizerChoice& choice);
 
 // A model and what quantizes it.
 struct PreparedQuantizer {

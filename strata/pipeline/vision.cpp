@@ -1,23 +1,17 @@
 #include "strata/pipeline/vision.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <map>
 
 #include "strata/core/error.h"
 #include "strata/core/statistics.h"
+#include "strata/core/stopwatch.h"
 #include "strata/vision/equalize.h"
 #include "strata/vision/simplify.h"
 
 namespace strata {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // A model with its images, made ready to be scored.
 struct Workplace {
@@ -147,11 +141,11 @@ Graph open_graph(const VisionRequest& request) {
 VisionScores score_vision(const VisionRequest& request, const std::string& method) {
   check_method(method, false);
   Workplace place(request);
-  const auto start = Clock::now();
+  const Stopwatch start;
   WidthScorer scorer(place.layers, place.scoring, request.scoring);
   VisionScores result;
   result.costs = scorer.score(method, request.scoring.seed);
-  result.seconds = seconds_since(start);
+  result.seconds = start.seconds();
   result.sizes = place.sizes();
   result.json = to_json(result.costs, place.graph);
   return result;
@@ -194,9 +188,9 @@ VisionComparison compare_vision(const VisionCompareRequest& request) {
                         [](const std::string& method) { return method == "infoq"; });
   for (const std::string& method : order) {
     if (method == "uniform") continue;
-    const auto start = Clock::now();
+    const Stopwatch start;
     scorer.score(method, request.scoring.seed);
-    result.correlations.push_back({method, 0, 0, seconds_since(start)});
+    result.correlations.push_back({method, 0, 0, start.seconds()});
   }
   for (const WidthBudget& budget : request.budgets)
     for (const std::string& method : request.methods)

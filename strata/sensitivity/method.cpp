@@ -48,6 +48,10 @@ const SensitivityMethod& sensitivity_method(std::string_view name) {
   fail_usage("there is no sensitivity method \"{}\"; choose one of {}", name, known);
 }
 
+bool needs_tokens(const SensitivityMethod& method, const SensitivityOptions& options) {
+  return method.needs_calibration && !(method.takes_imatrix && options.imatrix);
+}
+
 void load_imatrix(const Model& model, SensitivityOptions& options) {
   if (!options.imatrix && !options.imatrix_file.empty())
     options.imatrix = std::make_shared<const Imatrix>(read_imatrix(options.imatrix_file, model));
@@ -57,8 +61,7 @@ Scores score(const Model& model, std::string_view name, const SensitivityOptions
   const SensitivityMethod& method = sensitivity_method(name);
   SensitivityOptions options = asked;
   load_imatrix(model, options);
-  const bool served = method.takes_imatrix && options.imatrix;
-  if (method.needs_calibration && !options.calibration && !served)
+  if (needs_tokens(method, options) && !options.calibration)
     options.calibration =
         require_calibration(model, options.calibration_source, options.device, "--method " + method.name);
   Scores scores = method.score(model, options);

@@ -73,6 +73,9 @@ struct SensitivityMethod {
   bool takes_imatrix = false;  // instead of calibration
 };
 
+// Whether a method scores with calibration tokens, given these options.
+bool needs_tokens(const SensitivityMethod& method, const SensitivityOptions& options);
+
 // Every method, in the order in which they are listed to the user.
 const std::vector<SensitivityMethod>& sensitivity_methods();
 

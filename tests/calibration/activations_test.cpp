@@ -6,19 +6,12 @@
 
 #include "strata/core/error.h"
 #include "strata/core/random.h"
+#include "tests/support/random_ids.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_model.h"
 
 namespace strata {
 namespace {
-
-at::Tensor random_ids(int64_t blocks, int64_t window, int64_t vocab) {
-  Random random(5);
-  at::Tensor ids = at::empty({blocks, window}, at::kLong);
-  for (int64_t i = 0; i < ids.numel(); ++i)
-    ids.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.below(static_cast<uint64_t>(vocab)));
-  return ids;
-}
 
 class Activations : public testing::Test {
  protected:
@@ -27,7 +20,7 @@ class Activations : public testing::Test {
     tiny.layers = 3;
     write_tiny_model(directory_ / "model", tiny);
     model_ = open_model(directory_ / "model");
-    calibration_ = make_calibration(random_ids(7, 16, 64), "test");
+    calibration_ = make_calibration(random_ids(7, 16), "test");
   }
 
   TemporaryDirectory directory_;

@@ -5,19 +5,12 @@
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 #include "strata/model/device.h"
+#include "tests/support/random_ids.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_model.h"
 
 namespace strata {
 namespace {
-
-at::Tensor random_ids(int64_t blocks, int64_t window, int64_t vocab) {
-  Random random(5);
-  at::Tensor ids = at::empty({blocks, window}, at::kLong);
-  for (int64_t i = 0; i < ids.numel(); ++i)
-    ids.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.below(static_cast<uint64_t>(vocab)));
-  return ids;
-}
 
 std::map<std::string, Scheme> uniform(const Model& model, const std::string& scheme) {
   std::map<std::string, Scheme> schemes;
@@ -56,7 +49,7 @@ TEST_F(AwqTest, TheScaledModelComputesWhatTheModelDoes) {
     const auto path = directory_ / architecture;
     write_tiny_model(path, tiny);
     const Model model = open_model(path);
-    const Calibration calibration = make_calibration(random_ids(4, 16, 64), "test");
+    const Calibration calibration = make_calibration(random_ids(4, 16), "test");
     const auto scalings = search_awq_scales(model, uniform(model, "w2g32"), calibration, {});
     EXPECT_GT(scaled_tensors(scalings), 6) << architecture;
     const Model scaled = scale_model(model, scalings);

@@ -11,6 +11,7 @@
 #include "strata/core/random.h"
 #include "strata/quantization/gguf_codec.h"
 #include "strata/quantization/gguf_levels.h"
+#include "tests/support/error_of.h"
 
 namespace strata {
 namespace {
@@ -301,41 +302,31 @@ TEST(GptqTest, SingularMomentsAreDamped) {
   for (const float value : values_of(matrix)) EXPECT_TRUE(std::isfinite(value));
 }
 
-template <class Work>
-std::string message_of(const Work& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 TEST(GptqTest, BadInputIsRefusedInOneSentence) {
   Case made = make_case(8, 256, 1);
   GptqOptions reordered;
   reordered.act_order = ActOrder::Reordered;
   const InverseFactor factor = factor_inverse(made.moments, reordered);
-  EXPECT_EQ(message_of([&] { gptq(made.weights.view(), factor, parse_scheme("Q4_K"), reordered); }),
+  EXPECT_EQ(error_of([&] { gptq(made.weights.view(), factor, parse_scheme("Q4_K"), reordered); }),
             "Q4_K cannot store groups of columns in the order of their activations; use static scales "
             "(--act-order static)");
-  EXPECT_NE(message_of([&] {
+  EXPECT_NE(error_of([&] {
               factor_inverse(at::full({4, 4}, NAN), {});
             }).find("not finite"),
             std::string::npos);
-  EXPECT_NE(message_of([&] { factor_inverse(at::ones({4, 3}), {}); }).find("square"), std::string::npos);
-  EXPECT_NE(message_of([&] {
+  EXPECT_NE(error_of([&] { factor_inverse(at::ones({4, 3}), {}); }).find("square"), std::string::npos);
+  EXPECT_NE(error_of([&] {
               gptq(made.weights.view(), factor_inverse(at::eye(8), {}), parse_scheme("w4g32"), {});
             }).find("256 columns"),
             std::string::npos);
   made.weights.values[300] = INFINITY;
   for (const char* scheme : {"w4g32", "w4row", "Q4_K", "F16"})
-    EXPECT_NE(message_of([&] {
+    EXPECT_NE(error_of([&] {
                 gptq(made.weights.view(), factor_inverse(made.moments, {}), parse_scheme(scheme), {});
               }).find("row 1, column 44"),
               std::string::npos)
         << scheme;
-  EXPECT_NE(message_of([] { parse_act_order("on"); }).find("static"), std::string::npos);
+  EXPECT_NE(error_of([] { parse_act_order("on"); }).find("static"), std::string::npos);
 }
 
 }  // namespace

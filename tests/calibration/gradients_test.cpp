@@ -8,19 +8,12 @@
 
 #include "strata/core/random.h"
 #include "strata/model/decoder.h"
+#include "tests/support/random_ids.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_model.h"
 
 namespace strata {
 namespace {
-
-at::Tensor random_ids(int64_t blocks, int64_t window) {
-  Random random(5);
-  at::Tensor ids = at::empty({blocks, window}, at::kLong);
-  for (int64_t i = 0; i < ids.numel(); ++i)
-    ids.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.below(64));
-  return ids;
-}
 
 at::Tensor random_like(const at::Tensor& tensor, uint64_t seed) {
   Random random(seed);

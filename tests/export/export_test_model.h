@@ -10,6 +10,7 @@
 #include "strata/core/error.h"
 #include "strata/export/export.h"
 #include "strata/model/layout.h"
+#include "tests/support/error_of.h"
 #include "tests/support/random_model.h"
 #include "tests/support/temporary_directory.h"
 
@@ -48,17 +49,6 @@ inline ExportPlan uniform_plan(const Model& model, const std::string& scheme, co
   plan.embedding = plan.head = parse_scheme(others);
   plan.quantizer.name = "rtn";
   return plan;
-}
-
-// The message of the Error that `work` throws; empty if it throws none.
-template <class Work>
-std::string error_of(const Work& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 }  // namespace strata

@@ -45,13 +45,10 @@ class CompleteMethods : public testing::TestWithParam<const char*> {
   }
 
   QuantizeResult run(std::optional<double> bits_per_weight) const {
-    const MethodChoice method = parse_method(GetParam());
     QuantizeRequest request;
     request.model = directory_ / "model";
     request.output = directory_ / "out";
-    request.method = method.score_method;
-    request.method_schemes = method.schemes;
-    request.allocator = allocator_of(method, {});
+    request.method = GetParam();
     request.allocator.budget.bits_per_weight = bits_per_weight;
     request.sensitivity.calibration_source.source = "self";
     request.sensitivity.calibration_source.tokens = 64;

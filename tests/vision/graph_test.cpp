@@ -6,19 +6,11 @@
 #include "strata/vision/equalize.h"
 #include "strata/vision/simplify.h"
 #include "strata/vision/top_k.h"
+#include "tests/support/error_of.h"
 #include "tests/vision/tiny_network.h"
 
 namespace strata {
 namespace {
-
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 std::string load_error(OnnxModel model) {
   return error_of([&] { Graph(std::move(model), at::kCPU); });

@@ -8,19 +8,11 @@
 #include "strata/vision/probes.h"
 #include "strata/vision/top_k.h"
 #include "strata/vision/width_plan.h"
+#include "tests/support/error_of.h"
 #include "tests/vision/tiny_network.h"
 
 namespace strata {
 namespace {
-
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 struct Bench {
   Graph graph{tiny_network(), at::kCPU};
