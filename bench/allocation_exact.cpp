@@ -88,7 +88,7 @@ ChoiceProblem make_problem() {
     for (const Scheme& scheme : options.schemes)
       group.push_back({(cost++)->cost,
                        {static_cast<int64_t>(scheme.stored_bits(module.rows, module.cols)),
-                        std::llround(scheme.code_bits_per_weight(module.cols) * params)}});
+                        std::llround(scheme.code_bits_per_weight(module.rows, module.cols) * params)}});
   }
   problem.limits = {static_cast<int64_t>(*options.budget.bits_per_weight * weights),
                     static_cast<int64_t>(*options.budget.average_code_bits * weights)};

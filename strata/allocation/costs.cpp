@@ -77,6 +77,13 @@ void CostTable::weigh_by_scores(const Scores& scores) {
 }
 
 double CostTable::relative_error(const Scheme& scheme, int64_t cols) const {
+  if (scheme.kind == Scheme::Kind::MixedRows) {  // the sample's rows are alike
+    Scheme low, high;
+    low.affine = scheme.affine;
+    high.affine = scheme.high_affine();
+    return (1 - scheme.high_ratio) * relative_error(low, cols) +
+           scheme.high_ratio * relative_error(high, cols);
+  }
   Scheme stored = scheme;
   if (scheme.kind == Scheme::Kind::Gguf) stored.gguf = stored_type(scheme.gguf, cols);
   const std::string name = stored.name();

@@ -70,6 +70,16 @@ const Json& Fields::list(const char* key) const {
   return found;
 }
 
+std::pair<std::string, std::string> Fields::pair(const char* key) const {
+  const Json& found = value(key);
+  const auto is_text = [](const Json& part) {
+    return part.is_string() && !part.get_ref<const std::string&>().empty();
+  };
+  if (!found.is_array() || found.size() != 2 || !is_text(found[0]) || !is_text(found[1]))
+    fail("{}: \"{}\" is {}, expected a list of two texts", where_, key, shown(found));
+  return {found[0].get<std::string>(), found[1].get<std::string>()};
+}
+
 void Fields::shape(const char* key, int64_t& rows, int64_t& cols) const {
   const Json& found = value(key);
   const auto dimension = [&](size_t i) -> int64_t {

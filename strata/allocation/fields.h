@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "strata/core/json.h"
 
@@ -26,6 +27,7 @@ class Fields {
   int64_t whole(const char* key, int64_t smallest, int64_t largest) const;
   double finite(const char* key) const;  // at most kLargestNumber in size
   const Json& list(const char* key) const;
+  std::pair<std::string, std::string> pair(const char* key) const;  // a list of two texts
   void shape(const char* key, int64_t& rows, int64_t& cols) const;  // [rows, cols], at most kMostWeights
 
   const std::string& where() const { return where_; }

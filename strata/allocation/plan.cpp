@@ -33,7 +33,7 @@ void Plan::sum_up() {
     const double size = static_cast<double>(a.rows * a.cols);
     bits += static_cast<double>(stored);
     bytes += (stored + 7) / 8;
-    code_bits += a.scheme.code_bits_per_weight(a.cols) * size;
+    code_bits += a.scheme.code_bits_per_weight(a.rows, a.cols) * size;
     weights += size;
   }
   bits_per_weight = weights > 0 ? bits / weights : 0;

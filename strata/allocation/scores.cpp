@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -59,6 +60,16 @@ Cost cost_from_json(const Fields& line, SchemeNames& names) {
   return cost;
 }
 
+PairCost pair_cost_from_json(const Fields& line, SchemeNames& names) {
+  PairCost cost;
+  std::tie(cost.first_tensor, cost.second_tensor) = line.pair("tensors");
+  std::tie(cost.first_scheme, cost.second_scheme) = line.pair("schemes");
+  cost.first_scheme = names.canonical(cost.first_scheme, line.where());
+  cost.second_scheme = names.canonical(cost.second_scheme, line.where());
+  cost.cost = line.finite("cost");
+  return cost;
+}
+
 AllocationModule module_from_json(const Fields& line) {
   AllocationModule module;
   module.layer = static_cast<int>(line.whole("layer", 0, kMostLayers));
@@ -96,6 +107,28 @@ void check_costs(const Scores& scores, const std::string& where) {
   }
 }
 
+void check_pair_costs(const Scores& scores, const std::string& where) {
+  std::unordered_set<std::string> known, seen;
+  for (const Cost& cost : scores.costs) known.insert(cost.tensor);
+  for (const PairCost& pair : scores.pair_costs) {
+    std::string first = pair.first_tensor + '\n' + pair.first_scheme;
+    std::string second = pair.second_tensor + '\n' + pair.second_scheme;
+    if (second < first) first.swap(second);
+    for (const std::string& tensor : {pair.first_tensor, pair.second_tensor})
+      if (known.count(tensor) == 0)
+        fail("{}: {} has costs together with other tensors, but none of its own under \"costs\"", where,
+             tensor);
+    if (pair.first_tensor == pair.second_tensor)
+      fail("{}: a pair cost names {} twice; two tensors were expected", where, pair.first_tensor);
+    if (!std::isfinite(pair.cost))
+      fail("{}: the cost of {} in {} together with {} in {} is {}, expected a finite number", where,
+           pair.first_tensor, pair.first_scheme, pair.second_tensor, pair.second_scheme, pair.cost);
+    if (!seen.insert(first + '\n' + second).second)
+      fail("{}: {} in {} has two costs together with {} in {}", where, pair.first_tensor, pair.first_scheme,
+           pair.second_tensor, pair.second_scheme);
+  }
+}
+
 void check_modules(const Scores& scores, const std::string& where) {
   std::unordered_set<std::string> tensors;
   std::set<std::pair<int, std::string>> places;
@@ -110,6 +143,7 @@ void check_modules(const Scores& scores, const std::string& where) {
 void check(const Scores& scores, const std::string& where) {
   check_scores(scores, where);
   check_costs(scores, where);
+  check_pair_costs(scores, where);
   check_modules(scores, where);
   if (scores.scores.empty() && scores.costs.empty())
     fail("{}: there are neither scores nor costs in it", where);
@@ -204,6 +238,14 @@ Json to_json(const Scores& scores) {
     line["cost"] = cost.cost;
     document["costs"].push_back(std::move(line));
   }
+  if (!scores.pair_costs.empty()) document["pair_costs"] = Json::array();
+  for (const PairCost& pair : scores.pair_costs) {
+    Json line;
+    line["tensors"] = {pair.first_tensor, pair.second_tensor};
+    line["schemes"] = {pair.first_scheme, pair.second_scheme};
+    line["cost"] = pair.cost;
+    document["pair_costs"].push_back(std::move(line));
+  }
   document["details"] = scores.details;
   return document;
 }
@@ -227,11 +269,16 @@ Scores scores_from_json(const Json& document, const std::string& where) {
     for (size_t i = 0; i < modules.size(); ++i)
       scores.modules.push_back(module_from_json(Fields(modules[i], place("modules", i))));
   }
+  SchemeNames names;
   if (file.has("costs")) {
-    SchemeNames names;
     const Json& costs = file.list("costs");
     for (size_t i = 0; i < costs.size(); ++i)
       scores.costs.push_back(cost_from_json(Fields(costs[i], place("costs", i)), names));
+  }
+  if (file.has("pair_costs")) {
+    const Json& pairs = file.list("pair_costs");
+    for (size_t i = 0; i < pairs.size(); ++i)
+      scores.pair_costs.push_back(pair_cost_from_json(Fields(pairs[i], place("pair_costs", i)), names));
   }
   if (document.contains("details")) scores.details = document["details"];
   check(scores, where);

@@ -25,6 +25,17 @@ struct Cost {
   double cost = 0;
 };
 
+// What two modules cost the model together beyond the sum of their own costs, of either sign:
+//   cost of a plan = sum of the modules' Cost + sum over pairs of modules of their PairCost,
+// every pair counted once. For the quadratic form x' M x of arXiv 2511.17801, Cost is M_ll = 2 (L(first) -
+// L(theta)) and PairCost is 2 M_lm = 2 (L(both) + L(theta) - L(first) - L(second)), since M is symmetric; so
+// both may be halved. The order of the two does not matter, and what is not listed costs nothing extra.
+struct PairCost {
+  std::string first_tensor, first_scheme;
+  std::string second_tensor, second_scheme;
+  double cost = 0;
+};
+
 // One matrix to be given a scheme.
 struct AllocationModule {
   int layer = 0;
@@ -40,6 +51,7 @@ struct Scores {
   bool per_module = false;  // the unit
   std::vector<Score> scores;
   std::vector<Cost> costs;
+  std::vector<PairCost> pair_costs;       // of tensors that have costs; used by the allocator `quadratic`
   std::vector<AllocationModule> modules;  // what is to be given schemes, so that `allocate` needs no model
   Json details = Json::object();
 };

@@ -77,6 +77,24 @@ at::Tensor weights_in_order(MatrixView<const float> weights, const InverseFactor
   return w.to(factor.upper.device());
 }
 
+QuantizedMatrix gptq_mixed_rows(MatrixView<const float> weights, const InverseFactor& factor,
+                                const Scheme& scheme, const GptqOptions& options, const float* row_impact) {
+  QuantizerOptions nearest;
+  nearest.name = "rtn";
+  nearest.row_impact = row_impact;
+  QuantizedMatrix matrix;
+  matrix.scheme = scheme;
+  matrix.rows = weights.rows;
+  matrix.cols = weights.cols;
+  matrix.mixed = quantize_rows_apart(weights, scheme, choose_high_rows(weights, scheme, nearest),
+                                     [&](MatrixView<const float> rows, const AffineScheme& affine) {
+                                       Scheme plain;
+                                       plain.affine = affine;
+                                       return gptq(rows, factor, plain, options).affine;
+                                     });
+  return matrix;
+}
+
 }  // namespace
 
 ActOrder parse_act_order(const std::string& name) {
@@ -116,12 +134,14 @@ InverseFactor factor_inverse(const at::Tensor& second_moments, const GptqOptions
 }
 
 QuantizedMatrix gptq(MatrixView<const float> weights, const InverseFactor& factor, const Scheme& scheme,
-                     const GptqOptions& options) {
+                     const GptqOptions& options, const float* row_impact) {
   const at::NoGradGuard no_grad;
   if (factor.upper.size(0) != weights.cols)
     fail("a matrix of {} columns was given with second moments of {} features", weights.cols,
          factor.upper.size(0));
   if (scheme.kind == Scheme::Kind::Nf4) return quantize_matrix(weights, scheme, {});
+  if (scheme.kind == Scheme::Kind::MixedRows)
+    return gptq_mixed_rows(weights, factor, scheme, options, row_impact);
   const auto one_thread = one_thread_for_small(weights.cols);
   FeedbackOptions feedback;
   feedback.order = factor.order;

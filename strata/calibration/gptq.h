@@ -44,8 +44,10 @@ InverseFactor factor_inverse(const at::Tensor& second_moments, const GptqOptions
 // columns are rounded on the CPU; their errors reach the columns after the block in one product on U's
 // device. Scales are chosen by search, weighed with 1 / U_kk^2, which is what an error that is left in column
 // k costs once the columns after it have made up for it. NF4, which is there for comparison, rounds to
-// nearest. Throws as make_column_rounder does.
+// nearest. Rows do not touch each other, so that those of high and of low bits are quantized apart; which
+// they are is said by `row_impact` (rows values), or else by choose_high_rows for round-to-nearest. Throws as
+// make_column_rounder does.
 QuantizedMatrix gptq(MatrixView<const float> weights, const InverseFactor& factor, const Scheme& scheme,
-                     const GptqOptions& options);
+                     const GptqOptions& options, const float* row_impact = nullptr);
 
 }  // namespace strata

@@ -94,10 +94,11 @@ bool LayerwiseQuantizer::is_planned(int layer, Role input) const {
 
 namespace {
 
-MatrixQuantizer gptq_of_moments(const at::Tensor& moments, const GptqOptions& options) {
-  return [factor = factor_inverse(moments, options), options](const Module&, MatrixView<const float> weights,
-                                                              const Scheme& scheme) {
-    return gptq(weights, factor, scheme, options);
+MatrixQuantizer gptq_of_moments(const at::Tensor& moments, const GptqOptions& options,
+                                const RowImpacts& row_impacts) {
+  return [factor = factor_inverse(moments, options), options, &row_impacts](
+             const Module& module, MatrixView<const float> weights, const Scheme& scheme) {
+    return gptq(weights, factor, scheme, options, impacts_of(row_impacts, module.tensor, module.rows));
   };
 }
 
@@ -109,15 +110,18 @@ std::shared_ptr<CalibratedQuantizer> make_gptq_quantizer(const Model& model,
                                                          const GptqOptions& gptq_options) {
   return std::make_shared<LayerwiseQuantizer>(
       model, std::move(calibration), options,
-      [gptq_options](const at::Tensor& moments) { return gptq_of_moments(moments, gptq_options); });
+      [gptq_options, row_impacts = options.row_impacts](const at::Tensor& moments) {
+        return gptq_of_moments(moments, gptq_options, row_impacts);
+      });
 }
 
 std::shared_ptr<CalibratedQuantizer> make_importance_quantizer(const Model& model,
                                                                std::shared_ptr<const Calibration> calibration,
                                                                const LayerwiseOptions& options) {
   return std::make_shared<LayerwiseQuantizer>(
-      model, std::move(calibration), options,
-      [](const at::Tensor& moments) { return gptq_of_moments(at::diag(moments.diagonal()), {}); });
+      model, std::move(calibration), options, [row_impacts = options.row_impacts](const at::Tensor& moments) {
+        return gptq_of_moments(at::diag(moments.diagonal()), {}, row_impacts);
+      });
 }
 
 }  // namespace strata

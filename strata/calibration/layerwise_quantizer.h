@@ -27,6 +27,7 @@ struct LayerwiseOptions {
   // Within a layer too, a matrix sees the inputs that the quantized matrices before it give: q, k and v, then
   // o, then gate and up, then down. Otherwise all of a layer's inputs come from the layer as it was.
   bool sequential = true;
+  RowImpacts row_impacts;  // of the matrices whose schemes mix rows; see gptq()
 };
 
 // Calibration text on its way through the model as it is being quantized: a layer's input moments are those

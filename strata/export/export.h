@@ -19,9 +19,11 @@ struct ExportPlan {
   // A scheme the format holds. F16, BF16 and F32 keep the values: a GGUF stores them in that type, hf in the
   // checkpoint's own. The head's is unused when it is tied.
   Scheme embedding, head;
-  QuantizerOptions quantizer;  // without importance, which differs from matrix to matrix
+  QuantizerOptions quantizer;  // without importance and impacts, which differ from matrix to matrix
   // Importance of the inputs of a matrix, by tensor, one a column: weighs the errors of GGUF types.
   std::map<std::string, std::vector<float>> importance;
+  // Impact of the rows of a matrix, by tensor: which rows have more bits in schemes that mix rows.
+  RowImpacts row_impacts;
   // Quantizes the matrices in `schemes` where it is set; embedding and head are left to `quantizer`.
   std::shared_ptr<CalibratedQuantizer> calibrated;
   uint64_t shard_bytes = 0;  // largest file; 0: one GGUF, 5 GB for safetensors

@@ -56,6 +56,13 @@ const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor) {
   return found->second.data();
 }
 
+QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor) {
+  QuantizerOptions options = plan.quantizer;
+  options.importance = importance_of(plan, tensor);
+  options.row_impact = impacts_of(plan.row_impacts, tensor.name, tensor.rows());
+  return options;
+}
+
 bool is_calibrated(const ExportPlan& plan, const std::string& tensor) {
   return plan.calibrated != nullptr && plan.schemes.count(tensor) > 0;
 }
@@ -73,12 +80,11 @@ QuantizedMatrix quantize_planned(const Model& model, const ExportPlan& plan, con
   const TensorInfo& info = model.checkpoint->info(tensor);
   std::vector<float> weights(static_cast<size_t>(info.elements()));
   model.checkpoint->read(info, weights.data());
-  QuantizerOptions options = plan.quantizer;
-  options.importance = importance_of(plan, info);
   QuantizedMatrix matrix =
       is_calibrated(plan, tensor)
           ? plan.calibrated->take(tensor)
-          : quantize_matrix({weights.data(), info.rows(), info.cols()}, plan.schemes.at(tensor), options);
+          : quantize_matrix({weights.data(), info.rows(), info.cols()}, *planned_scheme(model, plan, tensor),
+                            quantizer_of(plan, info));
   if (squared_error != nullptr) *squared_error = squared_distance(matrix, weights);
   return matrix;
 }

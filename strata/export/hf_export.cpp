@@ -31,7 +31,7 @@ uint64_t bytes_of(const PlannedTensor& tensor) {
 
 // Groups across rows, or ranges over the whole matrix, need all rows at once.
 bool needs_whole_matrix(const Scheme& scheme) {
-  if (scheme.kind == Scheme::Kind::Nf4) return true;
+  if (scheme.kind == Scheme::Kind::Nf4 || scheme.kind == Scheme::Kind::MixedRows) return true;
   return scheme.kind == Scheme::Kind::Affine &&
          (scheme.affine.axis == 0 || scheme.affine.scales == ScaleStorage::SecondLevel);
 }
@@ -64,8 +64,7 @@ double write_dequantized(const Model& model, const ExportPlan& plan, const Plann
   const Scheme* scheme = info.shape.size() < 2 ? nullptr : changing_scheme(model, plan, info);
   if (scheme != nullptr && is_calibrated(plan, tensor.name))
     return write_calibrated(model, plan, tensor, writer);
-  QuantizerOptions options = plan.quantizer;
-  options.importance = importance_of(plan, info);
+  const QuantizerOptions options = quantizer_of(plan, info);
   const bool whole = scheme != nullptr && needs_whole_matrix(*scheme);
   const int64_t step = whole ? info.rows() : rows_at_a_time(info, 1);
   std::vector<float> values;

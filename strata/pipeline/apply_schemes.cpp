@@ -12,7 +12,8 @@ std::map<std::string, Scheme> schemes_of(const Plan& plan) {
 
 void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& schemes,
                    const QuantizerOptions& quantizer, CalibratedQuantizer* calibrated,
-                   const std::map<std::string, std::vector<float>>& importance) {
+                   const std::map<std::string, std::vector<float>>& importance,
+                   const RowImpacts& row_impacts) {
   decoder.restore_all();
   const Checkpoint& checkpoint = *decoder.model().checkpoint;
   Progress progress("quantizing in memory", static_cast<int64_t>(schemes.size()), "matrices");
@@ -32,6 +33,7 @@ void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& scheme
     QuantizerOptions options = quantizer;
     if (const auto found = importance.find(name); found != importance.end())
       options.importance = found->second.data();
+    options.row_impact = impacts_of(row_impacts, name, info.rows());
     fake_quantize({weight.data_ptr<float>(), info.rows(), info.cols()}, scheme, options);
     replace(name, weight);
   }

@@ -15,9 +15,11 @@ std::map<std::string, Scheme> schemes_of(const Plan& plan);
 
 // Replaces tensors of a decoder by what quantizing and dequantizing leaves of them: the model that a file
 // with these schemes would hold, without writing it. Tensors named earlier and not now are restored. The
-// layers' matrices come from `calibrated` where it is given; `importance` is that of an ExportPlan.
+// layers' matrices come from `calibrated` where it is given; `importance` and `row_impacts` are those of an
+// ExportPlan.
 void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& schemes,
                    const QuantizerOptions& quantizer, CalibratedQuantizer* calibrated = nullptr,
-                   const std::map<std::string, std::vector<float>>& importance = {});
+                   const std::map<std::string, std::vector<float>>& importance = {},
+                   const RowImpacts& row_impacts = {});
 
 }  // namespace strata

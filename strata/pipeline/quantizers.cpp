@@ -62,6 +62,7 @@ PreparedQuantizer prepare_quantizer(const Model& model, const std::map<std::stri
   LayerwiseOptions options;
   options.activations = activations;
   options.sequential = choice.sequential;
+  options.row_impacts = choice.row_impacts;
   if (choice.name == "importance")
     prepared.calibrated = make_importance_quantizer(*prepared.model, calibration, options);
   if (has_part(choice, "gptq"))

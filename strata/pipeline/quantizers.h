@@ -17,6 +17,7 @@ struct QuantizerChoice {
   std::string name = "hqq";  // one of quantizer_choices()
   GptqOptions gptq;
   bool sequential = true;  // gptq: see LayerwiseOptions
+  RowImpacts row_impacts;  // calibrated quantizers: which rows get more bits, see LayerwiseOptions
 };
 
 // "rtn" and "hqq", which look at weights alone; "importance", which weighs them with their inputs; "gptq";

@@ -10,6 +10,7 @@ namespace strata {
 
 void QuantizedMatrix::dequantize(float* weights) const {
   if (scheme.kind == Scheme::Kind::Affine) return affine.dequantize(weights);
+  if (scheme.kind == Scheme::Kind::MixedRows) return mixed.dequantize(weights);
   if (scheme.kind == Scheme::Kind::Nf4) return nf4.dequantize(weights);
   decode_gguf(stored_type(scheme.gguf, cols), blocks.data(), rows * cols, weights);
 }
@@ -22,6 +23,10 @@ QuantizedMatrix quantize_matrix(MatrixView<const float> weights, const Scheme& s
   matrix.cols = weights.cols;
   if (scheme.kind == Scheme::Kind::Affine) {
     matrix.affine = quantize_affine(weights, scheme.affine, options);
+    return matrix;
+  }
+  if (scheme.kind == Scheme::Kind::MixedRows) {
+    matrix.mixed = quantize_mixed_rows(weights, scheme, options);
     return matrix;
   }
   if (scheme.kind == Scheme::Kind::Nf4) {

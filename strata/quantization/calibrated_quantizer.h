@@ -5,16 +5,18 @@
 #include <string>
 #include <vector>
 
+#include "strata/quantization/mixed_rows.h"
 #include "strata/quantization/nf4.h"
 #include "strata/quantization/quantizer.h"
 
 namespace strata {
 
-// One matrix as a quantizer leaves it: affine groups, GGUF blocks, or NF4.
+// One matrix as a quantizer leaves it, in one of these forms.
 struct QuantizedMatrix {
   Scheme scheme;
   int64_t rows = 0, cols = 0;
   AffineMatrix affine;            // of affine schemes
+  MixedRowsMatrix mixed;          // of schemes that mix rows
   std::vector<std::byte> blocks;  // of GGUF types, after stored_type(), row by row
   Nf4Matrix nf4;
 

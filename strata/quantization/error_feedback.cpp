@@ -5,6 +5,7 @@
 // foreach_target.h must come first.
 #include <hwy/highway.h>
 
+#include "strata/core/error.h"
 #include "strata/quantization/affine_feedback.h"
 #include "strata/quantization/affine_tile.h"
 #include "strata/quantization/error_feedback.h"
@@ -42,6 +43,8 @@ void spread_errors(const float errors[16], const float* factor, int64_t count, f
 std::unique_ptr<ColumnRounder> make_column_rounder(MatrixView<const float> weights, const Scheme& scheme,
                                                    const FeedbackOptions& options) {
   if (scheme.kind == Scheme::Kind::Affine) return make_affine_rounder(weights, scheme, options);
+  if (scheme.kind == Scheme::Kind::MixedRows)
+    fail("the rows of {} at high bits and the others must be rounded apart", scheme.name());
   return make_gguf_rounder(weights, scheme, options);
 }
 

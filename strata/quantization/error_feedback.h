@@ -45,10 +45,10 @@ class ColumnRounder {
   virtual QuantizedMatrix finish() = 0;                // once, after the last block
 };
 
-// A rounder for any scheme. GGUF types go left to right: their scales lie in blocks of neighbouring columns.
-// Schemes whose scales are stored over the whole matrix (second level) or across rows (axis 0) take HQQ's as
-// static ones. Throws where a weight is not finite, or for an order that the scheme cannot follow. The
-// weights must outlive it.
+// A rounder for any scheme but those that mix rows, whose parts are rounded apart. GGUF types go left to
+// right: their scales lie in blocks of neighbouring columns. Schemes whose scales are stored over the whole
+// matrix (second level) or across rows (axis 0) take HQQ's as static ones. Throws where a weight is not
+// finite, or for an order that the scheme cannot follow. The weights must outlive it.
 std::unique_ptr<ColumnRounder> make_column_rounder(MatrixView<const float> weights, const Scheme& scheme,
                                                    const FeedbackOptions& options);
 

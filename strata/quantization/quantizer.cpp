@@ -9,6 +9,7 @@
 #include "strata/core/threads.h"
 #include "strata/quantization/affine.h"
 #include "strata/quantization/gguf_codec.h"
+#include "strata/quantization/mixed_rows.h"
 #include "strata/quantization/nf4.h"
 
 namespace strata {
@@ -60,8 +61,18 @@ double round_nf4(MatrixView<const float> weights, bool double_quantized, float* 
   return error;
 }
 
+double round_mixed_rows(MatrixView<const float> weights, const Scheme& scheme,
+                        const QuantizerOptions& options, float* rounded) {
+  std::vector<float> decoded(static_cast<size_t>(weights.size()));
+  quantize_mixed_rows(weights, scheme, options).dequantize(decoded.data());
+  const double error = squared_distance(weights.data, decoded.data(), weights.size());
+  if (rounded) std::copy(decoded.begin(), decoded.end(), rounded);
+  return error;
+}
+
 double round(MatrixView<const float> weights, const Scheme& scheme, const QuantizerOptions& options,
              float* rounded) {
+  if (scheme.kind == Scheme::Kind::MixedRows) return round_mixed_rows(weights, scheme, options, rounded);
   if (scheme.kind == Scheme::Kind::Gguf) return round_gguf(weights, scheme.gguf, options.importance, rounded);
   if (scheme.kind == Scheme::Kind::Nf4) return round_nf4(weights, scheme.double_quantized, rounded);
   return round_affine(weights, scheme.affine, options, rounded);

@@ -41,6 +41,7 @@ struct QuantizerOptions {
   std::string name = "hqq";           // "rtn" or "hqq", for affine schemes
   const float* importance = nullptr;  // cols values or null; used by GGUF encoders
   int hqq_iterations = 20;
+  const float* row_impact = nullptr;  // rows values or null: which rows get high bits, see mixed_rows.h
 };
 
 // Names accepted by QuantizerOptions::name.
@@ -51,9 +52,10 @@ std::vector<std::string> quantizer_names();
 AffineMatrix quantize_affine(MatrixView<const float> weights, const AffineScheme& scheme,
                              const QuantizerOptions& options);
 
-// Quantizes and dequantizes in place with any scheme, holding only a few rows of scratch. Returns the squared
-// error sum (w - w')^2 in double precision. GGUF schemes go through their encoder and decoder, after
-// stored_type(). When it throws (see quantize_affine), part of the weights may have been replaced.
+// Quantizes and dequantizes in place with any scheme, holding only a few rows of scratch (NF4 and schemes
+// that mix rows: a copy of the matrix). Returns the squared error sum (w - w')^2 in double precision. GGUF
+// schemes go through their encoder and decoder, after stored_type(). When it throws (see quantize_affine),
+// part of the weights may have been replaced.
 double fake_quantize(MatrixView<float> weights, const Scheme& scheme, const QuantizerOptions& options);
 
 // The squared error alone; `weights` stays as it is.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
+#include <cmath>
 #include <optional>
 
 #include "strata/core/bit_packing.h"
@@ -16,6 +18,7 @@ namespace {
 constexpr std::array<int, 7> kBits = {2, 3, 4, 5, 6, 7, 8};
 constexpr std::array<int, 4> kGroupSizes = {0, 32, 64, 128};  // 0: a whole row
 constexpr int kHalfBits = 16;
+constexpr std::array<double, 5> kPaperRatios = {0.02, 0.05, 0.10, 0.15, 0.20};  // arXiv 2511.17801
 
 template <class Container, class Value>
 bool contains(const Container& values, const Value& value) {
@@ -54,6 +57,13 @@ uint64_t affine_stored_bits(const AffineScheme& scheme, int64_t rows, int64_t co
     return codes + groups * kHalfBits + columns * 32 * static_cast<uint64_t>(packed_words(rows, scheme.bits));
   }
   return codes + groups * kHalfBits * (scheme.symmetric ? 1 : 2);
+}
+
+uint64_t mixed_stored_bits(const Scheme& scheme, int64_t rows, int64_t cols) {
+  if (weights_in(rows, cols) == 0) return 0;
+  const int64_t high = scheme.high_row_count(rows);
+  return affine_stored_bits(scheme.affine, rows - high, cols) +
+         affine_stored_bits(scheme.high_affine(), high, cols) + row_list_bits(rows, high);
 }
 
 // Nominal bits of one code, which is how the types got their names.
@@ -118,6 +128,7 @@ class NameReader {
   }
 
   bool done() const { return rest_.empty(); }
+  std::string_view rest() const { return rest_; }
 
  private:
   std::string_view rest_;
@@ -153,6 +164,59 @@ std::string to_lower(std::string_view text) {
   return lower;
 }
 
+// "w2g64+w3", which may be followed by "@" and the ratio. Nothing where it is not of this form.
+struct MixedRowsName {
+  Scheme scheme;
+  bool has_ratio = false;
+};
+
+std::optional<double> parse_ratio(std::string_view text) {
+  double ratio = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ratio);
+  if (error != std::errc() || end != text.data() + text.size() || !(ratio >= 0 && ratio <= 1))
+    return std::nullopt;
+  return ratio == 0 ? 0 : ratio;  // -0 is 0
+}
+
+std::optional<MixedRowsName> parse_mixed_rows(const std::string& lower_case) {
+  const size_t plus = lower_case.find("+w");
+  if (plus == std::string::npos) return std::nullopt;
+  const auto low = parse_affine(std::string_view(lower_case).substr(0, plus));
+  NameReader reader(std::string_view(lower_case).substr(plus + 2));
+  const auto high_bits = reader.take_number();
+  if (!low || !high_bits) return std::nullopt;
+  MixedRowsName name;
+  name.scheme.kind = Scheme::Kind::MixedRows;
+  name.scheme.affine = *low;
+  name.scheme.high_bits = *high_bits;
+  name.has_ratio = reader.take("@");
+  const std::string ratio_text(reader.rest());
+  if (!name.has_ratio && !ratio_text.empty()) return std::nullopt;
+  if (!contains(kBits, *high_bits) || *high_bits <= low->bits)
+    fail_usage(
+        "scheme '{}' gives some rows {} bits and the others {}; more bits were expected, and at most 8",
+        printable(lower_case), *high_bits, low->bits);
+  if (low->axis == 0)
+    fail_usage("scheme '{}' mixes rows in groups across rows (a0); groups along rows were expected",
+               printable(lower_case));
+  if (!name.has_ratio) return name;
+  const auto ratio = parse_ratio(ratio_text);
+  if (!ratio)
+    fail_usage("scheme '{}' gives the ratio '{}' of its rows more bits; a number from 0 to 1 was expected",
+               printable(lower_case), printable(ratio_text));
+  name.scheme.high_ratio = *ratio;
+  return name;
+}
+
+std::vector<Scheme> mixed_rows_menu(Scheme scheme) {
+  std::vector<Scheme> menu;
+  for (const double ratio : kPaperRatios) {
+    scheme.high_ratio = ratio;
+    menu.push_back(scheme);
+  }
+  return menu;
+}
+
 std::optional<GgufType> find_gguf_type(std::string_view lower_case) {
   for (const GgufTypeTraits& traits : gguf_types())
     if (to_lower(traits.name) == lower_case) return traits.type;
@@ -164,7 +228,8 @@ std::string known_schemes() {
   for (const GgufTypeTraits& traits : gguf_types()) types += fmt::format(" {}", traits.name);
   return fmt::format(
       "w2 to w8 with g32, g64, g128 or row, then any of s (symmetric), m (8-bit scales), a0 (axis 0), or z "
-      "(zero points that are codes), such as w3g64; nf4 or nf4dq; or a GGUF type:{}",
+      "(zero points that are codes), such as w3g64; such a scheme with more bits in a part of the rows, such "
+      "as w2g64+w3@0.1; nf4 or nf4dq; or a GGUF type:{}",
       types);
 }
 
@@ -213,6 +278,8 @@ std::vector<Scheme> menu_or_scheme(const std::string& item) {
     for (Scheme& scheme : menu) scheme.affine.axis = 0;
     return menu;
   }
+  if (const auto mixed = parse_mixed_rows(item); mixed && !mixed->has_ratio)
+    return mixed_rows_menu(mixed->scheme);
   return {parse_scheme(item)};
 }
 
@@ -230,24 +297,47 @@ int64_t group_count(const AffineScheme& scheme, int64_t rows, int64_t cols) {
   return g == 0 ? rows : rows * ((cols + g - 1) / g);
 }
 
+uint64_t row_list_bits(int64_t rows, int64_t high) {
+  if (high == 0 || high == rows) return 0;
+  return std::min(8 * static_cast<uint64_t>((rows + 7) / 8), 32 * static_cast<uint64_t>(high));
+}
+
 std::string Scheme::name() const {
   if (kind == Kind::Gguf) return std::string(traits_of(gguf).name);
   if (kind == Kind::Nf4) return double_quantized ? "nf4dq" : "nf4";
+  const std::string mixed =
+      kind == Kind::MixedRows ? fmt::format("+w{}@{}", high_bits, high_ratio) : std::string();
   const std::string group = affine.group_size == 0 ? "row" : fmt::format("g{}", affine.group_size);
-  if (affine.integer_zero) return fmt::format("w{}{}z", affine.bits, group);
-  return fmt::format("w{}{}{}{}{}", affine.bits, group, affine.symmetric ? "s" : "",
-                     affine.scales == ScaleStorage::SecondLevel ? "m" : "", affine.axis == 0 ? "a0" : "");
+  if (affine.integer_zero) return fmt::format("w{}{}z{}", affine.bits, group, mixed);
+  return fmt::format("w{}{}{}{}{}{}", affine.bits, group, affine.symmetric ? "s" : "",
+                     affine.scales == ScaleStorage::SecondLevel ? "m" : "", affine.axis == 0 ? "a0" : "",
+                     mixed);
+}
+
+AffineScheme Scheme::high_affine() const {
+  AffineScheme high = affine;
+  high.bits = high_bits;
+  return high;
+}
+
+int64_t Scheme::high_row_count(int64_t rows) const {
+  return std::clamp<int64_t>(std::llround(high_ratio * static_cast<double>(rows)), 0, rows);
 }
 
 uint64_t Scheme::stored_bits(int64_t rows, int64_t cols) const {
   if (kind == Kind::Affine) return affine_stored_bits(affine, rows, cols);
+  if (kind == Kind::MixedRows) return mixed_stored_bits(*this, rows, cols);
   if (weights_in(rows, cols) == 0) return 0;
   if (kind == Kind::Nf4) return nf4_stored_bits(weights_in(rows, cols), double_quantized);
   return 8 * static_cast<uint64_t>(rows) * static_cast<uint64_t>(row_bytes(stored_type(gguf, cols), cols));
 }
 
-double Scheme::code_bits_per_weight(int64_t cols) const {
+double Scheme::code_bits_per_weight(int64_t rows, int64_t cols) const {
   if (kind == Kind::Nf4) return 4;
+  if (kind == Kind::MixedRows && rows > 0)
+    return affine.bits +
+           static_cast<double>((high_bits - affine.bits) * high_row_count(rows)) / static_cast<double>(rows);
+  if (kind == Kind::MixedRows) return affine.bits;
   return kind == Kind::Affine ? affine.bits : gguf_code_bits(stored_type(gguf, cols));
 }
 
@@ -257,6 +347,12 @@ Scheme parse_scheme(std::string_view name) {
   if (const auto affine = parse_affine(lower)) {
     scheme.affine = *affine;
     return scheme;
+  }
+  if (const auto mixed = parse_mixed_rows(lower)) {
+    if (!mixed->has_ratio)
+      fail_usage("scheme '{}' lacks the ratio of its rows with more bits; write it as {}@0.1",
+                 printable(name), printable(lower));
+    return mixed->scheme;
   }
   if (lower == "nf4" || lower == "nf4dq") {
     scheme.kind = Scheme::Kind::Nf4;

@@ -51,7 +51,7 @@ Scores random_costs(Random& random, const std::vector<AllocationModule>& modules
   for (const AllocationModule& module : modules) {
     const double weight = std::exp(2 * random.normal()) * static_cast<double>(module.params());
     for (const Scheme& scheme : schemes) {
-      const double bits = scheme.code_bits_per_weight(module.cols);
+      const double bits = scheme.code_bits_per_weight(module.rows, module.cols);
       scores.costs.push_back({module.tensor, module.rows, module.cols, scheme.name(),
                               weight * std::exp(-1.4 * bits + 0.2 * random.normal())});
     }

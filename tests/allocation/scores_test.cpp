@@ -19,7 +19,10 @@ Json valid_scores() {
     "modules": [{"layer": 0, "module": "self_attn.q_proj", "tensor": "a", "shape": [64, 64]},
                 {"layer": 1, "module": "self_attn.q_proj", "tensor": "b", "shape": [32, 128]}],
     "costs": [{"tensor": "a", "shape": [64, 64], "scheme": "W3G64", "cost": 2.5},
-              {"tensor": "a", "shape": [64, 64], "scheme": "q4_0", "cost": 1}],
+              {"tensor": "a", "shape": [64, 64], "scheme": "q4_0", "cost": 1},
+              {"tensor": "b", "shape": [32, 128], "scheme": "w3g64", "cost": 3}],
+    "pair_costs": [{"tensors": ["a", "b"], "schemes": ["Q4_0", "W3G64"], "cost": -0.25},
+                   {"tensors": ["b", "a"], "schemes": ["w3g64", "w3g64"], "cost": 0.5}],
     "details": {"tau": 0.9}})");
 }
 
@@ -54,9 +57,13 @@ TEST(Scores, ComeBackAsTheyWereWritten) {
   ASSERT_EQ(scores.scores.size(), 2u);
   EXPECT_EQ(scores.scores[1].layer, 1);
   EXPECT_EQ(scores.scores[1].score, -1);
-  ASSERT_EQ(scores.costs.size(), 2u);
+  ASSERT_EQ(scores.costs.size(), 3u);
   EXPECT_EQ(scores.costs[0].scheme, "w3g64");  // canonical names
   EXPECT_EQ(scores.costs[1].scheme, "Q4_0");
+  ASSERT_EQ(scores.pair_costs.size(), 2u);
+  EXPECT_EQ(scores.pair_costs[0].first_tensor, "a");
+  EXPECT_EQ(scores.pair_costs[0].second_scheme, "w3g64");
+  EXPECT_EQ(scores.pair_costs[0].cost, -0.25);
   EXPECT_EQ(scores.modules[1].cols, 128);
   EXPECT_EQ(scores.details["tau"], 0.9);
 
@@ -121,6 +128,22 @@ TEST(Scores, SayWhatIsWrongAndWhere) {
       "most 2^38 weights");
   EXPECT_EQ(broken([](Json& d) { d["modules"][1]["tensor"] = "a"; }),
             "s.json: the tensor a is listed twice under \"modules\"");
+  EXPECT_EQ(broken([](Json& d) { d["pair_costs"][0]["tensors"] = "a"; }),
+            "s.json: pair_costs[0]: \"tensors\" is \"a\", expected a list of two texts");
+  EXPECT_EQ(broken([](Json& d) { d["pair_costs"][1].erase("cost"); }),
+            "s.json: pair_costs[1]: the field \"cost\" is missing");
+  EXPECT_EQ(broken([](Json& d) {
+              d["pair_costs"][1]["schemes"] = {"w3g64", "q4_0"};
+            }),
+            "s.json: b in w3g64 has two costs together with a in Q4_0");
+  EXPECT_EQ(broken([](Json& d) {
+              d["pair_costs"][1]["tensors"] = {"a", "a"};
+            }),
+            "s.json: a pair cost names a twice; two tensors were expected");
+  EXPECT_EQ(broken([](Json& d) {
+              d["pair_costs"][1]["tensors"] = {"a", "c"};
+            }),
+            "s.json: c has costs together with other tensors, but none of its own under \"costs\"");
   const std::string unknown = broken([](Json& d) { d["costs"][0]["scheme"] = "w9g64"; });
   EXPECT_EQ(unknown.rfind("s.json: costs[0]: ", 0), 0u) << unknown;
   EXPECT_NE(unknown.find("w9g64"), std::string::npos) << unknown;

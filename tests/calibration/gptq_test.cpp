@@ -245,6 +245,34 @@ TEST(GptqTest, EqualsTextbookObqInDoublePrecision) {
   }
 }
 
+// The rows of each width are those of GPTQ at that width: rows do not touch each other.
+TEST(GptqTest, MixedRowsAreQuantizedAtTheirWidths) {
+  const int64_t rows = 19, cols = 160;
+  const Case made = make_case(rows, cols, 9);
+  std::vector<float> impact(rows);
+  for (int64_t r = 0; r < rows; ++r) impact[r] = static_cast<float>(r * 7 % rows);
+  for (const auto& [mixed, low, high] :
+       {std::tuple("w2g32+w3@0.3", "w2g32", "w3g32"), std::tuple("w2rows+w4@0.1", "w2rows", "w4rows"),
+        std::tuple("w3g64z+w4@1", "w3g64z", "w4g64z")}) {
+    const GptqOptions options;
+    const InverseFactor factor = factor_inverse(made.moments, options);
+    const QuantizedMatrix matrix =
+        gptq(made.weights.view(), factor, parse_scheme(mixed), options, impact.data());
+    const std::vector<float> values = values_of(matrix);
+    const std::vector<float> at_low =
+        values_of(gptq(made.weights.view(), factor, parse_scheme(low), options));
+    const std::vector<float> at_high =
+        values_of(gptq(made.weights.view(), factor, parse_scheme(high), options));
+    const int64_t count = parse_scheme(mixed).high_row_count(rows);
+    EXPECT_EQ(static_cast<int64_t>(matrix.mixed.high_rows.size()), count);
+    for (int64_t r = 0; r < rows; ++r) {
+      const std::vector<float>& expected = impact[r] >= static_cast<float>(rows - count) ? at_high : at_low;
+      for (int64_t i = r * cols; i < (r + 1) * cols; ++i)
+        ASSERT_NEAR(values[i], expected[i], 1e-6) << mixed << " row " << r;
+    }
+  }
+}
+
 TEST(GptqTest, GgufTypesEqualTextbookObqInDoublePrecision) {
   const int64_t rows = 18;
   for (const Variant& variant :

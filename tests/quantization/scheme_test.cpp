@@ -152,14 +152,14 @@ TEST(Scheme, StoredBitsOfGgufTypesFollowTheFallback) {
 }
 
 TEST(Scheme, CodeBits) {
-  EXPECT_EQ(parse_scheme("w5g32m").code_bits_per_weight(7), 5);
+  EXPECT_EQ(parse_scheme("w5g32m").code_bits_per_weight(1, 7), 5);
   const std::pair<const char*, int> nominal[] = {{"Q2_K", 2}, {"Q3_K", 3}, {"Q4_K", 4}, {"Q5_K", 5},
                                                  {"Q6_K", 6}, {"Q8_0", 8}, {"F16", 16}, {"BF16", 16},
                                                  {"F32", 32}, {"Q4_1", 4}, {"Q5_0", 5}, {"IQ4_NL", 4}};
   for (const auto& [name, bits] : nominal)
-    EXPECT_EQ(parse_scheme(name).code_bits_per_weight(512), bits) << name;
-  EXPECT_EQ(parse_scheme("Q2_K").code_bits_per_weight(288), 4);
-  EXPECT_EQ(parse_scheme("Q2_K").code_bits_per_weight(100), 16);
+    EXPECT_EQ(parse_scheme(name).code_bits_per_weight(1, 512), bits) << name;
+  EXPECT_EQ(parse_scheme("Q2_K").code_bits_per_weight(1, 288), 4);
+  EXPECT_EQ(parse_scheme("Q2_K").code_bits_per_weight(1, 100), 16);
 }
 
 TEST(Scheme, ImpossibleShapesAreRefused) {
