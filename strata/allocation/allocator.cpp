@@ -16,10 +16,9 @@ struct Allocator {
 };
 
 constexpr Allocator kAllocators[] = {
-    {"uniform", allocate_uniform, true},
-    {"rank", allocate_by_rank, true},
-    {"boost", allocate_boost, false},
-    {"exact", allocate_exact, true},
+    {"uniform", allocate_uniform, true},     {"rank", allocate_by_rank, true},
+    {"boost", allocate_boost, false},        {"exact", allocate_exact, true},
+    {"quadratic", allocate_quadratic, true},
 };
 
 std::string joined(const std::vector<std::string>& names) {
@@ -54,6 +53,7 @@ Plan plan_of(const AllocationProblem& problem, const Allocation& allocation) {
       else
         plan.cost.reset();
     }
+  if (allocation.cost) plan.cost = allocation.cost;
   plan.sum_up();
   return plan;
 }
@@ -81,6 +81,11 @@ AllocatorOptions::Differences parse_differences(std::string_view name) {
   if (name == "subtract") return AllocatorOptions::Differences::Subtract;
   if (name == "divide") return AllocatorOptions::Differences::Divide;
   fail_usage("\"{}\" is no kind of differences; there are subtract and divide", name);
+}
+
+bool parse_interactions(std::string_view name) {
+  if (name != "on" && name != "off") fail_usage("interactions are \"{}\"; on or off was expected", name);
+  return name == "on";
 }
 
 std::vector<std::string> allocator_names() {

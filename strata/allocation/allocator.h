@@ -34,8 +34,9 @@ struct AllocatorOptions {
       schemes;    // the menu; empty = the schemes of the file's costs (boost: the papers' ladder)
   Budget budget;  // at least one limit is set, except for boost
   Ties ties = Ties::None;
-  double relative_gap = 1e-4;  // exact: stop at this proven distance from the optimum
-  double seconds = 60;         // exact: time limit of the integer program
+  double relative_gap = 1e-4;  // exact, quadratic: stop at this proven distance from the optimum
+  double seconds = 60;         // exact, quadratic: time limit of the integer program
+  bool interactions = true;    // quadratic: count what pairs of modules cost together
   // boost (SensiBoost and KurtBoost)
   enum class Differences { Subtract, Divide } differences = Differences::Subtract;
   double base = 3.13;   // rung of the ladder, by its bits per weight as the papers round it
@@ -46,7 +47,9 @@ struct AllocatorOptions {
 
 AllocatorOptions::Differences parse_differences(std::string_view name);  // "subtract", "divide"
 
-// uniform, rank, boost, exact.
+bool parse_interactions(std::string_view name);  // "on", "off"; throws UsageError
+
+// uniform, rank, boost, exact, quadratic.
 std::vector<std::string> allocator_names();
 
 // A plan for all modules, in their order. Throws UsageError when the budget is below the smallest possible

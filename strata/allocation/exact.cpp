@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "strata/allocation/choice_problem.h"
 #include "strata/allocation/problem.h"
 
@@ -20,19 +18,6 @@ ChoiceProblem choice_problem(const AllocationProblem& problem) {
     }
   }
   return choices;
-}
-
-// Checked for each limit alone, every class in its own smallest and largest scheme.
-void check_range(const AllocationProblem& problem) {
-  Use smallest{}, largest{};
-  for (const auto& row : problem.uses)
-    for (size_t r = 0; r < smallest.size(); ++r) {
-      const auto [low, high] = std::minmax_element(row.begin(), row.end(),
-                                                   [r](const Use& a, const Use& b) { return a[r] < b[r]; });
-      smallest[r] += (*low)[r];
-      largest[r] += (*high)[r];
-    }
-  problem.limits.check_range(smallest, largest, problem.possible_with());
 }
 
 // Gives what the budget leaves to larger schemes that cost no more.
@@ -57,7 +42,7 @@ void spend_the_rest(const AllocationProblem& problem, const ChoiceProblem& choic
 }  // namespace
 
 Allocation allocate_exact(const AllocationProblem& problem) {
-  check_range(problem);
+  problem.check_each_limit();
   const ChoiceProblem choices = choice_problem(problem);
   ChoiceSettings settings;
   settings.relative_gap = problem.options.relative_gap;

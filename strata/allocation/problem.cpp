@@ -109,6 +109,18 @@ std::string AllocationProblem::possible_with() const {
   return text;
 }
 
+void AllocationProblem::check_each_limit() const {
+  Use smallest{}, largest{};
+  for (const auto& row : uses)
+    for (size_t r = 0; r < smallest.size(); ++r) {
+      const auto [low, high] = std::minmax_element(row.begin(), row.end(),
+                                                   [r](const Use& a, const Use& b) { return a[r] < b[r]; });
+      smallest[r] += (*low)[r];
+      largest[r] += (*high)[r];
+    }
+  limits.check_range(smallest, largest, possible_with());
+}
+
 void AllocationProblem::fail_together() const {
   fail_usage("no plan with {} meets the budget of {}; raise one of its limits", possible_with(),
              options.budget.text());

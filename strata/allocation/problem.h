@@ -29,6 +29,10 @@ struct AllocationProblem {
   Use total_of_scheme(size_t scheme) const;  // everywhere
   std::string possible_with() const;         // "the schemes w2g64, w3g64" and the ties
 
+  // Throws UsageError where a limit is below what every class in its smallest scheme takes, or all limits are
+  // above what every class in its largest does.
+  void check_each_limit() const;
+
   // Throws UsageError for limits that can be met one by one but not together.
   [[noreturn]] void fail_together() const;
 
@@ -40,6 +44,7 @@ struct AllocationProblem {
 struct Allocation {
   std::vector<int> chosen;
   std::optional<double> gap;
+  std::optional<double> cost = std::nullopt;  // where it is not the sum of the modules' costs
 };
 
 // The allocators, one file each.
@@ -58,5 +63,10 @@ Allocation allocate_boost(const AllocationProblem& problem);
 
 // Minimal total cost, solved to a proven gap.
 Allocation allocate_exact(const AllocationProblem& problem);
+
+// The same with the costs that pairs of modules have together (Scores::pair_costs, AllocatorOptions::
+// interactions). Throws UsageError where more modules have costs together, directly or through others, than
+// can be enumerated (kMostBlockChoices).
+Allocation allocate_quadratic(const AllocationProblem& problem);
 
 }  // namespace strata

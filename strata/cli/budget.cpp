@@ -30,9 +30,10 @@ Budget BudgetOptions::resolve() const {
 void AllocationOptions::add_to(CLI::App& command) {
   const std::string group = "Allocation";
   command
-      .add_option("--allocator", allocator,
-                  "exact: least total cost by an integer program; rank: two schemes by score; boost: the "
-                  "papers' outlier rule; uniform")
+      .add_option(
+          "--allocator", allocator,
+          "exact: least total cost by an integer program; quadratic: the same with the costs that pairs of "
+          "modules have together; rank: two schemes by score; boost: the papers' outlier rule; uniform")
       ->check(CLI::IsMember(allocator_names()))
       ->capture_default_str()
       ->group(group);
@@ -41,11 +42,17 @@ void AllocationOptions::add_to(CLI::App& command) {
       ->check(CLI::IsMember({"none", "fused", "layer"}))
       ->capture_default_str()
       ->group(group);
-  command.add_option("--gap", gap, "exact: optimality gap to prove")
+  command
+      .add_option("--interactions", interactions,
+                  "quadratic: on, or off to leave out what pairs of modules cost together")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--gap", gap, "exact, quadratic: optimality gap to prove")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->group(group);
-  command.add_option("--time-limit", seconds, "exact: seconds for the solver")
+  command.add_option("--time-limit", seconds, "exact, quadratic: seconds for the solver")
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->group(group);
@@ -77,6 +84,7 @@ AllocatorOptions AllocationOptions::resolve() const {
   options.ties = parse_ties(ties);
   options.relative_gap = gap;
   options.seconds = seconds;
+  options.interactions = parse_interactions(interactions);
   options.differences = parse_differences(differences);
   options.base = base;
   options.stop = stop;

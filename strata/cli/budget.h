@@ -20,7 +20,7 @@ struct BudgetOptions {
 
 // --allocator, --ties and what belongs to single allocators.
 struct AllocationOptions {
-  std::string allocator = "exact", ties = "none", differences = "subtract";
+  std::string allocator = "exact", ties = "none", interactions = "on", differences = "subtract";
   double gap = 1e-4, seconds = 60, base = 3.13;
   int stop = 2, top = 2;
   bool rebase = false;
