@@ -95,12 +95,14 @@ std::unique_ptr<Checkpoint> open_packed(std::unique_ptr<Checkpoint> stored, cons
     matrices = compressed_tensors_matrices(*stored, *section, where);
   else if (method == "gptq")
     matrices = gptq_matrices(*stored, *section, where);
+  else if (method == "strata")
+    matrices = strata_matrices(*stored, *section, where);
   else if (method == "mlx")
     matrices = mlx_matrices(*stored, *section, where);
   else
     fail(
         "{}: the model is already quantized ({}), which cannot be read; known are compressed-tensors "
-        "pack-quantized, gptq and MLX affine: give the original weights",
+        "pack-quantized, gptq, MLX affine and strata: give the original weights",
         where, method.empty() ? "of an unnamed kind" : printable(method));
   return std::make_unique<PackedCheckpoint>(std::move(stored), std::move(matrices));
 }

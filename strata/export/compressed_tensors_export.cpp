@@ -9,15 +9,16 @@ namespace {
 
 enum Part { kCodes, kScales, kShape, kZeros };
 
-class CompressedTensors final : public PackedFormat {
+class CompressedTensors final : public AffinePackedFormat {
  public:
-  std::string refusal(const AffineScheme& scheme, int64_t, int64_t cols) const override {
+  std::string affine_refusal(const AffineScheme& scheme, int64_t, int64_t cols) const override {
     if (!scheme.symmetric && !scheme.integer_zero)
       return "stores zero points as codes: choose a scheme that ends in z or s";
     return common_refusal(scheme, cols);
   }
 
-  std::vector<PackedTensor> tensors(const AffineScheme& scheme, int64_t rows, int64_t cols) const override {
+  std::vector<PackedTensor> affine_tensors(const AffineScheme& scheme, int64_t rows,
+                                           int64_t cols) const override {
     const int64_t groups = scheme.group_size == 0 ? 1 : cols / scheme.group_size;
     std::vector<PackedTensor> parts = {
         {".weight_packed", DType::I32, {rows, packed_words(cols, scheme.bits)}},
@@ -28,11 +29,12 @@ class CompressedTensors final : public PackedFormat {
     return parts;
   }
 
-  void store(AffineMatrix&) const override {}
+  void store_affine(AffineMatrix&) const override {}
 
   // Unsigned codes and zero points are what the format's signed ones become when it adds 2^(b-1) to pack
   // them.
-  void pack(const AffineMatrix& part, int64_t first_row, int64_t rows, PackedBytes& bytes) const override {
+  void pack_affine(const AffineMatrix& part, int64_t first_row, int64_t rows,
+                   PackedBytes& bytes) const override {
     const int bits = part.scheme.bits;
     const int64_t words = packed_words(part.cols, bits);
     const int64_t groups = static_cast<int64_t>(part.scales.size()) / part.rows;
@@ -49,7 +51,7 @@ class CompressedTensors final : public PackedFormat {
   Json config_entries(const PackedModules& modules) const override {
     Json groups = Json::object();
     for (const auto& [name, members] : modules.by_scheme) {
-      const AffineScheme& scheme = modules.schemes.at(name);
+      const AffineScheme& scheme = modules.schemes.at(name).affine;
       Json targets = Json::array();
       for (const std::string& pattern : module_patterns(members, modules.layers, false))
         targets.push_back("re:" + pattern);

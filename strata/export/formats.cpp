@@ -46,9 +46,8 @@ ExportFormat packed(const std::string& name, const PackedFormat& packing) {
   ExportFormat format;
   format.name = name;
   format.holds_scattered_groups = packing.holds_scattered_groups();
-  format.refusal = [&packing](const Scheme& scheme, int64_t rows, int64_t cols) -> std::string {
-    if (scheme.kind == Scheme::Kind::Affine) return packing.refusal(scheme.affine, rows, cols);
-    return "holds affine groups, such as w4g64s, and no types of GGUF files";
+  format.refusal = [&packing](const Scheme& scheme, int64_t rows, int64_t cols) {
+    return packing.refusal(scheme, rows, cols);
   };
   format.write = [&packing](const Model& model, const ExportPlan& plan, const std::filesystem::path& target) {
     return export_packed(packing, model, plan, target);
@@ -85,11 +84,18 @@ ExportFormat mlx() {
   return format;
 }
 
+ExportFormat own() {
+  ExportFormat format = packed("strata", strata_format());
+  format.what = "strata's own directory: affine groups of every kind, and rows with more bits";
+  format.default_schemes = "affine";
+  return format;
+}
+
 }  // namespace
 
 const std::vector<ExportFormat>& export_formats() {
   static const std::vector<ExportFormat> formats = {
-      gguf(), hf(), compressed_tensors(), gptq("gptq", false), gptq("gptq_v2", true), mlx()};
+      gguf(), hf(), compressed_tensors(), gptq("gptq", false), gptq("gptq_v2", true), mlx(), own()};
   return formats;
 }
 

@@ -12,11 +12,11 @@ namespace {
 
 enum Part { kCodes, kZeros, kScales, kGroups };
 
-class Gptq final : public PackedFormat {
+class Gptq final : public AffinePackedFormat {
  public:
   explicit Gptq(bool version_2) : version_2_(version_2) {}
 
-  std::string refusal(const AffineScheme& scheme, int64_t rows, int64_t cols) const override {
+  std::string affine_refusal(const AffineScheme& scheme, int64_t rows, int64_t cols) const override {
     if (!scheme.symmetric && !scheme.integer_zero)
       return "stores zero points as codes: choose a scheme that ends in z or s";
     if (scheme.bits != 2 && scheme.bits != 3 && scheme.bits != 4 && scheme.bits != 8)
@@ -26,7 +26,8 @@ class Gptq final : public PackedFormat {
     return common_refusal(scheme, cols);
   }
 
-  std::vector<PackedTensor> tensors(const AffineScheme& scheme, int64_t rows, int64_t cols) const override {
+  std::vector<PackedTensor> affine_tensors(const AffineScheme& scheme, int64_t rows,
+                                           int64_t cols) const override {
     const int64_t groups = scheme.group_size == 0 ? 1 : cols / scheme.group_size;
     return {{".qweight", DType::I32, {packed_words(cols, scheme.bits), rows}},
             {".qzeros", DType::I32, {groups, packed_words(rows, scheme.bits)}},
@@ -36,7 +37,7 @@ class Gptq final : public PackedFormat {
 
   // Version 1 stores a zero point less one, and its readers disagree about the one that would wrap around: a
   // group with zero point 0 (no negative weights) moves up by one code, which clips its largest one.
-  void store(AffineMatrix& matrix) const override {
+  void store_affine(AffineMatrix& matrix) const override {
     if (version_2_) return;
     const auto top = static_cast<uint8_t>((1 << matrix.scheme.bits) - 1);
     const int64_t groups = static_cast<int64_t>(matrix.scales.size()) / matrix.rows;
@@ -49,7 +50,8 @@ class Gptq final : public PackedFormat {
     for (float& zero : matrix.zeros) zero = std::max(zero, 1.0f);
   }
 
-  void pack(const AffineMatrix& part, int64_t first_row, int64_t rows, PackedBytes& bytes) const override {
+  void pack_affine(const AffineMatrix& part, int64_t first_row, int64_t rows,
+                   PackedBytes& bytes) const override {
     const int bits = part.scheme.bits;
     const int64_t groups = static_cast<int64_t>(part.scales.size()) / part.rows;
     pack_transposed(part, first_row, rows, values_of<uint32_t>(bytes[kCodes]));
@@ -72,11 +74,11 @@ class Gptq final : public PackedFormat {
     std::string most;
     for (const auto& [name, members] : modules.by_scheme)
       if (most.empty() || members.size() > modules.by_scheme.at(most).size()) most = name;
-    Json section = settings(most.empty() ? AffineScheme{4, 128, true} : modules.schemes.at(most));
+    Json section = settings(most.empty() ? AffineScheme{4, 128, true} : modules.schemes.at(most).affine);
     Json dynamic = Json::object();
     for (const auto& [name, members] : modules.by_scheme)
       for (const std::string& pattern : module_patterns(members, modules.layers, true))
-        if (name != most) dynamic["+:" + pattern] = settings(modules.schemes.at(name));
+        if (name != most) dynamic["+:" + pattern] = settings(modules.schemes.at(name).affine);
     for (const std::string& pattern : module_patterns(modules.kept, modules.layers, true))
       dynamic["-:" + pattern] = Json::object();
     section["quant_method"] = "gptq";

@@ -19,9 +19,9 @@ float stored_bias(float scale, float zero) {
   return half_to_float(float_to_half(std::clamp(-scale * zero, -kLargestHalf, kLargestHalf)));
 }
 
-class Mlx final : public PackedFormat {
+class Mlx final : public AffinePackedFormat {
  public:
-  std::string refusal(const AffineScheme& scheme, int64_t, int64_t cols) const override {
+  std::string affine_refusal(const AffineScheme& scheme, int64_t, int64_t cols) const override {
     if (scheme.symmetric || scheme.integer_zero)
       return "stores a scale and a bias for every group: choose a scheme without s or z";
     if (scheme.bits == 7) return "holds 2, 3, 4, 5, 6 and 8 bits, not 7";
@@ -29,20 +29,21 @@ class Mlx final : public PackedFormat {
     return common_refusal(scheme, cols);
   }
 
-  std::vector<PackedTensor> tensors(const AffineScheme& scheme, int64_t rows, int64_t cols) const override {
+  std::vector<PackedTensor> affine_tensors(const AffineScheme& scheme, int64_t rows,
+                                           int64_t cols) const override {
     return {{".weight", DType::U32, {rows, packed_words(cols, scheme.bits)}},
             {".scales", DType::F16, {rows, cols / scheme.group_size}},
             {".biases", DType::F16, {rows, cols / scheme.group_size}}};
   }
 
   // The bias is rounded to fp16 once more.
-  void store(AffineMatrix& matrix) const override {
+  void store_affine(AffineMatrix& matrix) const override {
     for (size_t g = 0; g < matrix.scales.size(); ++g)
       if (matrix.scales[g] != 0)
         matrix.zeros[g] = -stored_bias(matrix.scales[g], matrix.zeros[g]) / matrix.scales[g];
   }
 
-  void pack(const AffineMatrix& part, int64_t first_row, int64_t, PackedBytes& bytes) const override {
+  void pack_affine(const AffineMatrix& part, int64_t first_row, int64_t, PackedBytes& bytes) const override {
     const int bits = part.scheme.bits;
     const int64_t words = packed_words(part.cols, bits);
     for (int64_t r = 0; r < part.rows; ++r)
@@ -62,10 +63,12 @@ class Mlx final : public PackedFormat {
     std::string most;
     for (const auto& [name, members] : modules.by_scheme)
       if (most.empty() || members.size() > modules.by_scheme.at(most).size()) most = name;
-    Json section = settings(most.empty() ? AffineScheme{} : modules.schemes.at(most));
+    Json section = settings(most.empty() ? AffineScheme{} : modules.schemes.at(most).affine);
     for (const auto& [name, members] : modules.by_scheme)
-      for (const LayerModule& module : members) section[path_of(module)] = settings(modules.schemes.at(name));
-    for (const auto& [tensor, scheme] : modules.beside_layers) section[stem_of(tensor)] = settings(scheme);
+      for (const LayerModule& module : members)
+        section[path_of(module)] = settings(modules.schemes.at(name).affine);
+    for (const auto& [tensor, matrix] : modules.beside_layers)
+      section[stem_of(tensor)] = settings(matrix.scheme.affine);
     for (const LayerModule& module : modules.kept) section[path_of(module)] = false;
     return {{"quantization", section}, {"quantization_config", section}};
   }

@@ -17,17 +17,14 @@ namespace fs = std::filesystem;
 namespace {
 
 // The scheme in which a tensor is packed; none when it is stored as it is.
-std::optional<AffineScheme> packed_scheme(const PackedFormat& format, const Model& model,
-                                          const ExportPlan& plan, const TensorInfo& tensor) {
+std::optional<Scheme> packed_scheme(const PackedFormat& format, const Model& model, const ExportPlan& plan,
+                                    const TensorInfo& tensor) {
   if (tensor.shape.size() < 2) return std::nullopt;
   const Scheme* scheme = planned_scheme(model, plan, tensor.name);
   if (scheme == nullptr || is_floating(*scheme)) return std::nullopt;
-  if (scheme->kind == Scheme::Kind::Gguf)
-    fail("{} is planned as {}, a type of GGUF files, which this format cannot hold", tensor.name,
-         scheme->name());
-  const std::string refusal = format.refusal(scheme->affine, tensor.rows(), tensor.cols());
+  const std::string refusal = format.refusal(*scheme, tensor.rows(), tensor.cols());
   if (!refusal.empty()) fail("{} is planned as {}, but the format {}", tensor.name, scheme->name(), refusal);
-  return scheme->affine;
+  return *scheme;
 }
 
 std::string stem_of(const std::string& tensor) {
@@ -59,18 +56,20 @@ PackedModules packed_modules(const PackedFormat& format, const Model& model, con
       modules.kept.push_back({module.layer, module.name});
       continue;
     }
-    const std::string name = plan.schemes.at(module.tensor).name();
-    modules.by_scheme[name].push_back({module.layer, module.name});
-    modules.schemes[name] = *scheme;
+    modules.by_scheme[scheme->name()].push_back({module.layer, module.name});
+    modules.schemes[scheme->name()] = *scheme;
+    modules.all[module.tensor] = {*scheme, module.rows, module.cols};
   }
-  for (const std::string& tensor : {model.embedding, model.head})
-    if (const auto scheme = packed_scheme(format, model, plan, model.checkpoint->info(tensor)))
-      modules.beside_layers[tensor] = *scheme;
+  for (const std::string& tensor : {model.embedding, model.head}) {
+    const TensorInfo& info = model.checkpoint->info(tensor);
+    if (const auto scheme = packed_scheme(format, model, plan, info))
+      modules.all[tensor] = modules.beside_layers[tensor] = {*scheme, info.rows(), info.cols()};
+  }
   return modules;
 }
 
-double squared_error(const float* weights, const AffineMatrix& matrix) {
-  std::vector<float> stored(matrix.codes.size());
+double squared_error(const float* weights, const QuantizedMatrix& matrix) {
+  std::vector<float> stored(static_cast<size_t>(matrix.rows * matrix.cols));
   matrix.dequantize(stored.data());
   double error = 0;
   for (size_t i = 0; i < stored.size(); ++i) {
@@ -119,38 +118,39 @@ uint64_t size_of(const PackedBytes& packed) {
   return bytes;
 }
 
-// The whole matrix as the plan's calibrated quantizer gives it.
-Written write_calibrated(const PackedFormat& format, const Model& model, const ExportPlan& plan,
-                         const TensorInfo& tensor, const AffineScheme& scheme, SafetensorsWriter& writer) {
-  AffineMatrix matrix = quantize_planned(model, plan, tensor.name, nullptr).affine;
-  if (!matrix.group_of_column.empty() && !format.holds_scattered_groups())
+// Whether some groups are of columns that are not neighbours, which the format must be able to hold.
+bool has_scattered_groups(const PackedFormat& format, const QuantizedMatrix& matrix,
+                          const std::string& tensor) {
+  const bool scattered = !matrix.affine.group_of_column.empty() ||
+                         !matrix.mixed.low.group_of_column.empty() ||
+                         !matrix.mixed.high.group_of_column.empty();
+  if (scattered && !format.holds_scattered_groups())
     fail(
         "{}: groups of columns that are not neighbours (act-order) cannot be stored in this format; choose "
         "gptq",
-        tensor.name);
-  format.store(matrix);
-  PackedBytes packed = room_for(format.tensors(scheme, tensor.rows(), tensor.cols()));
-  format.pack(matrix, 0, tensor.rows(), packed);
-  write_parts(packed, writer);
-  std::vector<float> values(static_cast<size_t>(tensor.elements()));
-  model.checkpoint->read(tensor, values.data());
-  return {squared_error(values.data(), matrix), size_of(packed), !matrix.group_of_column.empty()};
+        tensor);
+  return scattered;
 }
 
-// Quantizes a matrix a few rows at a time, packs it in memory and writes its tensors.
+// Quantizes a matrix, a few rows at a time where that is possible, packs it in memory and writes its tensors.
 Written write_packed(const PackedFormat& format, const Model& model, const ExportPlan& plan,
-                     const TensorInfo& tensor, const AffineScheme& scheme, SafetensorsWriter& writer) {
-  if (is_calibrated(plan, tensor.name)) return write_calibrated(format, model, plan, tensor, scheme, writer);
+                     const TensorInfo& tensor, const Scheme& scheme, SafetensorsWriter& writer) {
   constexpr int64_t kWordRows = 32;  // so that what is packed down the rows falls into whole words
   PackedBytes packed = room_for(format.tensors(scheme, tensor.rows(), tensor.cols()));
-  const int64_t step = rows_at_a_time(tensor, kWordRows);
+  const bool calibrated = is_calibrated(plan, tensor.name);
+  const bool whole = calibrated || format.needs_whole_matrix(scheme);
+  const int64_t step = whole ? tensor.rows() : rows_at_a_time(tensor, kWordRows);
+  const QuantizerOptions quantizer = quantizer_of(plan, tensor);
   std::vector<float> values;
   Written written;
   for (int64_t first = 0; first < tensor.rows(); first += step) {
     const int64_t count = std::min(step, tensor.rows() - first);
     values.resize(static_cast<size_t>(count * tensor.cols()));
     model.checkpoint->read_rows(tensor, first, count, values.data());
-    AffineMatrix matrix = quantize_affine({values.data(), count, tensor.cols()}, scheme, plan.quantizer);
+    QuantizedMatrix matrix = calibrated
+                                 ? plan.calibrated->take(tensor.name)
+                                 : quantize_matrix({values.data(), count, tensor.cols()}, scheme, quantizer);
+    written.scattered_groups = has_scattered_groups(format, matrix, tensor.name);
     format.store(matrix);
     written.squared_error += squared_error(values.data(), matrix);
     format.pack(matrix, first, tensor.rows(), packed);
@@ -168,6 +168,27 @@ std::string common_refusal(const AffineScheme& scheme, int64_t cols) {
   if (scheme.group_size > 0 && cols % scheme.group_size != 0)
     return fmt::format("needs rows in whole groups, and {} does not divide {}", scheme.group_size, cols);
   return "";
+}
+
+std::string AffinePackedFormat::refusal(const Scheme& scheme, int64_t rows, int64_t cols) const {
+  if (scheme.kind == Scheme::Kind::Affine) return affine_refusal(scheme.affine, rows, cols);
+  if (scheme.kind == Scheme::Kind::MixedRows)
+    return "holds one width a matrix, and no rows with more bits: --format strata does";
+  return "holds affine groups, such as w4g64s, and no types of GGUF files";
+}
+
+std::vector<PackedTensor> AffinePackedFormat::tensors(const Scheme& scheme, int64_t rows,
+                                                      int64_t cols) const {
+  return affine_tensors(scheme.affine, rows, cols);
+}
+
+void AffinePackedFormat::store(QuantizedMatrix& matrix) const {
+  store_affine(matrix.affine);
+}
+
+void AffinePackedFormat::pack(const QuantizedMatrix& part, int64_t first_row, int64_t rows,
+                              PackedBytes& bytes) const {
+  pack_affine(part.affine, first_row, rows, bytes);
 }
 
 ExportResult export_packed(const PackedFormat& format, const Model& model, const ExportPlan& plan,

@@ -22,34 +22,45 @@ struct PackedTensor {
 // The bytes of those tensors, one vector each.
 using PackedBytes = std::vector<std::vector<std::byte>>;
 
+// A matrix that is packed.
+struct PackedModule {
+  Scheme scheme;
+  int64_t rows = 0, cols = 0;
+};
+
 // Modules by the scheme's name, and the matrices that are packed beside them (embedding, head).
 struct PackedModules {
   std::map<std::string, std::vector<LayerModule>> by_scheme;
-  std::map<std::string, AffineScheme> schemes;
+  std::map<std::string, Scheme> schemes;
   std::vector<LayerModule> kept;  // stored as they were
   int64_t layers = 0;
   bool scattered_groups = false;                      // some groups are of columns that are not neighbours
-  std::map<std::string, AffineScheme> beside_layers;  // by tensor name
+  std::map<std::string, PackedModule> beside_layers;  // by tensor name
+  std::map<std::string, PackedModule> all;            // of the layers and beside them, by tensor name
 };
 
 // A directory of safetensors in which every quantized matrix is several tensors: compressed-tensors, GPTQ,
-// MLX. All three pack codes as the dense stream of core/bit_packing.h.
+// MLX, and our own. All pack codes as the dense stream of core/bit_packing.h.
 class PackedFormat {
  public:
   virtual ~PackedFormat() = default;
 
   // Why the format cannot hold a [rows, cols] matrix in this scheme, as the end of a sentence ("holds no
   // second-level scales"); empty when it can.
-  virtual std::string refusal(const AffineScheme& scheme, int64_t rows, int64_t cols) const = 0;
+  virtual std::string refusal(const Scheme& scheme, int64_t rows, int64_t cols) const = 0;
 
-  virtual std::vector<PackedTensor> tensors(const AffineScheme& scheme, int64_t rows, int64_t cols) const = 0;
+  virtual std::vector<PackedTensor> tensors(const Scheme& scheme, int64_t rows, int64_t cols) const = 0;
 
   // Replaces scales and zero points (and codes, where it must) by what the file will hold.
-  virtual void store(AffineMatrix& matrix) const = 0;
+  virtual void store(QuantizedMatrix& matrix) const = 0;
 
-  // Puts rows [first_row, first_row + part.rows) of a matrix of `rows` rows into the tensors' bytes.
-  // first_row is a multiple of 32.
-  virtual void pack(const AffineMatrix& part, int64_t first_row, int64_t rows, PackedBytes& bytes) const = 0;
+  // Whether a matrix must be quantized and packed as a whole, and not a few rows at a time.
+  virtual bool needs_whole_matrix(const Scheme&) const { return false; }
+
+  // Puts rows [first_row, first_row + part.rows) of a matrix of `rows` rows into the tensors' bytes, which
+  // are zero. first_row is a multiple of 32.
+  virtual void pack(const QuantizedMatrix& part, int64_t first_row, int64_t rows,
+                    PackedBytes& bytes) const = 0;
 
   // What config.json says of it: keys beside the model's own.
   virtual Json config_entries(const PackedModules& modules) const = 0;
@@ -60,6 +71,24 @@ class PackedFormat {
   virtual std::map<std::string, std::string> metadata() const { return {{"format", "pt"}}; }
 };
 
+// A format that holds affine groups along rows and nothing else.
+class AffinePackedFormat : public PackedFormat {
+ public:
+  std::string refusal(const Scheme& scheme, int64_t rows, int64_t cols) const final;
+  std::vector<PackedTensor> tensors(const Scheme& scheme, int64_t rows, int64_t cols) const final;
+  void store(QuantizedMatrix& matrix) const final;
+  void pack(const QuantizedMatrix& part, int64_t first_row, int64_t rows, PackedBytes& bytes) const final;
+
+ protected:
+  virtual std::string affine_refusal(const AffineScheme& scheme, int64_t rows, int64_t cols) const = 0;
+  virtual std::vector<PackedTensor> affine_tensors(const AffineScheme& scheme, int64_t rows,
+                                                   int64_t cols) const = 0;
+  virtual void store_affine(AffineMatrix& matrix) const = 0;
+  virtual void pack_affine(const AffineMatrix& part, int64_t first_row, int64_t rows,
+                           PackedBytes& bytes) const = 0;
+};
+
+const PackedFormat& strata_format();
 const PackedFormat& compressed_tensors_format();
 const PackedFormat& gptq_format(bool version_2);
 const PackedFormat& mlx_format();

@@ -299,7 +299,12 @@ int64_t group_count(const AffineScheme& scheme, int64_t rows, int64_t cols) {
 
 uint64_t row_list_bits(int64_t rows, int64_t high) {
   if (high == 0 || high == rows) return 0;
-  return std::min(8 * static_cast<uint64_t>((rows + 7) / 8), 32 * static_cast<uint64_t>(high));
+  if (row_list_is_numbers(rows, high)) return 32 * static_cast<uint64_t>(high);
+  return 8 * static_cast<uint64_t>((rows + 7) / 8);
+}
+
+bool row_list_is_numbers(int64_t rows, int64_t high) {
+  return 4 * high < (rows + 7) / 8;
 }
 
 std::string Scheme::name() const {

@@ -32,6 +32,9 @@ struct AffineScheme {
 // 32 bits for each of these; none where they are no row or all.
 uint64_t row_list_bits(int64_t rows, int64_t high);
 
+// Whether the list is of the rows' numbers, and not a bit a row.
+bool row_list_is_numbers(int64_t rows, int64_t high);
+
 // Groups that share one fp16 range of their 8-bit scales (ScaleStorage::SecondLevel).
 constexpr int64_t kScalesPerRange = 128;
 
