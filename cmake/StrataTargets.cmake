@@ -1,7 +1,8 @@
-# strata_component(NAME DEPENDS lower components LIBRARIES external targets)
+# strata_component(NAME [TORCH] [SEPARATE] DEPENDS lower components LIBRARIES external targets)
 # One folder under strata/ is one static library that may include only the components it depends on.
+# SEPARATE: its files share names that are local to each, so that each is compiled by itself.
 function(strata_component name)
-  cmake_parse_arguments(ARG "TORCH" "" "DEPENDS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;SEPARATE" "" "DEPENDS;LIBRARIES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
   foreach(library ${ARG_DEPENDS})
     if(NOT TARGET strata_${library})
@@ -23,11 +24,15 @@ function(strata_component name)
     set_target_properties(strata_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
     set(scope PUBLIC)
     strata_compile_options(strata_${name})
+    if(NOT ARG_SEPARATE)
+      strata_unity(strata_${name})
+    endif()
     # Heavy headers are compiled twice: with LibTorch's for the components from model upwards, without for the rest.
     set(precompiled strata_core)
     set(headers <nlohmann/json.hpp> <fmt/format.h>)
     if(ARG_TORCH OR "model" IN_LIST ARG_DEPENDS)
       set(precompiled strata_model)
+      set_property(GLOBAL APPEND PROPERTY STRATA_TORCH_COMPONENTS ${name})
       list(PREPEND headers <ATen/ATen.h>)
     endif()
     if(precompiled STREQUAL strata_${name})
@@ -43,6 +48,11 @@ function(strata_component name)
     target_link_libraries(strata_${name} ${scope} strata_torch)
   endif()
   set_property(GLOBAL APPEND PROPERTY STRATA_COMPONENTS strata_${name})
+endfunction()
+
+# Compiles a target's files a few at a time where STRATA_UNITY is on: most of a file's time goes to its headers.
+function(strata_unity target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ${STRATA_UNITY} UNITY_BUILD_BATCH_SIZE 6)
 endfunction()
 
 function(strata_compile_options target)

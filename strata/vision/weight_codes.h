@@ -9,6 +9,7 @@
 namespace strata {
 
 inline constexpr int kLowestWidth = 2, kHighestWidth = 8;
+inline constexpr size_t kWidths = kHighestWidth - kLowestWidth + 1;
 
 // How a scale follows from the values it must cover.
 enum class RangeRule {

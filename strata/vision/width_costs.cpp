@@ -10,8 +10,6 @@
 namespace strata {
 namespace {
 
-constexpr size_t kWidths = kHighestWidth - kLowestWidth + 1;
-
 size_t entry(int bits) {
   return static_cast<size_t>(bits - kLowestWidth);
 }

@@ -111,7 +111,6 @@ double mean_cost(const WidthCosts& costs, std::vector<double> LayerCosts::*part)
 }
 
 Widths option_widths(size_t option) {
-  constexpr size_t kWidths = kHighestWidth - kLowestWidth + 1;
   return {kLowestWidth + static_cast<int>(option / kWidths),
           kLowestWidth + static_cast<int>(option % kWidths)};
 }

@@ -10,7 +10,7 @@
 namespace strata {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kInfiniteCost = std::numeric_limits<double>::infinity();
 
 // Costs fall with use, as errors do, but for noise that makes some options dominated.
 ChoiceProblem random_problem(Random& random, int groups, int options, int limits, int64_t largest_use) {
@@ -46,7 +46,7 @@ double by_dynamic_programming(const ChoiceProblem& problem) {
   const size_t limit = static_cast<size_t>(problem.limits[0]);
   std::vector<double> least(limit + 1, 0.0);
   for (const auto& group : problem.groups) {
-    std::vector<double> next(limit + 1, kInfinity);
+    std::vector<double> next(limit + 1, kInfiniteCost);
     for (const ChoiceOption& option : group)
       for (size_t used = static_cast<size_t>(option.use[0]); used <= limit; ++used)
         next[used] = std::min(next[used], least[used - static_cast<size_t>(option.use[0])] + option.cost);
@@ -57,8 +57,8 @@ double by_dynamic_programming(const ChoiceProblem& problem) {
 
 double by_brute_force(const ChoiceProblem& problem, std::vector<int>& chosen, size_t group = 0) {
   if (group == problem.groups.size())
-    return meets_limits(problem, chosen) ? cost_of(problem, chosen) : kInfinity;
-  double least = kInfinity;
+    return meets_limits(problem, chosen) ? cost_of(problem, chosen) : kInfiniteCost;
+  double least = kInfiniteCost;
   for (size_t o = 0; o < problem.groups[group].size(); ++o) {
     chosen[group] = static_cast<int>(o);
     least = std::min(least, by_brute_force(problem, chosen, group + 1));
@@ -92,7 +92,7 @@ TEST(ChoiceProblem, MeetsSeveralLimitsAtTheOptimumOfBruteForce) {
     std::vector<int> chosen(problem.groups.size());
     const double optimum = by_brute_force(problem, chosen);
     const auto solution = solve(problem, {});
-    ASSERT_EQ(solution.has_value(), optimum < kInfinity);
+    ASSERT_EQ(solution.has_value(), optimum < kInfiniteCost);
     if (!solution) {
       ++infeasible;
       continue;

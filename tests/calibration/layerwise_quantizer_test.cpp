@@ -14,7 +14,7 @@
 namespace strata {
 namespace {
 
-at::Tensor values_of(const QuantizedMatrix& matrix) {
+at::Tensor tensor_of(const QuantizedMatrix& matrix) {
   at::Tensor values = at::empty({matrix.rows, matrix.cols}, at::kFloat);
   matrix.dequantize(values.data_ptr<float>());
   return values;
@@ -67,9 +67,9 @@ TEST_F(LayerwiseQuantizerTest, EachMatrixSeesTheInputsThatTheQuantizedOnesBefore
       if (schemes.count(module.tensor) == 0) continue;
       const at::Tensor moments = moments_of(decoder, module, calibration_->ids);
       at::Tensor weights = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat);
-      const at::Tensor expected = values_of(gptq({weights.data_ptr<float>(), module.rows, module.cols},
+      const at::Tensor expected = tensor_of(gptq({weights.data_ptr<float>(), module.rows, module.cols},
                                                  factor_inverse(moments, {}), parse_scheme("w2g32"), {}));
-      const at::Tensor given = values_of(quantizer->take(module.tensor));
+      const at::Tensor given = tensor_of(quantizer->take(module.tensor));
       // Sums in float on one side: a code at a tie may differ, and with it the rest of its row.
       const at::Tensor rows_that_differ = (given - expected).abs().amax(1).gt(1e-5);
       EXPECT_LE(rows_that_differ.sum().item<int64_t>(), 2) << module.tensor;
@@ -88,11 +88,11 @@ TEST_F(LayerwiseQuantizerTest, HandsOutInAnyOrderOnceAndStartsOver) {
   quantizer->begin(schemes);
   std::map<std::string, at::Tensor> forwards, backwards;
   for (const Module& module : model_.modules)
-    forwards[module.tensor] = values_of(quantizer->take(module.tensor));
+    forwards[module.tensor] = tensor_of(quantizer->take(module.tensor));
   EXPECT_THROW(quantizer->take(model_.modules[0].tensor), Error);
   quantizer->begin(schemes);
   for (auto module = model_.modules.rbegin(); module != model_.modules.rend(); ++module)
-    backwards[module->tensor] = values_of(quantizer->take(module->tensor));
+    backwards[module->tensor] = tensor_of(quantizer->take(module->tensor));
   for (const auto& [tensor, values] : forwards) EXPECT_TRUE(at::equal(values, backwards[tensor])) << tensor;
 
   schemes.erase(model_.modules[0].tensor);
@@ -113,7 +113,7 @@ TEST_F(LayerwiseQuantizerTest, ImportanceWeighsTheSearchForScales) {
     const Scheme scheme = parse_scheme(name);
     quantizer->begin({{module.tensor, scheme}});
     const auto error = [&](const QuantizedMatrix& matrix) {
-      return ((values_of(matrix) - weights).square() * importance).sum().item<double>();
+      return ((tensor_of(matrix) - weights).square() * importance).sum().item<double>();
     };
     EXPECT_LT(error(quantizer->take(module.tensor)), error(quantize_matrix(view, scheme, {}))) << name;
   }
@@ -141,7 +141,7 @@ TEST(GptqOfTinyLlama, LowersTheOutputErrorOfEveryModule) {
       const MatrixView<const float> view = {weights.data_ptr<float>(), module.rows, module.cols};
       const at::Tensor& h = moments.at(input_role(module.role));
       const auto error = [&](const QuantizedMatrix& matrix) {
-        const at::Tensor e = values_of(matrix) - weights;
+        const at::Tensor e = tensor_of(matrix) - weights;
         return (at::mm(e, h) * e).sum().item<double>();
       };
       for (const char* name : {"w3g128", "Q3_K"}) {

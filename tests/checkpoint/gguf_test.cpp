@@ -216,13 +216,13 @@ TEST(Gguf, WriterRefusesNamesThatReadersRefuse) {
   expect_parts(write({}, {{"a", {31}, GgufType::Q8_0}}), {"31"});
 }
 
-struct BadFile {
+struct BadGgufFile {
   const char* name;
   std::string content;
   std::string message;
 };
 
-class BadGguf : public ::testing::TestWithParam<BadFile> {};
+class BadGguf : public ::testing::TestWithParam<BadGgufFile> {};
 
 TEST_P(BadGguf, IsNamedInOneSentence) {
   TemporaryDirectory directory;
@@ -243,48 +243,48 @@ std::string counts(uint64_t tensors, uint64_t keys) {
 INSTANTIATE_TEST_SUITE_P(
     Files, BadGguf,
     ::testing::Values(
-        BadFile{"empty", "", "truncated"}, BadFile{"other", "GGML....", "not a GGUF file"},
-        BadFile{"version_1", gguf_bytes({}, {}, "", 1), "version 1"},
-        BadFile{"version_4", gguf_bytes({}, {}, "", 4), "version 4"},
-        BadFile{"big_endian", gguf_bytes({}, {}, "", 0x03000000), "big-endian"},
-        BadFile{"no_counts", "GGUF" + bytes_of<uint32_t>(3) + "123", "the number of tensors"},
-        BadFile{"many_tensors", counts(~0ull, 0), "18446744073709551615 tensors"},
-        BadFile{"many_keys", counts(0, 1ull << 60), "1152921504606846976 keys"},
-        BadFile{"long_name", with_key(bytes_of<uint64_t>(~0ull) + std::string(20, 'x')), "the name of key 1"},
-        BadFile{"empty_name", with_key(key_bytes("", 0, "xx")), "no name"},
-        BadFile{"value_type", with_key(key_bytes("k", 13, "12345678")), "value type 13"},
-        BadFile{"bool_2", with_key(key_bytes("k", 7, "\2")), "truth value of 2"},
-        BadFile{"cut_value", with_key(key_bytes("kk", 10, "123")), "key kk takes 8 bytes"},
-        BadFile{"long_string", with_key(key_bytes("k", 8, bytes_of<uint64_t>(1ull << 63))), "key k takes"},
-        BadFile{"long_array",
+        BadGgufFile{"empty", "", "truncated"}, BadGgufFile{"other", "GGML....", "not a GGUF file"},
+        BadGgufFile{"version_1", gguf_bytes({}, {}, "", 1), "version 1"},
+        BadGgufFile{"version_4", gguf_bytes({}, {}, "", 4), "version 4"},
+        BadGgufFile{"big_endian", gguf_bytes({}, {}, "", 0x03000000), "big-endian"},
+        BadGgufFile{"no_counts", "GGUF" + bytes_of<uint32_t>(3) + "123", "the number of tensors"},
+        BadGgufFile{"many_tensors", counts(~0ull, 0), "18446744073709551615 tensors"},
+        BadGgufFile{"many_keys", counts(0, 1ull << 60), "1152921504606846976 keys"},
+        BadGgufFile{"long_name", with_key(bytes_of<uint64_t>(~0ull) + std::string(20, 'x')), "the name of key 1"},
+        BadGgufFile{"empty_name", with_key(key_bytes("", 0, "xx")), "no name"},
+        BadGgufFile{"value_type", with_key(key_bytes("k", 13, "12345678")), "value type 13"},
+        BadGgufFile{"bool_2", with_key(key_bytes("k", 7, "\2")), "truth value of 2"},
+        BadGgufFile{"cut_value", with_key(key_bytes("kk", 10, "123")), "key kk takes 8 bytes"},
+        BadGgufFile{"long_string", with_key(key_bytes("k", 8, bytes_of<uint64_t>(1ull << 63))), "key k takes"},
+        BadGgufFile{"long_array",
                 with_key(key_bytes("k", 9, bytes_of<uint32_t>(8) + bytes_of<uint64_t>(1ull << 61))),
                 "elements of key k"},
-        BadFile{"nested_array", with_key(key_bytes("k", 9, bytes_of<uint32_t>(9) + bytes_of<uint64_t>(1))),
+        BadGgufFile{"nested_array", with_key(key_bytes("k", 9, bytes_of<uint32_t>(9) + bytes_of<uint64_t>(1))),
                 "array of arrays"},
-        BadFile{"key_twice", gguf_bytes({key_bytes("k", 0, "1"), key_bytes("k", 0, "1")}, {}, ""),
+        BadGgufFile{"key_twice", gguf_bytes({key_bytes("k", 0, "1"), key_bytes("k", 0, "1")}, {}, ""),
                 "key k appears twice"},
-        BadFile{"alignment_24", with_key(key_bytes("general.alignment", 4, bytes_of<uint32_t>(24))),
+        BadGgufFile{"alignment_24", with_key(key_bytes("general.alignment", 4, bytes_of<uint32_t>(24))),
                 "power of two"},
-        BadFile{"alignment_0", with_key(key_bytes("general.alignment", 4, bytes_of<uint32_t>(0))),
+        BadGgufFile{"alignment_0", with_key(key_bytes("general.alignment", 4, bytes_of<uint32_t>(0))),
                 "power of two"},
-        BadFile{"alignment_text", with_key(key_bytes("general.alignment", 8, string_bytes("32"))),
+        BadGgufFile{"alignment_text", with_key(key_bytes("general.alignment", 8, string_bytes("32"))),
                 "power of two"},
-        BadFile{"long_tensor_name", with_tensor(tensor_bytes(std::string(64, 'n'), {1}, 0, 0)), "64 bytes"},
-        BadFile{"five_dimensions", with_tensor(tensor_bytes("t", {1, 1, 1, 1, 1}, 0, 0)), "5 dimensions"},
-        BadFile{"zero_dimension", with_tensor(tensor_bytes("t", {0}, 0, 0)), "dimension of 0"},
-        BadFile{"overflow", with_tensor(tensor_bytes("t", {1ull << 40, 1ull << 40}, 0, 0)), "impossible"},
-        BadFile{"negative", with_tensor(tensor_bytes("t", {~0ull}, 0, 0)), "impossible"},
-        BadFile{"known_type", with_tensor(tensor_bytes("t", {32}, 16, 0)), "rows of 32 weights, which blocks of 256"},
-        BadFile{"unknown_type", with_tensor(tensor_bytes("t", {32}, 99, 0)), "type 99, which is not known"},
-        BadFile{"block", with_tensor(tensor_bytes("t", {33}, 8, 0)), "rows of 33"},
-        BadFile{"unaligned", with_tensor(tensor_bytes("t", {8}, 0, 16)), "multiple of the alignment"},
-        BadFile{"past_the_end", with_tensor(tensor_bytes("t", {8}, 0, 64)), "tensor t takes 32 bytes at 64"},
-        BadFile{"far_offset", with_tensor(tensor_bytes("t", {8}, 0, ~31ull)), "tensor t takes 32 bytes"},
-        BadFile{"tensor_twice",
+        BadGgufFile{"long_tensor_name", with_tensor(tensor_bytes(std::string(64, 'n'), {1}, 0, 0)), "64 bytes"},
+        BadGgufFile{"five_dimensions", with_tensor(tensor_bytes("t", {1, 1, 1, 1, 1}, 0, 0)), "5 dimensions"},
+        BadGgufFile{"zero_dimension", with_tensor(tensor_bytes("t", {0}, 0, 0)), "dimension of 0"},
+        BadGgufFile{"overflow", with_tensor(tensor_bytes("t", {1ull << 40, 1ull << 40}, 0, 0)), "impossible"},
+        BadGgufFile{"negative", with_tensor(tensor_bytes("t", {~0ull}, 0, 0)), "impossible"},
+        BadGgufFile{"known_type", with_tensor(tensor_bytes("t", {32}, 16, 0)), "rows of 32 weights, which blocks of 256"},
+        BadGgufFile{"unknown_type", with_tensor(tensor_bytes("t", {32}, 99, 0)), "type 99, which is not known"},
+        BadGgufFile{"block", with_tensor(tensor_bytes("t", {33}, 8, 0)), "rows of 33"},
+        BadGgufFile{"unaligned", with_tensor(tensor_bytes("t", {8}, 0, 16)), "multiple of the alignment"},
+        BadGgufFile{"past_the_end", with_tensor(tensor_bytes("t", {8}, 0, 64)), "tensor t takes 32 bytes at 64"},
+        BadGgufFile{"far_offset", with_tensor(tensor_bytes("t", {8}, 0, ~31ull)), "tensor t takes 32 bytes"},
+        BadGgufFile{"tensor_twice",
                 gguf_bytes({}, {tensor_bytes("t", {8}, 0, 0), tensor_bytes("t", {8}, 0, 32)},
                            std::string(64, 'x')),
                 "tensor t appears twice"},
-        BadFile{"overlap",
+        BadGgufFile{"overlap",
                 gguf_bytes({}, {tensor_bytes("t", {16}, 0, 0), tensor_bytes("u", {8}, 0, 32)},
                            std::string(64, 'x')),
                 "tensor u begins at 32, inside"}),

@@ -16,7 +16,7 @@ namespace strata {
 namespace {
 namespace fs = std::filesystem;
 
-const fs::path kFixtures = STRATA_SOURCE_DIR "/tests/data/tokenizer";
+const fs::path kTokenizers = STRATA_SOURCE_DIR "/tests/data/tokenizer";
 
 std::string damage(std::string bytes, Random& random) {
   const auto position = [&] { return static_cast<size_t>(random.below(bytes.size())); };
@@ -83,7 +83,7 @@ TEST(HostileFiles, Safetensors) {
 
 TEST(HostileFiles, Gguf) {
   TemporaryDirectory directory;
-  Vocabulary vocabulary = read_vocabulary(kFixtures / "prefix");
+  Vocabulary vocabulary = read_vocabulary(kTokenizers / "prefix");
   vocabulary.tokens.resize(20);
   vocabulary.types.resize(20);
   vocabulary.merges.resize(2);
@@ -110,7 +110,7 @@ TEST(HostileFiles, Gguf) {
 TEST(HostileFiles, TokenizerJson) {
   TemporaryDirectory directory;
   for (const std::string fixture : {"llama3", "qwen2"}) {
-    const std::string text = read_text(kFixtures / fixture / "tokenizer.json");
+    const std::string text = read_text(kTokenizers / fixture / "tokenizer.json");
     const fs::path target = directory / "tokenizer.json";
     expect_no_crash(text, target, 500, [&] {
       const auto tokenizer = make_tokenizer(read_vocabulary(directory.path()));
@@ -121,7 +121,7 @@ TEST(HostileFiles, TokenizerJson) {
 
 TEST(HostileFiles, TokenizerJsonWithWrongTypesEverywhere) {
   TemporaryDirectory directory;
-  const LargeJson original = read_large_json(kFixtures / "qwen2" / "tokenizer.json");
+  const LargeJson original = read_large_json(kTokenizers / "qwen2" / "tokenizer.json");
   const LargeJson flat = original.flatten();
   const LargeJson others[] = {nullptr, -1, 1e300, "", "x", LargeJson::array(), LargeJson::object(), true};
   int step = 0;
@@ -140,7 +140,7 @@ TEST(HostileFiles, TokenizerJsonWithWrongTypesEverywhere) {
 
 TEST(HostileFiles, SentencePieceModel) {
   TemporaryDirectory directory;
-  const std::string original = read_text(kFixtures / "sentencepiece" / "tokenizer.model");
+  const std::string original = read_text(kTokenizers / "sentencepiece" / "tokenizer.model");
   const fs::path target = directory / "tokenizer.model";
   Random random(3);
   for (int i = 0; i < 500; ++i) {

@@ -38,7 +38,7 @@ OnnxModel small_model() {
   return model;
 }
 
-std::string error_of(const std::filesystem::path& path) {
+std::string error_of_onnx(const std::filesystem::path& path) {
   try {
     read_onnx(path);
   } catch (const Error& error) {
@@ -80,7 +80,7 @@ TEST(Onnx, SurvivesDamage) {
   const auto path = directory / "damaged.onnx";
   const auto try_bytes = [&](const std::string& bytes) {
     std::ofstream(path, std::ios::binary) << bytes;
-    return error_of(path);
+    return error_of_onnx(path);
   };
   for (size_t size = 1; size < whole.size(); size += 3) {
     const std::string error = try_bytes(whole.substr(0, size));
@@ -102,7 +102,7 @@ TEST(Onnx, RefusesTensorsThatDoNotFit) {
     OnnxModel model = small_model();
     change(model);
     write_onnx(directory / "m.onnx", model);
-    return error_of(directory / "m.onnx");
+    return error_of_onnx(directory / "m.onnx");
   };
   EXPECT_NE(error_with([](OnnxModel& m) { m.constants[0].data.pop_back(); }).find("'w' has 23 bytes"),
             std::string::npos);
@@ -161,10 +161,10 @@ TEST(Onnx, ReadsExternalDataInItsFolderOnly) {
   std::ofstream(path, std::ios::binary) << external_model("w.bin");
   EXPECT_EQ(read_onnx(path).constant("w")->floats(), (std::vector<float>{1.5f, -2}));
   std::ofstream(path, std::ios::binary) << external_model("../w.bin");
-  EXPECT_NE(error_of(path).find("only files in the model's folder"), std::string::npos);
+  EXPECT_NE(error_of_onnx(path).find("only files in the model's folder"), std::string::npos);
   std::ofstream(path, std::ios::binary) << external_model("w.bin");
   std::ofstream(directory / "w.bin", std::ios::binary) << "short";
-  EXPECT_NE(error_of(path).find("needs 8 bytes from byte 4"), std::string::npos) << error_of(path);
+  EXPECT_NE(error_of_onnx(path).find("needs 8 bytes from byte 4"), std::string::npos) << error_of_onnx(path);
 }
 
 }  // namespace

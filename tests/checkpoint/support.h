@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "strata/core/error.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_directory.h"
 
 namespace strata {
@@ -17,22 +18,6 @@ namespace strata {
 inline std::filesystem::path write_file(const std::filesystem::path& path, const std::string& content) {
   std::ofstream(path, std::ios::binary) << content;
   return path;
-}
-
-// The message with which `action` fails; the test fails when it does not throw an Error of one line.
-template <class Action>
-std::string error_of(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
-    return error.what();
-  } catch (const std::exception& error) {
-    ADD_FAILURE() << "not an error of ours: " << error.what();
-    return {};
-  }
-  ADD_FAILURE() << "no error was thrown";
-  return {};
 }
 
 // A message that names everything it should.

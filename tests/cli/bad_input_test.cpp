@@ -9,8 +9,6 @@
 namespace strata {
 namespace {
 
-constexpr const char* kModel = "models/tiny-llama";
-
 class BadInput : public testing::Test {
  protected:
   // One line on stderr that names `what`, nothing on stdout, and only the files that were there before.

@@ -10,7 +10,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr const char* kModel = "models/tiny-llama";
 constexpr const char* kNovel = "data/books/the-man-who-was-thursday.txt";
 
 Json json_of(const Outcome& outcome) {

@@ -12,6 +12,8 @@
 
 namespace strata {
 
+inline constexpr const char* kModel = "models/tiny-llama";
+
 struct Outcome {
   int code = -1;
   std::string out, err;

@@ -355,7 +355,12 @@ TEST_F(PackedExportTest, DamagedDirectoriesAreRefused) {
     const Json sound = read_json(path);
     const auto refused = [&](const Json& config) {
       write_json(path, config);
-      return !error_of([&] { open_model(target("out")); }).empty();
+      try {
+        open_model(target("out"));
+      } catch (const Error&) {
+        return true;
+      }
+      return false;
     };
     EXPECT_FALSE(refused(sound)) << name;
     for (const char* key : {"quantization_config", "quantization"}) {

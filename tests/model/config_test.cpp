@@ -22,7 +22,7 @@ ModelConfig read(const Json& document) {
   return read_config(directory / "config.json");
 }
 
-std::string error_of(const Json& document) {
+std::string error_of_config(const Json& document) {
   try {
     read(document);
   } catch (const Error& error) {
@@ -34,7 +34,7 @@ std::string error_of(const Json& document) {
 void expect_refused(const char* key, const Json& value, const std::string& mentioned) {
   Json document = base("llama");
   document[key] = value;
-  const std::string message = error_of(document);
+  const std::string message = error_of_config(document);
   EXPECT_NE(message.find(mentioned), std::string::npos) << key << " = " << value << ": '" << message << "'";
 }
 
@@ -84,13 +84,13 @@ TEST(Config, DiffersByArchitecture) {
 TEST(Config, TakesTheClassNameWhereModelTypeIsMissing) {
   Json document = base("");
   document.erase("model_type");
-  EXPECT_NE(error_of(document).find("neither model_type nor architectures"), std::string::npos);
+  EXPECT_NE(error_of_config(document).find("neither model_type nor architectures"), std::string::npos);
   document["architectures"] = {"Qwen3ForCausalLM"};
   EXPECT_EQ(read(document).architecture, "qwen3");
 }
 
 TEST(Config, NamesUnknownArchitecturesAndTheKnownOnes) {
-  const std::string message = error_of(base("mamba"));
+  const std::string message = error_of_config(base("mamba"));
   for (const char* part : {"'mamba'", "llama", "mistral", "qwen2", "qwen3"})
     EXPECT_NE(message.find(part), std::string::npos) << message;
 }
@@ -182,7 +182,7 @@ TEST(Config, ReadsSlidingWindows) {
   EXPECT_EQ(read(document).window_of(0), 8);
   EXPECT_EQ(read(document).window_of(1), 0);
   document["layer_types"] = {"sliding_attention"};
-  EXPECT_NE(error_of(document).find("layer_types"), std::string::npos);
+  EXPECT_NE(error_of_config(document).find("layer_types"), std::string::npos);
 }
 
 TEST(Config, RefusesWhatCannotBe) {
@@ -207,8 +207,8 @@ TEST(Config, RefusesWhatCannotBe) {
   expect_refused("partial_rotary_factor", 0.5, "partial_rotary_factor");
   Json document = base("mistral");
   document["sliding_window"] = -5;
-  EXPECT_NE(error_of(document).find("sliding_window is -5"), std::string::npos);
-  EXPECT_NE(error_of(Json::array()).find("not a JSON object"), std::string::npos);
+  EXPECT_NE(error_of_config(document).find("sliding_window is -5"), std::string::npos);
+  EXPECT_NE(error_of_config(Json::array()).find("not a JSON object"), std::string::npos);
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ class GgufModel : public ::testing::Test {
   TemporaryDirectory directory_;
 };
 
-TinyModel tiny(const std::string& architecture) {
+TinyModel wider(const std::string& architecture) {
   TinyModel model;
   model.architecture = architecture;
   model.hidden = model.intermediate = 64;
@@ -56,7 +56,7 @@ TinyModel tiny(const std::string& architecture) {
 TEST_F(GgufModel, GivesTheLogitsOfTheWeightsItWasMadeFrom) {
   for (const char* architecture : {"llama", "mistral", "qwen2", "qwen3"}) {
     for (bool tied : {true, false}) {
-      TinyModel model = tiny(architecture);
+      TinyModel model = wider(architecture);
       model.tied = tied;
       const TinyWeights weights = random_weights(model);
       write_tiny_gguf(file(), model, weights, tiny_gguf_keys(model));
@@ -66,7 +66,7 @@ TEST_F(GgufModel, GivesTheLogitsOfTheWeightsItWasMadeFrom) {
 }
 
 TEST_F(GgufModel, TurnsPermutedBiasesBack) {
-  TinyModel model = tiny("llama");
+  TinyModel model = wider("llama");
   model.attention_bias = model.mlp_bias = true;
   const TinyWeights weights = random_weights(model);
   write_tiny_gguf(file(), model, weights, tiny_gguf_keys(model));
@@ -74,7 +74,7 @@ TEST_F(GgufModel, TurnsPermutedBiasesBack) {
 }
 
 TEST_F(GgufModel, DividesFrequenciesByRopeFreqs) {
-  const TinyModel model = tiny("llama");
+  const TinyModel model = wider("llama");
   TinyWeights weights = random_weights(model);
   ReferenceDecoder reference(model, weights);
   const std::vector<float> divisors = {1, 2.5, 7, 8};
@@ -96,7 +96,7 @@ TEST_F(GgufModel, DividesFrequenciesByRopeFreqs) {
 }
 
 TEST_F(GgufModel, ScalesFrequenciesLinearly) {
-  const TinyModel model = tiny("qwen2");
+  const TinyModel model = wider("qwen2");
   const TinyWeights weights = random_weights(model);
   std::vector<GgufKey> keys = tiny_gguf_keys(model);
   keys.push_back({"qwen2.rope.scaling.type", gguf_string("linear")});
@@ -108,7 +108,7 @@ TEST_F(GgufModel, ScalesFrequenciesLinearly) {
 }
 
 TEST_F(GgufModel, DecodesBlocksRowByRow) {
-  const TinyModel model = tiny("llama");
+  const TinyModel model = wider("llama");
   const TinyWeights weights = random_weights(model);
   write_tiny_gguf(file(), model, weights, tiny_gguf_keys(model), GgufType::Q8_0);
   const Model opened = open_model(file());
@@ -132,7 +132,7 @@ TEST_F(GgufModel, DecodesBlocksRowByRow) {
 }
 
 TEST_F(GgufModel, RefusesNotANumber) {
-  const TinyModel model = tiny("llama");
+  const TinyModel model = wider("llama");
   TinyWeights weights = random_weights(model);
   weights.values["model.layers.1.input_layernorm.weight"][5] = NAN;
   write_tiny_gguf(file(), model, weights, tiny_gguf_keys(model));
@@ -146,7 +146,7 @@ TEST_F(GgufModel, RefusesNotANumber) {
 }
 
 TEST_F(GgufModel, NamesWhatItCannotTake) {
-  const TinyModel model = tiny("llama");
+  const TinyModel model = wider("llama");
   const auto with = [&](const std::string& name, GgufValue value) {
     std::vector<GgufKey> keys = tiny_gguf_keys(model);
     const auto same = [&](const GgufKey& key) { return key.name == name; };

@@ -66,4 +66,10 @@ inline std::vector<float> dequantized(const AffineMatrix& matrix) {
   return weights;
 }
 
+inline QuantizerOptions round_to_nearest() {
+  QuantizerOptions options;
+  options.name = "rtn";
+  return options;
+}
+
 }  // namespace strata

@@ -89,12 +89,6 @@ Errors errors_of(const Matrix<float>& weights, const std::string& scheme, const 
   return errors_of(weights, rounded.values);
 }
 
-QuantizerOptions rtn() {
-  QuantizerOptions options;
-  options.name = "rtn";
-  return options;
-}
-
 TEST(Hqq, ErrorsAreAtMostThoseOfThePublishedMethod) {
   for (const Sample& sample : samples()) {
     for (int bits : {2, 3, 4, 5, 6, 8}) {
@@ -114,7 +108,7 @@ TEST(Hqq, ErrorsAreAtMostThoseOfThePublishedMethod) {
 TEST(Hqq, LowersTheErrorOfRoundingToNearest) {
   for (const Sample& sample : samples()) {
     for (const char* scheme : {"w2g64", "w3g64", "w4g64", "w2g64a0", "w3g128", "w2g64m", "w3g64m"}) {
-      const Errors nearest = errors_of(sample.weights, scheme, rtn());
+      const Errors nearest = errors_of(sample.weights, scheme, round_to_nearest());
       const Errors ours = errors_of(sample.weights, scheme, {});
       EXPECT_LT(ours.absolute, 0.99 * nearest.absolute) << sample.name << " " << scheme;
       EXPECT_LT(ours.power, 0.99 * nearest.power) << sample.name << " " << scheme;
@@ -125,7 +119,7 @@ TEST(Hqq, LowersTheErrorOfRoundingToNearest) {
 TEST(Hqq, SymmetricScalesLowerTheSquaredError) {
   for (const Sample& sample : samples()) {
     for (const char* scheme : {"w2g64s", "w3g64s", "w4g128s", "w3rows", "w3g64sa0", "w3g64sm"}) {
-      const Errors nearest = errors_of(sample.weights, scheme, rtn());
+      const Errors nearest = errors_of(sample.weights, scheme, round_to_nearest());
       const Errors ours = errors_of(sample.weights, scheme, {});
       EXPECT_LT(ours.squared, 0.98 * nearest.squared) << sample.name << " " << scheme;
     }
@@ -138,7 +132,7 @@ TEST(Hqq, SymmetricScalesAreTheBestOfTheirCandidates) {
   for (const char* name : {"w2g64s", "w3g64s", "w4g64sa0"}) {
     const AffineScheme scheme = parse_scheme(name).affine;
     const AffineMatrix ours = quantize_affine(weights.view(), scheme, {});
-    const AffineMatrix start = quantize_affine(weights.view(), scheme, rtn());
+    const AffineMatrix start = quantize_affine(weights.view(), scheme, round_to_nearest());
     const auto groups = groups_of(scheme, weights.rows, weights.cols);
     const double zero = 1 << (scheme.bits - 1), top = (1 << scheme.bits) - 1;
     const auto squared_error = [&](size_t g, double scale) {
@@ -202,7 +196,7 @@ TEST(Hqq, WithoutIterationsIsRoundingToNearest) {
   for (const char* name : {"w3g32s", "w3g32sm", "w2rowsa0"}) {
     Matrix<float> ours = weights, nearest = weights;
     fake_quantize(ours.view(), parse_scheme(name), none);
-    fake_quantize(nearest.view(), parse_scheme(name), rtn());
+    fake_quantize(nearest.view(), parse_scheme(name), round_to_nearest());
     EXPECT_EQ(ours.values, nearest.values) << name;
   }
 }

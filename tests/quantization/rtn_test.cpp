@@ -16,12 +16,6 @@
 namespace strata {
 namespace {
 
-QuantizerOptions rtn() {
-  QuantizerOptions options;
-  options.name = "rtn";
-  return options;
-}
-
 const std::vector<std::string> kLayouts = {"g32",  "g64",    "g128", "row",  "g32a0",  "g64a0", "rowa0",
                                            "g32m", "g64ma0", "rowm", "g32s", "rowsa0", "g32sm", "g64sma0"};
 
@@ -41,7 +35,7 @@ void for_schemes_and_shapes(const Check& check) {
 
 TEST(Rtn, EveryCodeIsTheNearestUnderItsGroupsStoredScaleAndZero) {
   for_schemes_and_shapes([](const Scheme& scheme, const Matrix<float>& weights) {
-    const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, rtn());
+    const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, round_to_nearest());
     const auto values = dequantized(q);
     const auto groups = groups_of(scheme.affine, weights.rows, weights.cols);
     ASSERT_EQ(groups.size(), q.scales.size());
@@ -63,7 +57,7 @@ TEST(Rtn, EveryCodeIsTheNearestUnderItsGroupsStoredScaleAndZero) {
 
 TEST(Rtn, ErrorsAreAtMostHalfAStep) {
   for_schemes_and_shapes([](const Scheme& scheme, const Matrix<float>& weights) {
-    const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, rtn());
+    const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, round_to_nearest());
     const auto values = dequantized(q);
     const auto groups = groups_of(scheme.affine, weights.rows, weights.cols);
     // Rounding the scale and zero point for storage may push the ends out by another half code, and an 8-bit
@@ -106,7 +100,7 @@ TEST(Rtn, IntegerZerosAreCodes) {
 TEST(Rtn, HalfScalesAreThoseOfTheGroupsRange) {
   for_schemes_and_shapes([](const Scheme& scheme, const Matrix<float>& weights) {
     if (scheme.affine.scales != ScaleStorage::Half) return;
-    const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, rtn());
+    const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, round_to_nearest());
     const auto groups = groups_of(scheme.affine, weights.rows, weights.cols);
     const double top = (1 << scheme.affine.bits) - 1, middle = 1 << (scheme.affine.bits - 1);
     for (size_t g = 0; g < groups.size(); ++g) {
@@ -137,7 +131,7 @@ TEST(Rtn, SecondLevelScalesAndZerosAreWhatItsCodesDecodeTo) {
   for (const char* name : {"w3g32m", "w4g32sm", "w2g32ma0"}) {
     const Scheme scheme = parse_scheme(name);
     const auto weights = heavy_tailed_matrix(40, 160, 5);  // 200 groups: two ranges, the second partial
-    const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, rtn());
+    const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, round_to_nearest());
     ASSERT_EQ(q.second_level.scale_codes.size(), 200u);
     ASSERT_EQ(q.second_level.scale_minimums.size(), 2u);
     ASSERT_EQ(q.second_level.scale_steps.size(), 2u);
@@ -161,8 +155,8 @@ TEST(Rtn, SecondLevelCostsLittleError) {
   const auto weights = heavy_tailed_matrix(64, 512, 6);
   for (int bits : {2, 3, 4}) {
     const std::string base = "w" + std::to_string(bits) + "g64";
-    const double half = quantization_error(weights.view(), parse_scheme(base), rtn());
-    const double second_level = quantization_error(weights.view(), parse_scheme(base + "m"), rtn());
+    const double half = quantization_error(weights.view(), parse_scheme(base), round_to_nearest());
+    const double second_level = quantization_error(weights.view(), parse_scheme(base + "m"), round_to_nearest());
     EXPECT_LT(second_level, 1.03 * half) << base;
   }
 }
@@ -191,7 +185,7 @@ uint64_t packed_bits(const AffineMatrix& q) {
 
 TEST(Rtn, StoredBitsAreThoseOfThePackedArrays) {
   for_schemes_and_shapes([](const Scheme& scheme, const Matrix<float>& weights) {
-    const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, rtn());
+    const AffineMatrix q = quantize_affine(weights.view(), scheme.affine, round_to_nearest());
     EXPECT_EQ(packed_bits(q), scheme.stored_bits(weights.rows, weights.cols));
   });
 }
@@ -267,7 +261,7 @@ TEST(Quantizer, GroupsFarFromZeroKeepThePrecisionOfHalf) {
     for (float& w : weights.values) w = offset * (1 + 1e-5f * static_cast<float>(random.normal()));
     for (const char* name : {"w2g64", "w4g64a0", "w8row"}) {
       Matrix<float> rounded = weights;
-      fake_quantize(rounded.view(), parse_scheme(name), rtn());
+      fake_quantize(rounded.view(), parse_scheme(name), round_to_nearest());
       for (size_t i = 0; i < rounded.values.size(); ++i)
         ASSERT_NEAR(rounded.values[i], weights.values[i], std::abs(offset) * 0x1.0p-10) << name;
     }
@@ -304,7 +298,7 @@ TEST(Quantizer, TinyScalesOfHalfStillCoverTheGroup) {
   Matrix<float> weights(2, 32);
   for (size_t i = 0; i < weights.values.size(); ++i) weights.values[i] = static_cast<float>(i % 4) * 4e-8f;
   Matrix<float> rounded = weights;
-  fake_quantize(rounded.view(), parse_scheme("w2g32"), rtn());
+  fake_quantize(rounded.view(), parse_scheme("w2g32"), round_to_nearest());
   for (size_t i = 0; i < weights.values.size(); ++i)
     EXPECT_NEAR(rounded.values[i], weights.values[i], 0x1.0p-25 * 1.01);
 }
