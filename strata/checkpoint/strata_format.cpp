@@ -7,11 +7,13 @@
 #include "strata/core/dtype.h"
 #include "strata/core/error.h"
 #include "strata/core/text.h"
+#include "strata/core/threads.h"
 #include "strata/quantization/mixed_rows.h"
 
 namespace strata {
 namespace {
 
+constexpr int64_t kRowsPerTask = 16;
 constexpr int64_t kMostRows = int64_t{1} << 31;  // and columns; sums of groups and bits fit 64 bits by far
 
 template <class T>
@@ -67,8 +69,10 @@ class Rows {
     const int64_t words = packed_words(cols_, scheme_.bits);
     const auto packed = read_values<uint32_t>(stored, tensor(stored, "codes"), first * words, count * words);
     matrix.codes.resize(static_cast<size_t>(count * cols_));
-    for (int64_t r = 0; r < count; ++r)
-      unpack_codes(packed.data() + r * words, cols_, scheme_.bits, matrix.codes.data() + r * cols_);
+    parallel_for(count, kRowsPerTask, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        unpack_codes(packed.data() + r * words, cols_, scheme_.bits, matrix.codes.data() + r * cols_);
+    });
     const int64_t groups_of_row = groups_ / rows_;
     matrix.scales = scales(stored, first * groups_of_row, count * groups_of_row);
     matrix.zeros = scheme_.integer_zero ? zero_codes(stored, first, count)

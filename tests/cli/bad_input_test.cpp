@@ -47,6 +47,19 @@ TEST_F(BadInput, CommandLines) {
   EXPECT_EQ(files(), 0u);
 }
 
+TEST_F(BadInput, MixedRows) {
+  const std::string strata = std::string(kModel) + " --method uniform:exact --format strata --schemes ";
+  expect_refusal(quantize(strata + "w2g64+w3@1.5 --bpw 2.6"), 2, "from 0 to 1");
+  expect_refusal(quantize(strata + "w2g64+w3@x --bpw 2.6"), 2, "'x'");
+  expect_refusal(quantize(strata + "w3g64+w2 --bpw 2.6"), 2, "more bits were expected");
+  expect_refusal(quantize(strata + "w2g64+w3 --bpw 2.5"), 2, "2.522");
+  expect_refusal(quantize(strata + "w2g64+w3 --bpw 2.8"), 2, "2.7035");
+  expect_refusal(quantize(strata + "w2g64+w3 --bpw 2.6 --allocator quadratic --interactions some"), 2,
+                 "some");
+  expect_refusal(quantize(std::string(kModel) + " --schemes w2g64+w3 --bpw 2.6"), 2, "GGUF");
+  EXPECT_EQ(files(), 0u);
+}
+
 TEST_F(BadInput, Quantizers) {
   const std::string three_bits = std::string(kModel) + " --method uniform --bpw 3.5";
   expect_refusal(quantize(three_bits + " --quantizer nonsense"), 2, "nonsense");

@@ -100,6 +100,22 @@ TEST(Commands, SizeLimitsTheWholeFile) {
             "6.68 MiB in all");  // what was asked for, not what is left for the matrices
 }
 
+// Rows of two widths, planned, written, opened and measured.
+TEST(Commands, MixedRowsGoThroughAllStages) {
+  const Scratch scratch;
+  const std::string out = (scratch / "out").string();
+  const Json json = json_of(run(scratch, std::string("quantize --json ") + kModel +
+                                             " --method uniform --schemes w2g64+w3 --bpw 2.6 --allocator "
+                                             "quadratic --format strata --text " +
+                                             kNovel + " --tokens 1024 -o " + out));
+  EXPECT_EQ(json["format"], "strata");
+  EXPECT_EQ(json["measurements"].size(), 2u);  // before and after
+  EXPECT_LE(json["plan"]["bits_per_weight"], 2.6);
+  EXPECT_GT(json["plan"]["bits_per_weight"], 2.599);
+  const Json inspected = json_of(run(scratch, "inspect --json " + out));
+  EXPECT_NE(inspected.dump().find("w2g64+w3@0.1"), std::string::npos);
+}
+
 TEST(Commands, GptqLosesLessThanRoundToNearest) {
   const Scratch scratch;
   const Outcome outcome =
