@@ -37,7 +37,7 @@ double cost_of(const CoupledBlock& block, const std::vector<int>& chosen);
 
 // All choices that no other choice beats or equals in cost and in every use: whatever else shares the limits,
 // the cheapest choice within them is one of these. Enumerates them all: 7 elements of 5 options, 78,125
-// choices, in about a millisecond. Of equal choices the first in lexicographic order is kept. In rising order
+// choices, in two milliseconds. Of equal choices the first in lexicographic order is kept. In rising order
 // of the first use. At most 4 uses.
 std::vector<BlockChoice> pareto_front(const CoupledBlock& block);
 
