@@ -14,7 +14,7 @@ namespace strata::cli {
 namespace {
 
 struct Options {
-  std::string model, method = "nsds", output, schemes, imatrix_output;
+  std::string model, method = "nsds", output, schemes, imatrix_output, interactions = "on";
   SensitivityCliOptions sensitivity;
   VisionCliOptions vision;
 };
@@ -55,6 +55,7 @@ void run(const Options& options, const CommonOptions& common, const CLI::App& co
   const Model model = open_model(options.model);
   SensitivityOptions sensitivity = options.sensitivity.resolve(common);
   if (!options.schemes.empty()) sensitivity.schemes = parse_schemes(options.schemes);
+  sensitivity.high_impact.interactions = options.interactions == "on";
   if (!options.imatrix_output.empty()) save_imatrix(model, sensitivity, options.imatrix_output);
   const Scores scores = score(model, options.method, sensitivity);
   if (!options.output.empty()) write_scores(options.output, scores);
@@ -83,6 +84,12 @@ void add_score(Program& program) {
       ->add_option("--save-imatrix", options->imatrix_output,
                    "also measure the mean squares of every matrix's inputs and write them as llama.cpp does")
       ->type_name("FILE");
+  command
+      ->add_option(
+          "--interactions", options->interactions,
+          "high-impact: on, or off to measure single matrices alone, which takes a tenth of the time")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
   options->sensitivity.add_to(*command);
   options->vision.add_images(*command);
   options->vision.add_scoring(*command);

@@ -47,6 +47,20 @@ void SensitivityCliOptions::add_calibration_to(CLI::App& command) {
       ->capture_default_str()
       ->group(group);
   command
+      .add_option("--impact-tokens", high_impact.tokens,
+                  "calibration tokens that high-impact measures losses on; the impact of rows takes all")
+      ->check(positive)
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option(
+          "--loss", loss,
+          "where high-impact measures: layer, at each layer's own output; logits, at the model's, which "
+          "is slower")
+      ->check(CLI::IsMember({"layer", "logits"}))
+      ->capture_default_str()
+      ->group(group);
+  command
       .add_flag("--grouped-query-rule", grouped_query_rule,
                 "sensiboost: with grouped queries o takes the score of q, k and v, as in the paper's code")
       ->group(group);
@@ -83,6 +97,9 @@ SensitivityOptions SensitivityCliOptions::resolve(const CommonOptions& common) c
   options.imatrix_file = imatrix;
   options.kl.tokens = kl_tokens;
   options.kl.dtype = kl_precision == "bfloat16" ? at::kBFloat16 : at::kFloat;
+  options.high_impact = high_impact;
+  options.high_impact.loss =
+      loss == "logits" ? HighImpactOptions::Loss::Logits : HighImpactOptions::Loss::Layer;
   options.grouped_query_rule = grouped_query_rule;
   return options;
 }

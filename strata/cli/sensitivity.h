@@ -15,6 +15,8 @@ struct SensitivityCliOptions {
   CalibrationOptions calibration;
   std::string cache, imatrix, kl_precision = "float32";
   int64_t kl_tokens = KlOptions().tokens;
+  HighImpactOptions high_impact;
+  std::string loss = "layer";
   bool grouped_query_rule = false;
 
   void add_to(CLI::App& command);

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <memory>
+#include <string>
+
 #include "strata/calibration/activations.h"
 #include "strata/sensitivity/method.h"
 
@@ -7,6 +10,11 @@ namespace strata {
 
 // A stream of the options' calibration through the model on their device.
 ActivationStream activations_of(const Model& model, const SensitivityOptions& options);
+
+// A calibration's first blocks, as many as hold the tokens that were asked for and at least one; throws
+// UsageError, naming the method, where none were.
+std::shared_ptr<const Calibration> first_blocks(const Calibration& calibration, int64_t tokens,
+                                                const std::string& method);
 
 // Adds to the scores' details what they were measured on.
 void describe_calibration(Scores& scores, const SensitivityOptions& options);

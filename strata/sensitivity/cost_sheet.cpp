@@ -68,6 +68,8 @@ void CostSheet::for_each_missing(const Module& module, const SeeQuantized& see) 
       options_.imatrix ? options_.imatrix->mean_squares(module.tensor) : std::vector<float>();
   QuantizerOptions quantizer = options_.quantizer;
   if (!importance.empty()) quantizer.importance = importance.data();
+  if (options_.row_impacts)
+    quantizer.row_impact = impacts_of(*options_.row_impacts, module.tensor, module.rows);
   for (const size_t s : indices)
     see(s, exact, quantized_weight(weight, schemes_[s], quantizer).to(options_.device));
 }

@@ -18,18 +18,6 @@ constexpr int64_t kCpuStates = int64_t{1} << 24, kCudaStates = int64_t{1} << 26;
 // What the kept probabilities may take.
 constexpr int64_t kCpuReference = int64_t{1} << 30, kCudaReference = int64_t{8} << 30;
 
-// The calibration's first blocks, as many as hold the tokens that were asked for.
-SensitivityOptions first_tokens(const SensitivityOptions& options) {
-  if (options.kl.tokens < 1)
-    fail_usage("{} tokens were asked for kl, expected at least one", options.kl.tokens);
-  SensitivityOptions few = options;
-  const int64_t blocks =
-      std::min((options.kl.tokens - 1) / options.calibration->window() + 1, options.calibration->blocks());
-  few.calibration = std::make_shared<const Calibration>(
-      make_calibration(options.calibration->ids.narrow(0, 0, blocks), options.calibration->source));
-  return few;
-}
-
 class DivergenceMeasurement {
  public:
   DivergenceMeasurement(const Model& model, const SensitivityOptions& options, CostSheet& sheet)
@@ -108,7 +96,8 @@ class DivergenceMeasurement {
 // are in memory.
 Scores score_kl(const Model& model, const SensitivityOptions& asked) {
   const at::NoGradGuard no_grad;
-  const SensitivityOptions options = first_tokens(asked);
+  SensitivityOptions options = asked;
+  options.calibration = first_blocks(*asked.calibration, asked.kl.tokens, "kl");
   CostSheet sheet(model, "kl", options, {{"dtype", c10::toString(options.kl.dtype)}});
   if (!sheet.is_complete()) DivergenceMeasurement(model, options, sheet).run();
   Scores scores = sheet.scores();

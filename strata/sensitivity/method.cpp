@@ -1,5 +1,8 @@
 #include "strata/sensitivity/method.h"
 
+#include <algorithm>
+
+#include "strata/calibration/row_impact.h"
 #include "strata/core/error.h"
 #include "strata/sensitivity/costs.h"
 #include "strata/sensitivity/methods.h"
@@ -34,6 +37,9 @@ const std::vector<SensitivityMethod>& sensitivity_methods() {
       {"fisher", "squared errors weighed by squared gradients, for every matrix and scheme", true,
        score_fisher},
       {"kl", "measured KL divergence when one matrix takes one scheme, for all of both", true, score_kl},
+      {"high-impact",
+       "measured errors of layers' outputs, of single matrices and pairs of them (arXiv 2511.17801)", true,
+       score_high_impact},
       {"uniform", "all layers alike", false, score_uniform},
   };
   return methods;
@@ -57,6 +63,17 @@ void load_imatrix(const Model& model, SensitivityOptions& options) {
     options.imatrix = std::make_shared<const Imatrix>(read_imatrix(options.imatrix_file, model));
 }
 
+bool mixes_rows(const std::vector<Scheme>& schemes) {
+  return std::any_of(schemes.begin(), schemes.end(),
+                     [](const Scheme& scheme) { return scheme.kind == Scheme::Kind::MixedRows; });
+}
+
+void load_row_impacts(const Model& model, const std::vector<Scheme>& schemes, SensitivityOptions& options) {
+  if (!mixes_rows(schemes) || options.row_impacts || !options.calibration) return;
+  options.row_impacts = std::make_shared<const RowImpacts>(
+      measure_row_impact(model, *options.calibration, options.device, options.cache));
+}
+
 Scores score(const Model& model, std::string_view name, const SensitivityOptions& asked) {
   const SensitivityMethod& method = sensitivity_method(name);
   SensitivityOptions options = asked;
@@ -64,6 +81,7 @@ Scores score(const Model& model, std::string_view name, const SensitivityOptions
   if (needs_tokens(method, options) && !options.calibration)
     options.calibration =
         require_calibration(model, options.calibration_source, options.device, "--method " + method.name);
+  load_row_impacts(model, options.schemes, options);
   Scores scores = method.score(model, options);
   if (options.schemes.empty() || !scores.costs.empty()) return scores;
   const WeightErrors measured =

@@ -14,6 +14,7 @@
 #include "strata/calibration/calibration.h"
 #include "strata/calibration/imatrix.h"
 #include "strata/model/model.h"
+#include "strata/quantization/mixed_rows.h"
 #include "strata/quantization/quantizer.h"
 #include "strata/quantization/scheme.h"
 #include "strata/sensitivity/nsds_options.h"
@@ -25,6 +26,13 @@ struct WeightErrors;
 struct KlOptions {
   int64_t tokens = 2048;              // of the calibration's, in whole blocks
   at::ScalarType dtype = at::kFloat;  // or at::kBFloat16: faster on a GPU, with a floor of noise
+};
+
+// The measurements of high-impact parameter ratios (arXiv 2511.17801).
+struct HighImpactOptions {
+  int64_t tokens = 2048;  // of the calibration's, in whole blocks, that losses are measured on
+  enum class Loss { Layer, Logits } loss = Loss::Layer;  // where: a layer's own output, or the model's logits
+  bool interactions = true;  // also of every two modules of a layer; otherwise of single modules alone
 };
 
 struct SensitivityOptions {
@@ -50,11 +58,15 @@ struct SensitivityOptions {
   std::filesystem::path imatrix_file;
   std::shared_ptr<const Imatrix> imatrix;
 
+  // Impacts of rows, as measured before: they say which rows of schemes that mix rows have high bits.
+  std::shared_ptr<const RowImpacts> row_impacts;
+
   // Results of methods that measure every (module, scheme) are saved here as they come, and found here by a
   // later run; empty = nowhere.
   std::filesystem::path cache;
 
   KlOptions kl;
+  HighImpactOptions high_impact;
   bool grouped_query_rule = false;  // sensiboost: with grouped queries o takes the score of q, k and v
 
   static QuantizerOptions round_to_nearest() {
@@ -84,6 +96,12 @@ const SensitivityMethod& sensitivity_method(std::string_view name);
 
 // Reads options.imatrix_file into options.imatrix, unless there is one; throws when it is another model's.
 void load_imatrix(const Model& model, SensitivityOptions& options);
+
+bool mixes_rows(const std::vector<Scheme>& schemes);
+
+// Measures options.row_impacts on options.calibration, unless they are there, for schemes that mix rows;
+// otherwise, and without tokens, they are left to choose_high_rows.
+void load_row_impacts(const Model& model, const std::vector<Scheme>& schemes, SensitivityOptions& options);
 
 // Scores a model's layers or modules, and the costs of options.schemes: as the method measures them, or else
 // as they follow from the scores (costs.h).

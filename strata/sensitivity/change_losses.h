@@ -1,0 +1,32 @@
+#pragma once
+
+#include <vector>
+
+#include "strata/sensitivity/layer_losses.h"
+#include "strata/sensitivity/method.h"
+
+namespace strata {
+
+// What replacing single modules and pairs of modules of one layer costs (arXiv 2511.17801), by
+// options.schemes: the mean over calibration sequences of ||f(x) - f'(x)||_F^2, where f is the layer's output
+// or the model's logits and f' the same with the modules quantized.
+struct ChangeLosses {
+  ChangeIndex index;
+  std::vector<std::vector<double>> layers;  // [layer][index]
+
+  double single(int layer, size_t role, size_t scheme) const {
+    return layers[static_cast<size_t>(layer)][index.single(role, scheme)];
+  }
+
+  // L(both) - L(first) - L(second), of either sign.
+  double interaction(int layer, size_t role, size_t scheme, size_t later_role, size_t later_scheme) const {
+    return layers[static_cast<size_t>(layer)][index.pair(role, scheme, later_role, later_scheme)] -
+           single(layer, role, scheme) - single(layer, later_role, later_scheme);
+  }
+};
+
+// Measures them on the first sequences of the calibration that hold high_impact.tokens. Finished layers are
+// saved in options.cache and found there by a later run.
+ChangeLosses measure_change_losses(const Model& model, const SensitivityOptions& options);
+
+}  // namespace strata

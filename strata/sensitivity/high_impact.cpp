@@ -1,0 +1,72 @@
+#include <algorithm>
+
+#include "strata/sensitivity/calibrated.h"
+#include "strata/sensitivity/change_losses.h"
+#include "strata/sensitivity/methods.h"
+#include "strata/sensitivity/module_scores.h"
+
+namespace strata {
+namespace {
+
+// The paper's ratios of rows at 3 bits over 2.
+constexpr const char* kPaperMenu = "w2g64+w3";
+
+// A layer's modules in the order of their roles.
+std::vector<const Module*> modules_of_layer(const Model& model, int layer) {
+  std::vector<const Module*> modules(kRoles);
+  for (const Module& module : model.modules)
+    if (module.layer == layer) modules[static_cast<size_t>(module.role)] = &module;
+  return modules;
+}
+
+void add_costs(Scores& scores, const Model& model, const std::vector<Scheme>& schemes,
+               const ChangeLosses& losses) {
+  for (const Module& module : model.modules)
+    for (size_t s = 0; s < schemes.size(); ++s)
+      scores.costs.push_back({module.tensor, module.rows, module.cols, schemes[s].name(),
+                              losses.single(module.layer, static_cast<size_t>(module.role), s)});
+}
+
+void add_pair_costs(Scores& scores, const Model& model, const std::vector<Scheme>& schemes,
+                    const ChangeLosses& losses) {
+  for (int layer = 0; layer < model.config.num_layers; ++layer) {
+    const std::vector<const Module*> modules = modules_of_layer(model, layer);
+    for (size_t a = 0; a < kRoles; ++a)
+      for (size_t b = a + 1; b < kRoles; ++b)
+        for (size_t i = 0; i < schemes.size(); ++i)
+          for (size_t j = 0; j < schemes.size(); ++j)
+            scores.pair_costs.push_back({modules[a]->tensor, schemes[i].name(), modules[b]->tensor,
+                                         schemes[j].name(), losses.interaction(layer, a, i, b, j)});
+  }
+}
+
+}  // namespace
+
+// High-impact parameter ratios (arXiv 2511.17801): with L(m, s) the loss (ChangeLosses) when module m alone
+// is stored in scheme s, the cost of m in s is L(m, s), and two modules of one layer cost together
+//   L(m and n) - L(m) - L(n)
+// beyond that: half of the paper's x' M x. Which rows of a scheme that mixes rows have high bits is decided
+// by row_impact.h. The model's loss itself is 0 where nothing is changed.
+Scores score_high_impact(const Model& model, const SensitivityOptions& asked) {
+  SensitivityOptions options = asked;
+  if (options.schemes.empty()) options.schemes = parse_schemes(kPaperMenu);
+  load_row_impacts(model, options.schemes, options);
+  const std::vector<Scheme>& schemes = options.schemes;
+  const ChangeLosses losses = measure_change_losses(model, options);
+
+  const Scheme low = lowest_scheme(model, schemes);
+  const auto lowest = static_cast<size_t>(std::find(schemes.begin(), schemes.end(), low) - schemes.begin());
+  std::vector<double> values;
+  for (const Module& module : model.modules)
+    values.push_back(losses.single(module.layer, static_cast<size_t>(module.role), lowest));
+  Scores scores = per_module_scores(model, "high-impact", values);
+  add_costs(scores, model, schemes, losses);
+  if (options.high_impact.interactions) add_pair_costs(scores, model, schemes, losses);
+  scores.details["scheme"] = low.name();
+  scores.details["quantizer"] = options.quantizer.name;
+  scores.details["loss"] = options.high_impact.loss == HighImpactOptions::Loss::Logits ? "logits" : "layer";
+  describe_calibration(scores, options);
+  return scores;
+}
+
+}  // namespace strata

@@ -1,0 +1,165 @@
+#include "strata/sensitivity/change_losses.h"
+
+#include <ATen/core/grad_mode.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "strata/core/blas_threads.h"
+#include "strata/sensitivity/cost_sheet.h"
+#include "tests/support/double_model.h"
+#include "tests/support/error_of.h"
+#include "tests/support/random_ids.h"
+#include "tests/support/temporary_directory.h"
+#include "tests/support/tiny_model.h"
+
+namespace strata {
+namespace {
+
+constexpr Role kAllRoles[] = {Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down};
+
+// Every output is what the whole layer gives with those matrices replaced, for every architecture.
+class LayerChanges : public testing::TestWithParam<const char*> {};
+
+TEST_P(LayerChanges, GiveWhatTheLayerGivesWithItsMatricesReplaced) {
+  const at::NoGradGuard no_grad;
+  TemporaryDirectory directory;
+  TinyModel tiny;
+  tiny.architecture = GetParam();
+  tiny.mlp_bias = tiny.attention_bias = tiny.architecture == "llama";
+  if (tiny.architecture == "mistral") tiny.config["sliding_window"] = 5;
+  write_tiny_model(directory.path(), tiny);
+  const Model model = open_model(directory.path());
+  Decoder decoder(model, {}), changed(model, {});
+  const at::Tensor hidden = decoder.embed(random_ids(2, 12));
+  LayerOptions options;
+  const size_t counts[kRoles] = {2, 1, 2, 1, 2, 0, 1};
+  for (size_t role = 0; role < kRoles; ++role)
+    for (size_t i = 0; i < counts[role]; ++i)
+      options[role].push_back(decoder.weight(model.module(1, kAllRoles[role]).tensor) *
+                              (0.5 + static_cast<double>(i)));
+  for (const bool pairs : {false, true}) {
+    const ChangeIndex index(options, pairs);
+    std::set<size_t> seen;
+    int outputs = 0;
+    for_each_change(
+        {model.config, decoder.layer_weights(1), decoder.rope_table(12), model.config.window_of(1)}, options,
+        pairs, hidden, [&](const LayerChoice& choice, const at::Tensor& output) {
+          changed.restore_all();
+          for (size_t role = 0; role < kRoles; ++role)
+            if (choice[role] > 0)
+              changed.replace(model.module(1, kAllRoles[role]).tensor,
+                              options[role][static_cast<size_t>(choice[role]) - 1]);
+          EXPECT_TRUE(at::allclose(output, changed.layer(1, hidden), 1e-4, 1e-5));
+          if (choice == LayerChoice{})
+            EXPECT_EQ(outputs, 0);
+          else
+            seen.insert(index.of(choice));
+          ++outputs;
+        });
+    // 9 options; of the 21 pairs of roles those of up have none.
+    EXPECT_EQ(index.size(), pairs ? 9u + 33u : 9u);
+    EXPECT_EQ(seen.size(), index.size());
+    EXPECT_EQ(outputs, static_cast<int>(index.size()) + 1);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Architectures, LayerChanges, testing::Values("llama", "qwen2", "qwen3", "mistral"));
+
+class ChangeLossesTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    write_tiny_model(directory_ / "model", {});
+    model_ = open_model(directory_ / "model");
+    exact_ = std::make_unique<DoubleModel>(model_);
+    options_.calibration = std::make_shared<const Calibration>(make_calibration(random_ids(4, 12), "test"));
+    options_.high_impact.tokens = 36;  // three blocks of four
+    options_.schemes = schemes_;
+  }
+
+  at::Tensor quantized(const Module& module, const Scheme& scheme) const {
+    return quantized_weight(load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat), scheme,
+                            options_.quantizer)
+        .to(at::kDouble);
+  }
+
+  // The loss of replacing some modules of one layer, from a run of the whole model in double precision.
+  double brute_force(const std::map<const Module*, Scheme>& changes) const {
+    const at::Tensor ids = options_.calibration->ids.narrow(0, 0, 3);
+    const int layer = changes.begin()->first->layer;
+    DoubleModel exact(model_), changed(model_);
+    for (const auto& [module, scheme] : changes) changed.weight(module->tensor) = quantized(*module, scheme);
+    if (options_.high_impact.loss == HighImpactOptions::Loss::Logits)
+      return (exact.forward(ids) - changed.forward(ids)).square().sum().item<double>() / 3;
+    at::Tensor a = exact.embed(ids), b = a;
+    for (int l = 0; l <= layer; ++l) {
+      a = exact.layer(l, a);
+      b = changed.layer(l, b);
+    }
+    return (a - b).square().sum().item<double>() / 3;
+  }
+
+  TemporaryDirectory directory_;
+  const BlasThreads one_thread_{1};
+  Model model_;
+  std::unique_ptr<DoubleModel> exact_;
+  SensitivityOptions options_;
+  std::vector<Scheme> schemes_ = parse_schemes("w2g32,w3g32");
+};
+
+TEST_F(ChangeLossesTest, AreThoseOfTheWholeModelWithTheMatricesReplaced) {
+  for (const auto loss : {HighImpactOptions::Loss::Layer, HighImpactOptions::Loss::Logits}) {
+    options_.high_impact.loss = loss;
+    const ChangeLosses losses = measure_change_losses(model_, options_);
+    ASSERT_EQ(losses.layers.size(), 2u);
+    for (int layer = 0; layer < 2; ++layer) {
+      const std::vector<double>& measured = losses.layers[static_cast<size_t>(layer)];
+      ASSERT_EQ(measured.size(), 14u + 21 * 4);
+      for (size_t r = 0; r < kRoles; ++r) {
+        const Module& module = model_.module(layer, kAllRoles[r]);
+        for (size_t s = 0; s < schemes_.size(); ++s) {
+          const double expected = brute_force({{&module, schemes_[s]}});
+          EXPECT_NEAR(measured[losses.index.single(r, s)], expected, 1e-4 * expected) << module.tensor;
+          for (size_t later = r + 1; later < kRoles; ++later) {
+            const Module& other = model_.module(layer, kAllRoles[later]);
+            for (size_t t = 0; t < schemes_.size(); ++t) {
+              const double of_both = brute_force({{&module, schemes_[s]}, {&other, schemes_[t]}});
+              EXPECT_NEAR(measured[losses.index.pair(r, s, later, t)], of_both, 1e-4 * of_both)
+                  << module.tensor << " and " << other.tensor;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(ChangeLossesTest, AreFoundAgainLayerByLayer) {
+  options_.cache = directory_ / "cache";
+  const ChangeLosses first = measure_change_losses(model_, options_);
+  // Results of other numbers in their place show that the file is read.
+  const auto file = std::filesystem::directory_iterator(options_.cache)->path();
+  std::ifstream in(file);
+  std::string identity, line;
+  std::getline(in, identity);
+  std::getline(in, line);
+  std::ofstream(file) << identity << '\n' << line << '\n';
+  const ChangeLosses again = measure_change_losses(model_, options_);
+  EXPECT_EQ(again.layers, first.layers);
+  Json entry = Json::parse(line);
+  entry["value"][5] = 123.0;
+  std::ofstream(file) << identity << '\n' << entry.dump() << '\n';
+  EXPECT_EQ(measure_change_losses(model_, options_).layers[0][5], 123.0);
+}
+
+TEST_F(ChangeLossesTest, NeedTokens) {
+  options_.high_impact.tokens = 0;
+  EXPECT_NE(error_of([&] { measure_change_losses(model_, options_); }).find("at least one"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace strata
