@@ -4,41 +4,19 @@
 
 #include <algorithm>
 
-#include "strata/core/error.h"
 #include "strata/model/device.h"
 
 namespace strata {
 
 LayerwiseQuantizer::LayerwiseQuantizer(const Model& model, std::shared_ptr<const Calibration> calibration,
                                        LayerwiseOptions options, MatrixQuantizerMaker maker)
-    : model_(model),
+    : LayerByLayerQuantizer(model),
       calibration_(std::move(calibration)),
       options_(std::move(options)),
       maker_(std::move(maker)) {}
 
-void LayerwiseQuantizer::begin(const std::map<std::string, Scheme>& schemes) {
-  for (const auto& [tensor, scheme] : schemes)
-    if (std::none_of(model_.modules.begin(), model_.modules.end(),
-                     [&, &name = tensor](const Module& module) { return module.tensor == name; }))
-      fail("{} has no matrix {} in its layers to be quantized as {}", model_.path.string(), tensor,
-           scheme.name());
-  schemes_ = schemes;
-  finished_.clear();
-  next_layer_ = 0;
-  stream_ = std::make_unique<ActivationStream>(model_, *calibration_, options_.activations);
-}
-
-QuantizedMatrix LayerwiseQuantizer::take(const std::string& tensor) {
-  const auto module = std::find_if(model_.modules.begin(), model_.modules.end(),
-                                   [&](const Module& m) { return m.tensor == tensor; });
-  if (module == model_.modules.end() || schemes_.count(tensor) == 0)
-    fail("{} was not among the matrices to be quantized", tensor);
-  for (; next_layer_ <= module->layer; ++next_layer_) quantize_layer(next_layer_);
-  const auto found = finished_.find(tensor);
-  if (found == finished_.end()) fail("{} has been handed out already", tensor);
-  QuantizedMatrix matrix = std::move(found->second);
-  finished_.erase(found);
-  return matrix;
+void LayerwiseQuantizer::start() {
+  stream_ = std::make_unique<ActivationStream>(model(), *calibration_, options_.activations);
 }
 
 void LayerwiseQuantizer::quantize_layer(int layer) {
@@ -73,22 +51,21 @@ LayerwiseQuantizer::Moments LayerwiseQuantizer::observe(const std::vector<Role>&
 
 void LayerwiseQuantizer::quantize_readers(int layer, Role input, const at::Tensor& moments) {
   const MatrixQuantizer quantize = maker_(moments);
-  for (const Module& module : model_.modules) {
+  for (const Module& module : model().modules) {
     if (module.layer != layer || input_role(module.role) != input) continue;
-    const auto scheme = schemes_.find(module.tensor);
-    if (scheme == schemes_.end()) continue;
-    at::Tensor weights = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat).contiguous();
-    QuantizedMatrix matrix =
-        quantize(module, {weights.data_ptr<float>(), module.rows, module.cols}, scheme->second);
+    const Scheme* scheme = planned(module);
+    if (scheme == nullptr) continue;
+    at::Tensor weights = load_tensor(*model().checkpoint, module.tensor, at::kCPU, at::kFloat).contiguous();
+    QuantizedMatrix matrix = quantize(module, {weights.data_ptr<float>(), module.rows, module.cols}, *scheme);
     matrix.dequantize(weights.data_ptr<float>());
     stream_->decoder().replace(module.tensor, weights);
-    finished_[module.tensor] = std::move(matrix);
+    finish(module, std::move(matrix));
   }
 }
 
 bool LayerwiseQuantizer::is_planned(int layer, Role input) const {
-  return std::any_of(model_.modules.begin(), model_.modules.end(), [&](const Module& module) {
-    return module.layer == layer && input_role(module.role) == input && schemes_.count(module.tensor) > 0;
+  return std::any_of(model().modules.begin(), model().modules.end(), [&](const Module& module) {
+    return module.layer == layer && input_role(module.role) == input && planned(module) != nullptr;
   });
 }
 

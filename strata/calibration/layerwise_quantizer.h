@@ -5,12 +5,11 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <string>
 
 #include "strata/calibration/activations.h"
 #include "strata/calibration/calibration.h"
 #include "strata/calibration/gptq.h"
-#include "strata/quantization/calibrated_quantizer.h"
+#include "strata/calibration/layer_by_layer.h"
 
 namespace strata {
 
@@ -31,31 +30,25 @@ struct LayerwiseOptions {
 };
 
 // Calibration text on its way through the model as it is being quantized: a layer's input moments are those
-// of the activations that have passed the quantized layers before it. The model must outlive it.
-class LayerwiseQuantizer : public CalibratedQuantizer {
+// of the activations that have passed the quantized layers before it.
+class LayerwiseQuantizer : public LayerByLayerQuantizer {
  public:
   LayerwiseQuantizer(const Model& model, std::shared_ptr<const Calibration> calibration,
                      LayerwiseOptions options, MatrixQuantizerMaker maker);
 
-  void begin(const std::map<std::string, Scheme>& schemes) override;
-  QuantizedMatrix take(const std::string& tensor) override;
-
  private:
   using Moments = std::map<Role, at::Tensor>;
 
-  void quantize_layer(int layer);
+  void start() override;
+  void quantize_layer(int layer) override;
   void quantize_readers(int layer, Role input, const at::Tensor& moments);
   Moments observe(const std::vector<Role>& inputs);
   bool is_planned(int layer, Role input) const;
 
-  const Model& model_;
   std::shared_ptr<const Calibration> calibration_;
   LayerwiseOptions options_;
   MatrixQuantizerMaker maker_;
-  std::map<std::string, Scheme> schemes_;
   std::unique_ptr<ActivationStream> stream_;
-  int next_layer_ = 0;  // the first that is not quantized
-  std::map<std::string, QuantizedMatrix> finished_;
 };
 
 // Layer-wise GPTQ.

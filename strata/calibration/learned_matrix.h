@@ -1,0 +1,59 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <vector>
+
+#include "strata/quantization/quantizer.h"
+
+namespace strata {
+
+// A matrix in affine groups whose stored form is learned by gradient descent.
+class LearnedMatrix {
+ public:
+  virtual ~LearnedMatrix() = default;
+
+  virtual std::vector<at::Tensor> parameters() const = 0;
+
+  // What the parameters make of the weights, [rows, cols] float on their device; differentiable by them.
+  virtual at::Tensor weights() = 0;
+
+  // What is added to the loss so that learning ends in what can be stored, a sum over weights, when this part
+  // of the steps is done; undefined when there is none. Follows a call of weights().
+  virtual at::Tensor regularizer(double /*progress*/) { return {}; }
+
+  // As it would be stored now.
+  virtual AffineMatrix stored() const = 0;
+};
+
+// AdaRound (Nagel et al. 2020, arXiv 2004.10568): scales s and zero points z are those of `start`, and
+//   w' = s (clip(floor(w / s + z) + h(V), 0, 2^b - 1) - z),  h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1),
+// with one V a weight, which begins where w' = w. The regularizer sum(1 - |2 h(V) - 1|^gamma), whose gamma
+// falls from 20 to 2 after a warm-up of a fifth of the steps, makes every h(V) 0 or 1. weights: [rows, cols]
+// float on any device.
+std::unique_ptr<LearnedMatrix> make_adaround(const at::Tensor& weights, AffineMatrix start);
+
+// Learnable clipping (OmniQuant, Shao et al. 2023, arXiv 2308.13137): a group's codes spread over
+//   [beta min(w), alpha max(w)],  h = (alpha max - beta min) / (2^b - 1),  z = -beta min / h,
+// alpha = sigmoid(a) and beta = sigmoid(b), at first the same factor, chosen by search; a symmetric group has
+// one factor for its scale. Gradients pass through rounding as through the identity. weights: [rows, cols]
+// float.
+std::unique_ptr<LearnedMatrix> make_learnable_clipping(const at::Tensor& weights, const AffineScheme& scheme);
+
+// A matrix's groups as the rows of [groups, length], a group's weights beside one another; groups that are
+// shorter than others are padded.
+class GroupLayout {
+ public:
+  GroupLayout(const AffineScheme& scheme, int64_t rows, int64_t cols);
+
+  // Views and copies that autograd goes through.
+  at::Tensor to_groups(const at::Tensor& matrix, double padding = 0) const;
+  at::Tensor to_matrix(const at::Tensor& groups) const;
+
+ private:
+  int axis_;
+  int64_t rows_, cols_, length_, groups_;
+};
+
+}  // namespace strata
