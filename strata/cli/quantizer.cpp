@@ -38,6 +38,31 @@ void QuantizerCliOptions::add_to(CLI::App& command, bool many) {
                 "take all inputs of a layer from the layer as it was, not as its earlier matrices are "
                 "quantized: faster, a little worse")
       ->group(group);
+  add_learning_to(command);
+}
+
+void QuantizerCliOptions::add_learning_to(CLI::App& command) {
+  const std::string group = "Learned rounding (adaround, lwc, hybrid)";
+  command.add_option("--learn-steps", learning.steps, "steps of gradient descent a layer, at most")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
+      ->capture_default_str()
+      ->group(group);
+  command.add_option("--learning-rate", learning.learning_rate, "of Adam")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--learn-start", learning.start,
+                  "where AdaRound has its scales from, and what is kept where learning does not beat it")
+      ->check(CLI::IsMember({"rtn", "hqq"}))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--patience", learning.patience,
+                  "stop a layer after so many of ten checks on held-out blocks without progress")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str()
+      ->group(group);
 }
 
 std::vector<QuantizerChoice> QuantizerCliOptions::resolve() const {
@@ -49,6 +74,7 @@ std::vector<QuantizerChoice> QuantizerCliOptions::resolve() const {
     choice.gptq.act_order = parse_act_order(act_order);
     choice.gptq.scales = scales == "static" ? GroupScales::Static : GroupScales::AsReached;
     choice.sequential = !one_pass;
+    choice.learning = learning;
     needs_calibration(choice);  // throws for an unknown name
     choices.push_back(choice);
   }

@@ -14,6 +14,7 @@ struct QuantizerCliOptions {
   std::string act_order = "off", scales = "as-reached";
   double damping = 0.01;
   bool one_pass = false;
+  LayerOutputOptions learning;
 
   // `many`: --quantizer takes a list.
   void add_to(CLI::App& command, bool many);
@@ -21,6 +22,9 @@ struct QuantizerCliOptions {
   // One choice for each name. Throws UsageError for a name that is not known.
   std::vector<QuantizerChoice> resolve() const;
   QuantizerChoice resolve_one() const;  // throws UsageError for a list
+
+ private:
+  void add_learning_to(CLI::App& command);
 };
 
 }  // namespace strata::cli

@@ -38,6 +38,7 @@ class Comparer {
     for (const std::string& method : request.methods)
       methods_.push_back(resolve_automatic(parse_method(method), has_calibration(sensitivity_)));
     load_imatrix(model_, sensitivity_);
+    sensitivity_.high_impact.interactions = request.allocator.interactions;
     if (sensitivity_.imatrix)
       for (const Module& module : model_.modules)
         importance_[module.tensor] = sensitivity_.imatrix->mean_squares(module.tensor);
@@ -83,6 +84,7 @@ class Comparer {
     if (found != scores_.end()) return found->second;
     if (needs_tokens(sensitivity_method(method.score_method), sensitivity_))
       calibration("--method " + method.label);
+    load_row_impacts(model_, allocator_.schemes, sensitivity_);
     SensitivityOptions options = sensitivity_;
     options.schemes = method.base ? parse_schemes(method.schemes) : allocator_.schemes;
     options.seed = seed;
@@ -133,11 +135,16 @@ class Comparer {
   Decoder& quantized(const Plan& plan, const QuantizerChoice& choice, Decoder& decoder,
                      std::optional<Decoder>& of_scaled_model) {
     if (needs_calibration(choice)) calibration("the quantizer " + choice.name);
+    rank_rows(model_, schemes_of(plan), sensitivity_);
+    QuantizerChoice ranked = choice;
+    ranked.learning.seed = sensitivity_.seed;
+    if (sensitivity_.row_impacts) ranked.row_impacts = *sensitivity_.row_impacts;
     prepared_ =
-        prepare_quantizer(model_, schemes_of(plan), choice, sensitivity_.calibration, options_.device);
+        prepare_quantizer(model_, schemes_of(plan), ranked, sensitivity_.calibration, options_.device);
     const bool scaled = prepared_.model.get() != &model_;
     Decoder& target = scaled ? of_scaled_model.emplace(*prepared_.model, options_) : decoder;
-    apply_schemes(target, schemes_of(plan), prepared_.plain, prepared_.calibrated.get(), importance_);
+    apply_schemes(target, schemes_of(plan), prepared_.plain, prepared_.calibrated.get(), importance_,
+                  ranked.row_impacts);
     return target;
   }
 
@@ -150,7 +157,8 @@ class Comparer {
     for (const Text& text : texts_) texts.push_back({text.name, text.ids.size()});
     for (const QuantizerChoice& choice : request_.quantizers)
       quantizers.push_back({choice.gptq.damping, static_cast<int>(choice.gptq.act_order),
-                            static_cast<int>(choice.gptq.scales), choice.sequential});
+                            static_cast<int>(choice.gptq.scales), choice.sequential, choice.learning.steps,
+                            choice.learning.learning_rate, choice.learning.start});
     return {
         {"model", request_.model.string()},
         {"texts", texts},
@@ -162,11 +170,12 @@ class Comparer {
         {"imatrix", sensitivity.imatrix_file.string()},
         {"nsds", {sensitivity.nsds.tau, sensitivity.nsds.multiply_entropy, sensitivity.nsds.consistent_mad}},
         {"kl", {sensitivity.kl.tokens, c10::toString(sensitivity.kl.dtype)}},
+        {"high-impact", {sensitivity.high_impact.tokens, static_cast<int>(sensitivity.high_impact.loss)}},
         {"grouped query rule", sensitivity.grouped_query_rule},
         {"allocator",
          {allocator_.name, static_cast<int>(allocator_.ties), allocator_.relative_gap,
           static_cast<int>(allocator_.differences), allocator_.base, allocator_.stop, allocator_.top,
-          allocator_.rebase}},
+          allocator_.rebase, allocator_.interactions}},
         {"quantizers", quantizers}};
   }
 

@@ -47,6 +47,10 @@ MethodChoice parse_method(const std::string& text) {
     choice.rebase = text != "mxq";
     choice.schemes = "paper-ladder";
   }
+  if (choice.score_method == "high-impact") {
+    if (choice.allocator.empty()) choice.allocator = "quadratic";
+    choice.schemes = "w2g64+w3";
+  }
   if (choice.score_method == "sensiboost") choice.differences = AllocatorOptions::Differences::Divide;
   return choice;
 }

@@ -21,6 +21,7 @@ struct MethodChoice {
 // "NAME" or "NAME:ALLOCATOR". NAME is a scoring method, or one with an allocator of its own: "kurtboost" is
 // kurtosis with the outlier rule on differences and "sensiboost" activation sensitivity with the rule on
 // ratios, both rebased onto the budget where there is one; "mxq" is the exact sum of Frobenius norms.
+// "high-impact" takes the quadratic allocator and the ratios of its paper.
 // "uniform" takes the uniform allocator unless another is named: "uniform:exact" gives every layer the same
 // weight, so that the schemes' relative errors alone decide. "auto" is for resolve_automatic() to replace.
 // "kurtboost@3.13" or "sensiboost@3.13" is the paper's own form: the base and boosts on top, in its ladder,

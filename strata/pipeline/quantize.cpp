@@ -93,6 +93,7 @@ class Job {
     prepared_ = prepare(result_.exported_plan.schemes);
     result_.exported_plan.quantizer = prepared_.plain;
     result_.exported_plan.calibrated = prepared_.calibrated;
+    result_.exported_plan.row_impacts = row_impacts();
     result_.exported = format_.write(*prepared_.model, result_.exported_plan, request_.output);
     result_.exported_plan.calibrated = nullptr;  // it uses the model, which does not outlive this
     if (!request_.text.empty()) measure();
@@ -137,8 +138,11 @@ class Job {
     if (!request_.scores.empty()) {
       result_.scores = read_scores(request_.scores);
     } else {
+      if (needs_tokens(sensitivity_method(method_.score_method), sensitivity_)) calibration();
+      load_row_impacts(model_, menu_.schemes, sensitivity_);
       SensitivityOptions options = sensitivity_;
       options.schemes = menu_.schemes;
+      options.high_impact.interactions = allocator_.name == "quadratic" && allocator_.interactions;
       if (is_checked(method_, sensitivity_)) {
         parted = part_calibration(calibration());
         options.calibration = parted->scoring;
@@ -160,7 +164,7 @@ class Job {
           const PreparedQuantizer prepared = prepare(schemes_of(candidate));
           Decoder decoder(*prepared.model, options);
           apply_schemes(decoder, schemes_of(candidate), prepared.plain, prepared.calibrated.get(),
-                        result_.exported_plan.importance);
+                        result_.exported_plan.importance, row_impacts());
           return kld_on(checking, decoder, reference);
         });
     show_note(checked.note);
@@ -191,7 +195,7 @@ class Job {
       const PreparedQuantizer prepared = prepare(schemes_of(plan));
       Decoder decoder(*prepared.model, options);
       apply_schemes(decoder, schemes, prepared.plain, prepared.calibrated.get(),
-                    result_.exported_plan.importance);
+                    result_.exported_plan.importance, row_impacts());
       add_measurement("uniform", plan.bytes, evaluate(decoder, ids_, request_.evaluation, &reference));
     }
 
@@ -202,9 +206,17 @@ class Job {
   }
 
   PreparedQuantizer prepare(const std::map<std::string, Scheme>& schemes) {
-    if (needs_calibration(request_.quantizer)) calibration();
-    return prepare_quantizer(model_, schemes, request_.quantizer, sensitivity_.calibration,
-                             request_.sensitivity.device);
+    QuantizerChoice choice = request_.quantizer;
+    if (needs_calibration(choice)) calibration();
+    rank_rows(model_, schemes, sensitivity_);
+    choice.row_impacts = row_impacts();
+    choice.learning.seed = sensitivity_.seed;
+    return prepare_quantizer(model_, schemes, choice, sensitivity_.calibration, request_.sensitivity.device);
+  }
+
+  // Empty where they were not measured.
+  RowImpacts row_impacts() const {
+    return sensitivity_.row_impacts ? *sensitivity_.row_impacts : RowImpacts();
   }
 
   // Read once, for the scores, the check and the quantizer.

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "strata/calibration/awq.h"
 #include "strata/calibration/layerwise_quantizer.h"
@@ -15,6 +16,13 @@ bool has_part(const QuantizerChoice& choice, const std::string& part) {
   return choice.name == part || choice.name == "awq+" + part || (part == "awq" && choice.name == "awq+gptq");
 }
 
+std::optional<RowLearning> learning_of(const QuantizerChoice& choice) {
+  if (choice.name == "adaround") return RowLearning::AdaRound;
+  if (choice.name == "lwc") return RowLearning::Clipping;
+  if (choice.name == "hybrid") return RowLearning::Hybrid;
+  return std::nullopt;
+}
+
 // A model that is not ours to delete.
 std::shared_ptr<const Model> borrowed(const Model& model) {
   return std::shared_ptr<const Model>(std::shared_ptr<void>(), &model);
@@ -24,7 +32,7 @@ std::shared_ptr<const Model> borrowed(const Model& model) {
 
 std::vector<std::string> quantizer_choices() {
   std::vector<std::string> names = quantizer_names();
-  names.insert(names.end(), {"importance", "gptq", "awq", "awq+gptq"});
+  names.insert(names.end(), {"importance", "gptq", "awq", "awq+gptq", "adaround", "lwc", "hybrid"});
   return names;
 }
 
@@ -33,6 +41,17 @@ bool needs_calibration(const QuantizerChoice& choice) {
   if (std::find(known.begin(), known.end(), choice.name) == known.end())
     fail_usage("quantizer '{}' is not known; expected one of {}", choice.name, fmt::join(known, ", "));
   return choice.name != "rtn" && choice.name != "hqq";
+}
+
+void rank_rows(const Model& model, const std::map<std::string, Scheme>& schemes,
+               SensitivityOptions& sensitivity) {
+  std::vector<Scheme> list;
+  for (const auto& [tensor, scheme] : schemes) list.push_back(scheme);
+  if (!mixes_rows(list) || sensitivity.row_impacts) return;
+  if (!sensitivity.calibration && !sensitivity.calibration_source.source.empty())
+    sensitivity.calibration =
+        require_calibration(model, sensitivity.calibration_source, sensitivity.device, "the impact of rows");
+  load_row_impacts(model, list, sensitivity);
 }
 
 PreparedQuantizer prepare_quantizer(const Model& model, const std::map<std::string, Scheme>& schemes,
@@ -58,6 +77,14 @@ PreparedQuantizer prepare_quantizer(const Model& model, const std::map<std::stri
     awq.activations = activations;
     prepared.model =
         std::make_shared<Model>(scale_model(model, search_awq_scales(model, schemes, *calibration, awq)));
+  }
+  if (const std::optional<RowLearning> learning = learning_of(choice)) {
+    LayerOutputOptions options = choice.learning;
+    options.learning = *learning;
+    options.activations = activations;
+    options.row_impacts = choice.row_impacts;
+    prepared.calibrated = make_layer_output_quantizer(*prepared.model, calibration, options);
+    return prepared;
   }
   LayerwiseOptions options;
   options.activations = activations;

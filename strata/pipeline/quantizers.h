@@ -7,8 +7,10 @@
 
 #include "strata/calibration/calibration.h"
 #include "strata/calibration/gptq.h"
+#include "strata/calibration/layer_output_quantizer.h"
 #include "strata/model/model.h"
 #include "strata/quantization/calibrated_quantizer.h"
+#include "strata/sensitivity/method.h"
 
 namespace strata {
 
@@ -16,12 +18,14 @@ namespace strata {
 struct QuantizerChoice {
   std::string name = "hqq";  // one of quantizer_choices()
   GptqOptions gptq;
-  bool sequential = true;  // gptq: see LayerwiseOptions
-  RowImpacts row_impacts;  // calibrated quantizers: which rows get more bits, see LayerwiseOptions
+  bool sequential = true;       // gptq: see LayerwiseOptions
+  LayerOutputOptions learning;  // adaround, lwc, hybrid, which set the rest of it
+  RowImpacts row_impacts;       // calibrated quantizers: which rows get more bits, see LayerwiseOptions
 };
 
 // "rtn" and "hqq", which look at weights alone; "importance", which weighs them with their inputs; "gptq";
-// "awq" (scales searched and folded, then hqq), and "awq+gptq".
+// "awq" (scales searched and folded, then hqq), and "awq+gptq"; "adaround", "lwc" (learnable clipping) and
+// "hybrid" of both, which learn a layer's matrices against its output.
 std::vector<std::string> quantizer_choices();
 
 // Throws UsageError for a name that is not known.
@@ -33,6 +37,11 @@ struct PreparedQuantizer {
   QuantizerOptions plain;                           // quantizes what `calibrated` does not
   std::shared_ptr<CalibratedQuantizer> calibrated;  // uses *model; null where weights alone are looked at
 };
+
+// Measures which rows have high bits (SensitivityOptions::row_impacts) where a scheme mixes rows and
+// calibration tokens are given, and reads these where they have not been.
+void rank_rows(const Model& model, const std::map<std::string, Scheme>& schemes,
+               SensitivityOptions& sensitivity);
 
 // Makes a quantizer ready for matrices that get these schemes. The model must outlive the result.
 PreparedQuantizer prepare_quantizer(const Model& model, const std::map<std::string, Scheme>& schemes,
