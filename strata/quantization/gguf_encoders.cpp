@@ -85,10 +85,12 @@ HWY_INLINE void encode_scaled(const float* weights, int64_t cols, const float* i
                  search_scales<true>(x, w, levels, candidates(true), scales);
                else
                  search_scales<false>(x, w, levels, candidates(false), scales);
+               uint16_t stored_d[lane_count];
+               to_half_bits(scales.at, stored_d);
                for (int s = 0; s < present; ++s) {
                  const float d = scales.at[s];
                  Block block;
-                 block.d = float_to_half(d);
+                 block.d = stored_d[s];
                  write(x + 32 * s, d != 0 ? 1 / d : 0, block);
                  write_block(block, bytes, first + s);
                }
@@ -126,11 +128,14 @@ HWY_INLINE void encode_offset(const float* weights, int64_t cols, const float* i
                  search_affine_fits<true>(x, w, largest_code, candidates(true), fits);
                else
                  search_affine_fits<false>(x, w, largest_code, candidates(false), fits);
+               uint16_t stored_d[lane_count], stored_m[lane_count];
+               to_half_bits(fits.scales.at, stored_d);
+               to_half_bits(fits.offsets.at, stored_m);
                for (int s = 0; s < present; ++s) {
                  const float d = fits.scales.at[s], m = fits.offsets.at[s];
                  Block block;
-                 block.d = float_to_half(d);
-                 block.m = float_to_half(m);
+                 block.d = stored_d[s];
+                 block.m = stored_m[s];
                  uint8_t codes[32];
                  write_codes(x + 32 * s, 32, -m, d != 0 ? 1 / d : 0, 0, largest_code, codes);
                  pack_codes(codes, block);

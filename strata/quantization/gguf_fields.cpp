@@ -76,7 +76,14 @@ void clear(uint8_t codes[256]) {
 }  // namespace
 
 void pack_nibbles(const uint8_t codes[32], uint8_t bytes[16]) {
-  pack_halves(codes, 32, 16, bytes);
+  constexpr uint64_t kLow = 0x0f0f0f0f0f0f0f0fu;
+  for (int i = 0; i < 16; i += 8) {
+    uint64_t low, high;
+    std::memcpy(&low, codes + i, 8);
+    std::memcpy(&high, codes + 16 + i, 8);
+    const uint64_t both = (low & kLow) | (high & kLow) << 4;
+    std::memcpy(bytes + i, &both, 8);
+  }
 }
 void unpack_nibbles(const uint8_t bytes[16], uint8_t codes[32]) {
   unpack_halves(bytes, 32, 16, codes);

@@ -68,11 +68,35 @@ HWY_INLINE void for_gains_from(const float* gains, float bound, const Visit& vis
   }
 }
 
-// The point with the largest gain. First halves whose gain could not win with any second half are passed
-// over, which most are once the best first half's points have been tried.
+// The point that has of each weight the nearest level, which is then the nearest point; -1 where the grid
+// lacks that combination.
 template <int level_count>
-HWY_INLINE int nearest_point(const Grid& grid, const float* a, const float* w, float half_scale) {
+HWY_INLINE int free_point(const Grid& grid, const float* a, float inverse_scale) {
+  constexpr int dimensions = level_count == 3 ? 8 : 4;
+  int combination = 0;
+  for (int i = dimensions - 1; i >= 0; --i) {
+    const float t = a[i] * inverse_scale;
+    int level;
+    if constexpr (level_count == 3) {
+      level = (t > (grid.levels[0] + grid.levels[1]) / 2) + (t > (grid.levels[1] + grid.levels[2]) / 2);
+    } else {
+      // All but the last are odd multiples of the first.
+      const float step = t / (2 * grid.levels[0]);
+      level = step >= 7 ? 7 : step > 0 ? static_cast<int>(step) : 0;
+      if (level == 7 && t < (grid.levels[6] + grid.levels[7]) / 2) level = 6;
+    }
+    combination = level_count * combination + level;
+  }
+  return grid.point_of[static_cast<size_t>(combination)];
+}
+
+// The point with the largest gain; `known` is one that is likely near, or -1. First halves whose gain could
+// not win with any second half are passed over, which most are once a near point has been tried.
+template <int level_count>
+HWY_INLINE int nearest_point(const Grid& grid, const float* a, const float* w, float half_scale, int known) {
   constexpr int half_count = level_count == 3 ? 81 : 64, half_dimensions = level_count == 3 ? 4 : 2;
+  const int free = free_point<level_count>(grid, a, half_scale > 0 ? 0.5f / half_scale : 0);
+  if (free >= 0) return free;
   constexpr int kRoom = (half_count + 7) / 8 * 8;
   float terms[2 * half_dimensions][8];
   for (int i = 0; i < 2 * half_dimensions; ++i) {
@@ -87,7 +111,7 @@ HWY_INLINE int nearest_point(const Grid& grid, const float* a, const float* w, f
   std::fill(second + half_count, second + kRoom, kNever);
   half_gains<level_count>(terms, first);
   half_gains<level_count>(terms + half_dimensions, second);
-  const float largest_first = largest_of<kRoom>(first), largest_second = largest_of<kRoom>(second);
+  const float largest_second = largest_of<kRoom>(second);
   float best = kNever;
   int point = 0;
   const auto try_members = [&](int half) HWY_ATTR {
@@ -99,7 +123,13 @@ HWY_INLINE int nearest_point(const Grid& grid, const float* a, const float* w, f
       best = std::max(gain, best);
     }
   };
-  for_gains_from<kRoom>(first, largest_first, try_members);
+  if (known >= 0) {
+    const int combination = grid.combination_of[static_cast<size_t>(known)];
+    best = first[combination % half_count] + second[combination / half_count];
+    point = known;
+  } else {
+    for_gains_from<kRoom>(first, largest_of<kRoom>(first), try_members);
+  }
   for_gains_from<kRoom>(first, best - largest_second, try_members);
   return point;
 }
@@ -159,15 +189,18 @@ class BlockEncoder {
     }
   }
 
-  // The nearest points of a sub-block's groups under a scale, and their sums.
-  Sums choose_points(int sub_block, const float* importance, float scale, uint16_t* points) const {
+  // The nearest points of a sub-block's groups under a scale, and their sums; `points` holds near ones where
+  // they are known.
+  Sums choose_points(int sub_block, const float* importance, float scale, bool known,
+                     uint16_t* points) const {
     Sums sums;
     for (int k = 0; k < groups_each_; ++k) {
       const int first = (sub_block * groups_each_ + k) * grid_.dimensions;
       const float* a = magnitudes_ + first;
       const float* w = weighted ? importance + first : nullptr;
-      const int point = grid_.level_count == 3 ? nearest_point<3>(grid_, a, w, scale / 2)
-                                               : nearest_point<8>(grid_, a, w, scale / 2);
+      const int near = known ? points[k] : -1;
+      const int point = grid_.level_count == 3 ? nearest_point<3>(grid_, a, w, scale / 2, near)
+                                               : nearest_point<8>(grid_, a, w, scale / 2, near);
       const float* levels = grid_.by_point.data() + point * grid_.dimensions;
       for (int i = 0; i < grid_.dimensions; ++i) {
         const float weighed = weighted ? levels[i] * w[i] : levels[i];
@@ -231,10 +264,10 @@ class BlockEncoder {
 
   // Scales of their own for all sub-blocks, from the points that the first ones lead to.
   void search_scales(const float* importance) {
-    uint16_t points[16];
     for (int b = 0; b < sub_blocks_; ++b) {
       const float first = first_scale(b, importance);
-      sums_[b] = first > 0 ? choose_points(b, importance, first, points) : Sums{};
+      uint16_t* points = fields_.points + b * groups_each_;
+      sums_[b] = first > 0 ? choose_points(b, importance, first, false, points) : Sums{};
       scales_[b] = std::max(sums_[b].scale(), 0.0f);
     }
   }
@@ -269,7 +302,8 @@ class BlockEncoder {
       const int s = stored_scale(scales_[b], unit);
       const auto m = static_cast<float>(2 * s + 1);
       fields_.scales[b] = static_cast<uint8_t>(s);
-      const Sums sums = choose_points(b, importance, unit * m, fields_.points + b * groups_each_);
+      const Sums sums =
+          choose_points(b, importance, unit * m, sums_[b].square > 0, fields_.points + b * groups_each_);
       total.product += m * sums.product;
       total.square += m * m * sums.square;
     }

@@ -217,6 +217,12 @@ Grid make_grid(const uint16_t (&points)[count], int dimensions, const float (&le
     }
   }
   sort_by_halves(first, second, grid);
+  grid.point_of.assign(static_cast<size_t>(grid.half_count * grid.half_count), -1);
+  for (int point = 0; point < count; ++point) {
+    const auto at = static_cast<size_t>(point);
+    grid.combination_of.push_back(static_cast<uint16_t>(first[at] + grid.half_count * second[at]));
+    grid.point_of[grid.combination_of[at]] = static_cast<int16_t>(point);
+  }
   return grid;
 }
 

@@ -24,6 +24,11 @@ struct Grid {
   int half_count = 0;  // 3^4 or 8^2
   std::vector<int> starts;
   std::vector<Member> members;
+
+  // Of all combinations of levels, first_half + half_count * second_half, the points' numbers and -1 for the
+  // others; and the combination of each point.
+  std::vector<int16_t> point_of;
+  std::vector<uint16_t> combination_of;
 };
 
 // Of IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS and IQ3_S.

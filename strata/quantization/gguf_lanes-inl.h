@@ -102,6 +102,14 @@ HWY_INLINE Vec round_to_half(Vec v) {
   return hn::CopySign(hn::IfThenElse(hn::Lt(magnitude, splat(0x1.0p-14f)), subnormal, normal), v);
 }
 
+// The bits of eight fp16 numbers, given as floats.
+HWY_INLINE void to_half_bits(const float* HWY_RESTRICT lanes, uint16_t* HWY_RESTRICT halves) {
+  const hn::Rebind<hwy::float16_t, Floats> f16;
+  const hn::Rebind<uint16_t, Floats> bits;
+  for (int s = 0; s < lane_count; s += column_width)
+    hn::StoreU(hn::BitCast(bits, hn::DemoteTo(f16, load(lanes + s))), bits, halves + s);
+}
+
 // Eight sub-blocks of `size` consecutive weights to lanes.
 HWY_INLINE void to_lanes(const float* HWY_RESTRICT weights, int size, float* HWY_RESTRICT lanes) {
   for (int i = 0; i < size; i += 8) transpose(weights + i, size, lanes + 8 * i);

@@ -59,7 +59,8 @@ HWY_INLINE double sum(const PerSubBlock& values, int count) {
 struct SymmetricState {
   float d = 0;  // as stored
   PerSubBlock scales{};
-  double error = std::numeric_limits<double>::infinity();
+  double gain = -std::numeric_limits<double>::infinity();  // S(w x x) less the squared error
+  float refitted_d = 0;  // the d that fits best with these codes and scales: S(s q x) / S(s^2 q q)
 };
 
 template <bool weighted, int sub_blocks, class Levels>
@@ -68,39 +69,35 @@ HWY_INLINE SymmetricState choose_scales(const SymmetricTuning& tuning, const Lev
                                         const PerSubBlock& wanted, Offsets offsets) {
   SymmetricState state;
   state.d = d;
-  PerSubBlock errors;
+  PerSubBlock gains, products, squares;
   const float inverse_d = 1 / d;
   for_columns<weighted>(lanes, weight_lanes, sub_blocks, [&](int s, const Column<weighted>& column) HWY_ATTR {
     const Vec middle = hn::Round(bounded(hn::Mul(wanted.column(s), splat(inverse_d))));
-    Vec best = zero(), least = splat(std::numeric_limits<float>::infinity());
+    Vec best = zero(), most = splat(-std::numeric_limits<float>::infinity()), product = zero(),
+        square = zero();
     for (int offset = offsets.first; offset <= offsets.last; ++offset) {
       const Vec scale = clamp(hn::Add(middle, splat(static_cast<float>(offset))), splat(tuning.scale_low),
                               splat(tuning.scale_high));
-      const Vec error = squared_error(column, levels, hn::Mul(scale, splat(d)), zero());
-      best = hn::IfThenElse(hn::Lt(error, least), scale, best);
-      least = hn::Min(error, least);
+      const Vec a = hn::Mul(scale, splat(d));
+      const SymmetricSums sums = symmetric_sums(column, levels, ratio(splat(1), a));
+      const Vec aq = hn::Mul(a, sums.qq);
+      const Vec gain = hn::Mul(a, hn::Sub(hn::Add(sums.qx, sums.qx), aq));
+      const Mask better = hn::Gt(gain, most);
+      best = hn::IfThenElse(better, scale, best);
+      product = hn::IfThenElse(better, hn::Mul(scale, sums.qx), product);
+      square = hn::IfThenElse(better, hn::Mul(hn::Mul(scale, scale), sums.qq), square);
+      most = hn::Max(gain, most);
     }
     state.scales.set(s, best);
-    errors.set(s, least);
+    gains.set(s, most);
+    products.set(s, product);
+    squares.set(s, square);
   });
-  state.error = sum(errors, sub_blocks);
+  state.gain = sum(gains, sub_blocks);
+  const double denominator = sum(squares, sub_blocks);
+  if (denominator > 0)
+    state.refitted_d = stored_scale(static_cast<float>(sum(products, sub_blocks) / denominator));
   return state;
-}
-
-// The d that fits best with all codes and scales fixed: S(s q x) / S(s^2 q q).
-template <bool weighted, int sub_blocks, class Levels>
-HWY_INLINE float refit(const Levels& levels, const float* lanes, const float* weight_lanes,
-                       const SymmetricState& state) {
-  PerSubBlock qx, qq;
-  for_columns<weighted>(lanes, weight_lanes, sub_blocks, [&](int s, const Column<weighted>& column) HWY_ATTR {
-    const Vec scale = state.scales.column(s);
-    const SymmetricSums sums =
-        symmetric_sums(column, levels, ratio(splat(1), hn::Mul(scale, splat(state.d))));
-    qx.set(s, hn::Mul(scale, sums.qx));
-    qq.set(s, hn::Mul(hn::Mul(scale, scale), sums.qq));
-  });
-  const double denominator = sum(qq, sub_blocks);
-  return denominator > 0 ? stored_scale(static_cast<float>(sum(qx, sub_blocks) / denominator)) : 0;
 }
 
 // write(weights of a sub-block, their number, inverse scale, codes) gives the codes in the end.
@@ -126,9 +123,8 @@ HWY_INLINE void encode_symmetric(const SymmetricTuning& tuning, const Levels& le
     for (int round = 0; d != 0 && round < tuning.alternation.round_count; ++round) {
       const SymmetricState state = choose_scales<weighted, sub_blocks>(
           tuning, levels, lanes, weight_lanes, d, wanted, tuning.alternation.rounds[round]);
-      if (state.error < best.error) best = state;
-      if (round + 1 == tuning.alternation.round_count) break;
-      d = refit<weighted, sub_blocks>(levels, lanes, weight_lanes, state);
+      if (state.gain > best.gain) best = state;
+      d = state.refitted_d;
       for (int s = 0; s < sub_blocks; ++s) wanted.at[s] = d * state.scales.at[s];
     }
   }

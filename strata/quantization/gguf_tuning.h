@@ -120,15 +120,15 @@ inline constexpr Ends codes_32_weighted[] = {{0, 31.2f},     {-0.4f, 30.8f}, {-0
                                              {-1.2f, 30.8f}, {0, 30.4f},     {-0.4f, 32.8f}, {-0.4f, 31.2f},
                                              {0.4f, 31.2f},  {-0.8f, 32.8f}, {0, 33.2f},     {0, 32}};
 
-inline constexpr Ends q4_1_plain[] = {{-0.3f, 15.3f}, {0.3f, 15.3f}, {-0.3f, 14.7f}};
-inline constexpr Ends q5_1_plain[] = {{0, 31.2f}, {-0.4f, 30.8f}, {-0.4f, 30.4f}};
+inline constexpr Ends q4_1_plain[] = {{-0.3f, 15.3f}, {0.3f, 14.9f}};
+inline constexpr Ends q5_1_plain[] = {{0, 31.2f}, {-0.4f, 30.6f}};
 inline constexpr Choice<CandidateEnds> q4_1 = {ends(q4_1_plain, 1), ends(codes_16_weighted, 2)};
 inline constexpr Choice<CandidateEnds> q5_1 = {ends(q5_1_plain, 1), ends(codes_32_weighted, 2)};
 
-inline constexpr float q3_k_plain[] = {-4.2f, -3.3f, -4.7f, -3.8f};
+inline constexpr float q3_k_plain[] = {-4.2f, -3.4f};
 inline constexpr float q3_k_weighted[] = {-4.4f, -5.9f, -3.4f, 5, -3.9f, -8, -5, 7.1f, 2.7f, 4};
-inline constexpr float q3_k_starts[] = {-32, -30};
-inline constexpr Offsets q3_k_rounds[] = {{-1, 1, 0}, {-1, 1, 0}};
+inline constexpr float q3_k_starts[] = {-32};
+inline constexpr Offsets q3_k_rounds[] = {{0, 0, 0}, {-1, 1, 0}};
 inline constexpr SymmetricTuning q3_k = {-4,
                                          3,
                                          -32,
@@ -160,7 +160,7 @@ inline constexpr SymmetricTuning iq4_xs = {-127,
                                            {levels(iq4_xs_plain, 1), levels(iq4_nl_weighted, 1)},
                                            alternate(iq4_xs_starts, iq4_xs_rounds)};
 
-inline constexpr float q2_k_starts[] = {15, 14};
+inline constexpr float q2_k_starts[] = {15};
 inline constexpr Offsets q2_k_rounds[] = {{-1, 1, 2}, {-1, 1, 3}, {-1, 1, 2}};
 inline constexpr AffineTuning q2_k = {
     3, 15, {ends(codes_4_plain, 1), ends(codes_4_weighted, 1)}, alternate(q2_k_starts, q2_k_rounds)};

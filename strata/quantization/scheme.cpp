@@ -266,11 +266,17 @@ std::vector<Scheme> with_integer_zeros(std::vector<Scheme> menu) {
   return menu;
 }
 
+std::vector<Scheme> symmetric(std::vector<Scheme> menu) {
+  for (Scheme& scheme : menu) scheme.affine.symmetric = true;
+  return menu;
+}
+
 std::vector<Scheme> menu_or_scheme(const std::string& item) {
   if (item == "gguf") return gguf_menu();
   if (item == "affine") return affine_menu({2, 3, 4, 5, 6, 8}, ScaleStorage::Half);
   if (item == "affine-z") return with_integer_zeros(affine_menu({2, 3, 4, 5, 6, 8}, ScaleStorage::Half));
   if (item == "gptq") return with_integer_zeros(affine_menu({2, 3, 4, 8}, ScaleStorage::Half));
+  if (item == "gptq-s") return symmetric(affine_menu({2, 3, 4, 8}, ScaleStorage::Half));
   // The 12 rungs named 2.13 2.25 2.51 3.13 ... 8.51, after their bits rounded to two places.
   if (item == "ladder") return affine_menu({2, 3, 4, 8}, ScaleStorage::SecondLevel);
   if (item == "paper-ladder") {

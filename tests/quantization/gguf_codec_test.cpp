@@ -116,7 +116,7 @@ struct Ceiling {
 };
 constexpr Ceiling ceilings[] = {
     {GgufType::Q8_0, 2.33e-5, 2.84e-5},   {GgufType::Q4_0, 6.66e-3, 7.35e-3},
-    {GgufType::Q4_1, 5.05e-3, 6.09e-3},   {GgufType::Q5_0, 1.63e-3, 1.80e-3},
+    {GgufType::Q4_1, 5.25e-3, 6.09e-3},   {GgufType::Q5_0, 1.63e-3, 1.80e-3},
     {GgufType::Q5_1, 1.20e-3, 1.42e-3},   {GgufType::Q2_K, 6.80e-2, 8.71e-2},
     {GgufType::Q3_K, 2.09e-2, 2.26e-2},   {GgufType::Q4_K, 4.92e-3, 5.06e-3},
     {GgufType::Q5_K, 1.23e-3, 1.30e-3},   {GgufType::Q6_K, 2.83e-4, 3.13e-4},
