@@ -70,8 +70,9 @@ ExportFormat compressed_tensors() {
 ExportFormat gptq(const std::string& name, bool version_2) {
   ExportFormat format = packed(name, gptq_format(version_2));
   format.what = version_2 ? "the same with unshifted zero points, for GPTQModel"
-                          : "a directory for GPTQModel, SGLang, vLLM and transformers";
-  format.default_schemes = "gptq";
+                          : "a directory for GPTQModel, SGLang and vLLM";
+  // GPTQModel takes zero points from version 1 only where an early release of its own wrote them.
+  format.default_schemes = version_2 ? "gptq" : "gptq-s";
   format.packs_embedding = false;
   format.ties = Ties::Fused;
   return format;

@@ -1,4 +1,4 @@
-// GPTQ checkpoints, which GPTQModel, SGLang, vLLM and transformers load.
+// GPTQ checkpoints, which GPTQModel, SGLang and vLLM load.
 #include <algorithm>
 
 #include <fmt/format.h>

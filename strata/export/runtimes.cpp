@@ -29,6 +29,10 @@ std::string sglang_refusal(const std::string& format, const Scheme& scheme) {
              : "loads 4 and 8 symmetric bits only from compressed-tensors";
 }
 
+std::string gptqmodel_refusal(const std::string& format, const Scheme& scheme) {
+  return format == "gptq_v2" || scheme.affine.symmetric ? "" : "loads zero points from gptq_v2 only";
+}
+
 std::string no_refusal(const std::string&, const Scheme&) {
   return "";
 }
@@ -107,7 +111,7 @@ const std::vector<Runtime>& runtimes() {
       {"sglang", {"gptq", "compressed-tensors"}, true, sglang_refusal},
       {"mlx", {"mlx"}, false, no_refusal},
       {"llama.cpp", {"gguf"}, false, no_refusal},
-      {"gptqmodel", {"gptq", "gptq_v2"}, false, no_refusal},
+      {"gptqmodel", {"gptq_v2", "gptq"}, false, gptqmodel_refusal},
   };
   return all;
 }

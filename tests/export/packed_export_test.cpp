@@ -323,6 +323,7 @@ TEST_F(PackedExportTest, RuntimesNarrowTheMenu) {
   menu = storable_menu(format_for("x", "gptq"), &find_runtime("vllm"), "", Ties::None, model);
   EXPECT_EQ(names(menu), "w4g64s w4g32s w8g64s w8g32s ");
   menu = storable_menu(format_for("x", "gptq"), &find_runtime("gptqmodel"), "w3g64z", Ties::None, model);
+  EXPECT_EQ(names(menu), "w3g64s ");
   EXPECT_EQ(menu.ties, Ties::None);
   EXPECT_THROW(storable_menu(compressed, nullptr, "w4g128s", Ties::None, model), UsageError);
   EXPECT_THROW(storable_menu(compressed, nullptr, "w4g64", Ties::None, model), UsageError);
@@ -330,6 +331,9 @@ TEST_F(PackedExportTest, RuntimesNarrowTheMenu) {
                UsageError);
   EXPECT_THROW(find_runtime("onnx"), UsageError);
   EXPECT_EQ(format_for("x", "", &find_runtime("vllm")).name, "compressed-tensors");
+  EXPECT_EQ(format_for("x", "", &find_runtime("gptqmodel")).name, "gptq_v2");
+  menu = storable_menu(format_for("x", "gptq_v2"), &find_runtime("gptqmodel"), "w3g64z", Ties::None, model);
+  EXPECT_EQ(names(menu), "w3g64z ");
   EXPECT_EQ(format_for("x.gguf", "", &find_runtime("llama.cpp")).name, "gguf");
   EXPECT_THROW(format_for("x", "", &find_runtime("llama.cpp")), UsageError);
   EXPECT_THROW(format_for("x", "mlx", &find_runtime("vllm")), UsageError);
