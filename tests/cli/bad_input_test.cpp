@@ -1,25 +1,15 @@
 // Whatever is wrong ends in one sentence, exit code 1 or 2, and no partial output.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <fstream>
 
-#include "tests/cli/program.h"
+#include "tests/cli/refusal.h"
 
 namespace strata {
 namespace {
 
 class BadInput : public testing::Test {
  protected:
-  // One line on stderr that names `what`, nothing on stdout, and only the files that were there before.
-  void expect_refusal(const Outcome& outcome, int code, const std::string& what) {
-    EXPECT_EQ(outcome.code, code) << outcome.err;
-    EXPECT_EQ(outcome.out, "");
-    EXPECT_EQ(outcome.err.rfind("strata: ", 0), 0u) << outcome.err;
-    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
-    EXPECT_NE(outcome.err.find(what), std::string::npos) << outcome.err;
-  }
-
   std::string target() const { return (scratch_ / "out.gguf").string(); }
 
   size_t files() const {
