@@ -1,22 +1,24 @@
-"""Every format at about 2.6, 3.2 and 4.5 bits a weight in its runtime: the same most probable next token as strata's
+"""Every format at about 2.6, 3.2 and 4.5 bits a weight in its runtimes: the same most probable next token as strata's
 own forward pass on the same file, and its perplexity.
 
-    python3 tests/runtimes/agreement.py STRATA RUNTIME_TOOL MODEL TEXT [WINDOWS [FORMAT ...]]
+    python3 tests/runtimes/agreement.py STRATA RUNTIME_TOOL MODEL TEXT [--windows 8] [--formats gguf,mlx,...]
+                                        [--device cpu|cuda] [--budgets 2.6,3.2,4.5] [--method uniform:exact]
 
-GGUF runs in llama.cpp (xllamacpp), which rounds activations to 8 bits: at least 97 % of places and perplexity within
-1 %. MLX runs through mlx.core's quantized_matmul in the Llama graph that mlx-lm builds: 99.5 % and 0.1 %. For
-compressed-tensors and GPTQ see gpu_runtimes.py. The model is an unquantized Hugging Face directory or GGUF.
+8 windows of 512 tokens are 4,096. A runtime that keeps float32 activations must name the same token in 99.5 % of places
+and reach the same perplexity within 0.1 %; one that rounds them, 97 % and 1 %. What is not installed is said to be not
+run. The model is an unquantized Hugging Face directory or a GGUF. See docs/runtimes.md.
 """
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 
+import forward_passes
 import numpy as np
 
-BUDGETS = (2.6, 3.2, 4.5)
 WINDOW = 512
 
 
@@ -25,121 +27,77 @@ def log_losses(logits, ids):
     return np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(ids)), ids]
 
 
-class LlamaCpp:
-    limits = (0.97, 0.01)
-
-    def __init__(self, path):
-        import llama_cpp
-
-        self.model = llama_cpp.Model(path)
-
-    def logits(self, ids):
-        return self.model.logits(ids)
-
-    def close(self):
-        self.model.close()
+def quantize(options, format_, budget, path):
+    """Writes the file; the bits a weight that it came to."""
+    command = [options.strata, "quantize", options.model, "--method", options.method, "--bpw", str(budget), "--format",
+               format_, "--quiet", "--json", "-o", path]
+    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return report["plan"]["bits_per_weight"]
 
 
-class Mlx:
-    """Llama's forward pass with MLX's own kernels on the packed weights, float activations."""
-
-    limits = (0.995, 0.001)
-
-    def __init__(self, path):
-        import mlx.core as mx
-
-        self.mx = mx
-        self.config = json.load(open(f"{path}/config.json"))
-        self.weights = {}
-        for name in sorted(os.listdir(path)):
-            if name.endswith(".safetensors"):
-                self.weights.update(mx.load(f"{path}/{name}"))
-        self.quantization = self.config["quantization"]
-
-    def linear(self, name, x):
-        mx, weights = self.mx, self.weights
-        if f"{name}.scales" not in weights:
-            return x @ weights[f"{name}.weight"].astype(mx.float32).T
-        own = self.quantization.get(name, self.quantization)
-        y = mx.quantized_matmul(
-            x, weights[f"{name}.weight"], weights[f"{name}.scales"].astype(mx.float32),
-            weights[f"{name}.biases"].astype(mx.float32), transpose=True, group_size=own["group_size"],
-            bits=own["bits"])
-        return y
-
-    def norm(self, name, x):
-        return self.mx.fast.rms_norm(x, self.weights[f"{name}.weight"].astype(self.mx.float32),
-                                     self.config["rms_norm_eps"])
-
-    def logits(self, ids):
-        mx, config = self.mx, self.config
-        heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
-        size = config.get("head_dim") or config["hidden_size"] // heads
-        theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
-        x = self.weights["model.embed_tokens.weight"][mx.array(ids)].astype(mx.float32)[None]
-        for layer in range(config["num_hidden_layers"]):
-            at = f"model.layers.{layer}."
-            h = self.norm(at + "input_layernorm", x)
-            split = lambda name, count: self.linear(at + f"self_attn.{name}_proj", h).reshape(
-                1, len(ids), count, size).transpose(0, 2, 1, 3)
-            rope = lambda v: mx.fast.rope(v, size, traditional=False, base=theta, scale=1.0, offset=0)
-            a = mx.fast.scaled_dot_product_attention(
-                rope(split("q", heads)), rope(split("k", kv)), split("v", kv), scale=size**-0.5, mask="causal")
-            x = x + self.linear(at + "self_attn.o_proj", a.transpose(0, 2, 1, 3).reshape(1, len(ids), -1))
-            h = self.norm(at + "post_attention_layernorm", x)
-            gate, up = self.linear(at + "mlp.gate_proj", h), self.linear(at + "mlp.up_proj", h)
-            x = x + self.linear(at + "mlp.down_proj", gate * mx.sigmoid(gate) * up)
-        x = self.norm("model.norm", x)
-        head = "model.embed_tokens" if config.get("tie_word_embeddings") else "lm_head"
-        return np.array(self.linear(head, x)[0])
-
-    def close(self):
-        self.weights = {}
+def own_predictions(options, path, scratch):
+    """Tokens [windows, 512], and strata's next tokens and losses [windows, 511]."""
+    windows = options.windows
+    subprocess.run([options.tool, "predictions", path, options.text, str(windows), f"{scratch}/ours"], check=True)
+    tokens = np.fromfile(f"{scratch}/ours.tokens", np.int32).reshape(windows, WINDOW)
+    raw = np.fromfile(f"{scratch}/ours", np.int32).reshape(windows, 2, WINDOW - 1)
+    return tokens, raw[:, 0], raw[:, 1].copy().view(np.float32).astype(np.float64)
 
 
-RUNTIMES = {"gguf": LlamaCpp, "mlx": Mlx}
+def compare(runtime, tokens, best, losses):
+    """Share of places with the same token, perplexity in the runtime and in strata."""
+    same, theirs = 0, 0.0
+    for window, own in zip(tokens, best):
+        logits = runtime.logits(window)[: WINDOW - 1].astype(np.float64)
+        same += (logits.argmax(-1) == own).sum()
+        theirs += log_losses(logits, window[1:]).sum()
+    return same / best.size, np.exp(theirs / best.size), np.exp(losses.mean())
 
 
-def run(strata, tool, model, text, windows, format_, budget, folder):
-    path = f"{folder}/out.gguf" if format_ == "gguf" else f"{folder}/out"
-    subprocess.run([strata, "quantize", model, "--method", "uniform:exact", "--bpw", str(budget), "--format", format_,
-                    "--quiet", "-o", path], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([tool, "predictions", path, text, str(windows), f"{folder}/ours"], check=True)
-    tokens = np.fromfile(f"{folder}/ours.tokens", np.int32).reshape(windows, WINDOW)
-    raw = np.fromfile(f"{folder}/ours", np.int32).reshape(windows, 2, WINDOW - 1)
-    runtime = RUNTIMES[format_](path)
-    same, losses = 0, 0.0
-    for window, best in zip(tokens, raw[:, 0]):
-        logits = runtime.logits(window)[: WINDOW - 1]
-        same += (logits.argmax(-1) == best).sum()
-        losses += log_losses(logits.astype(np.float64), window[1:]).sum()
-    runtime.close()
-    count = windows * (WINDOW - 1)
-    top1 = same / count
-    theirs, ours = np.exp(losses / count), np.exp(raw[:, 1].copy().view(np.float32).astype(np.float64).mean())
-    least, spread = RUNTIMES[format_].limits
-    ok = top1 >= least and abs(theirs / ours - 1) <= spread
-    print(f"{format_:6} {budget:4} bpw: same top-1 {100 * top1:6.2f} % (at least {100 * least:g}), perplexity "
-          f"{theirs:.4f} beside strata's {ours:.4f} ({100 * (theirs / ours - 1):+.3f} %): {'ok' if ok else 'FAILED'}",
-          flush=True)
-    return ok
+def row(format_, bits, name, outcome):
+    print(f"| {format_} | {bits:.3f} | {name} | {outcome} |", flush=True)
+
+
+def run_cell(options, format_, budget):
+    """One format at one budget in all its runtimes; whether all agreed."""
+    agreed = True
+    with tempfile.TemporaryDirectory() as scratch:
+        path = f"{scratch}/out.gguf" if format_ == "gguf" else f"{scratch}/out"
+        bits = quantize(options, format_, budget, path)
+        ours = own_predictions(options, path, scratch)
+        for kind in forward_passes.RUNTIMES[format_]:
+            try:
+                runtime = kind(path, options.device)
+            except Exception as error:  # missing, or one that does not load the file: a cell that says so
+                lines = str(error).strip().splitlines() or [""]
+                row(format_, bits, kind.name, f"not run: {type(error).__name__}, {lines[0][:140]}")
+                continue
+            top1, theirs, own = compare(runtime, *ours)
+            least, spread = (0.995, 0.001) if runtime.keeps_floats else (0.97, 0.01)
+            ok = top1 >= least and abs(theirs / own - 1) <= spread
+            agreed &= ok
+            row(format_, bits, runtime.name, f"{100 * top1:.2f} % | {theirs:.4f} | {own:.4f} | "
+                f"{100 * (theirs / own - 1):+.3f} % | {'ok' if ok else 'FAILED'}")
+            del runtime
+    return agreed
 
 
 def main():
-    strata, tool, model, text = sys.argv[1:5]
-    windows = int(sys.argv[5]) if len(sys.argv) > 5 else 8
-    formats = sys.argv[6:] or list(RUNTIMES)
-    failed = False
-    for format_ in formats:
-        try:
-            __import__({"gguf": "xllamacpp", "mlx": "mlx.core"}[format_])
-        except ImportError:
-            print(f"{format_}: its runtime is not installed; not run")
-            continue
-        for budget in BUDGETS:
-            with tempfile.TemporaryDirectory() as folder:
-                failed |= not run(strata, tool, model, text, windows, format_, budget, folder)
-    sys.exit(1 if failed else 0)
+    parser = argparse.ArgumentParser()
+    for name in ("strata", "tool", "model", "text"):
+        parser.add_argument(name)
+    parser.add_argument("--windows", type=int, default=8)
+    parser.add_argument("--formats", default=",".join(forward_passes.RUNTIMES))
+    parser.add_argument("--budgets", default="2.6,3.2,4.5")
+    parser.add_argument("--method", default="uniform:exact")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # compiling takes longer than these few windows
+    print("| format | bits a weight | runtime | same top-1 | perplexity | strata's | difference | |\n"
+          "|---|---|---|---|---|---|---|---|")
+    agreed = [run_cell(options, format_, float(budget))
+              for format_ in options.formats.split(",") for budget in options.budgets.split(",")]
+    sys.exit(0 if all(agreed) else 1)
 
 
 main()

@@ -1,4 +1,5 @@
-"""llama.cpp through its C interface, as the shared object of the package xllamacpp exports it.
+"""llama.cpp through its C interface, as the shared object of the package xllamacpp exports it, or, where that is
+missing, llama-cpp-py-sync's.
 
 The parameter structs differ between releases, so their layout is never spelled out: llama.cpp fills a buffer
 that is larger than any of them with its defaults, and takes it back by value (structs of that size travel on
@@ -6,10 +7,12 @@ the stack, where bytes beyond the callee's own struct are not looked at).
 """
 
 import ctypes
+import glob
+import importlib.metadata
+import importlib.util
 import os
 
 import numpy as np
-import xllamacpp
 
 
 class Params(ctypes.Structure):
@@ -32,10 +35,21 @@ LOG_WARNING, LOG_ERROR = 3, 4
 LogCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 
 
+LIBRARIES = {"xllamacpp": "xllamacpp*.so", "llama_cpp_py_sync": "libllama.so.0"}  # by package
+
+
+def find_library():
+    """The shared object, and package and release."""
+    for package, pattern in LIBRARIES.items():
+        found = importlib.util.find_spec(package)
+        if found:
+            (path,) = glob.glob(os.path.join(os.path.dirname(found.origin), pattern))
+            return path, f"{package} {importlib.metadata.version(package)}"
+    raise ImportError("neither xllamacpp nor llama-cpp-py-sync is installed")
+
+
 def open_library():
-    folder = os.path.dirname(xllamacpp.__file__)
-    (name,) = [f for f in os.listdir(folder) if f.startswith("xllamacpp") and f.endswith(".so")]
-    library = ctypes.CDLL(os.path.join(folder, name))
+    library = ctypes.CDLL(find_library()[0])
     pointer = ctypes.c_void_p
     signatures = {
         "llama_log_set": (None, [LogCallback, pointer]),
