@@ -65,9 +65,7 @@ class FormatBadInput : public testing::Test {
   void expect_refused_gguf(const std::vector<GgufEntry>& entries, size_t data, const std::string& what) {
     const auto path = scratch_ / "lies.gguf";
     write_gguf(path, entries, data);
-    for (const char* command : {"inspect ", "eval --quiet --text data/wikitext-2/wiki.test.raw "})
-      expect_refusal(run(scratch_, command + path.string()), 1, what);
-    expect_no_quantization(path.string() + " --format gguf --bpw 3", 1, what);
+    expect_refusal(run(scratch_, "inspect " + path.string()), 1, what);
   }
 
   std::string written(const std::string& name, const std::string& text) {
@@ -100,6 +98,9 @@ TEST_F(FormatBadInput, GgufFilesThatLie) {
   constexpr uint32_t kFloat = 0, kQ4_K = 12, kUnknown = 250;
   const GgufEntry first{"blk.0.attn_q.weight", 32, 2, kFloat, 0};
   expect_refused_gguf({{"blk.0.attn_q.weight", 32, 2, kUnknown, 0}}, 256, "type 250, which is not known");
+  const std::string path = (scratch_ / "lies.gguf").string();
+  expect_refusal(run(scratch_, "eval --quiet --text data/wikitext-2/wiki.test.raw " + path), 1, "type 250");
+  expect_no_quantization(path + " --format gguf --bpw 3", 1, "type 250");
   expect_refused_gguf({first, {"blk.0.attn_k.weight", 32, 2, kFloat, 7}}, 512,
                       "not a multiple of the alignment");
   expect_refused_gguf({first, {"blk.0.attn_k.weight", 32, 2, kFloat, 64}}, 512,
@@ -115,7 +116,7 @@ TEST_F(FormatBadInput, TruncatedGgufHeaders) {
   const auto path = scratch_ / "lies.gguf";
   write_gguf(path, {{"blk.0.attn_q.weight", 32, 2, 0, 0}}, 256);
   const std::string whole = slurp(path);
-  for (const size_t length : {size_t{3}, size_t{6}, size_t{20}, size_t{40}, size_t{90}, size_t{110}}) {
+  for (const size_t length : {size_t{3}, size_t{20}, size_t{40}, size_t{110}}) {
     std::filesystem::resize_file(path, length);
     expect_refusal(run(scratch_, "inspect " + path.string()), 1, "lies.gguf");
     std::ofstream(path, std::ios::binary) << whole;

@@ -234,8 +234,12 @@ TEST_F(PackedExportTest, BitsAreThoseOfTheSchemes) {
       for (const Module& module : model.modules) {
         bits += scheme.stored_bits(module.rows, module.cols);
         if (std::string(format) == "compressed-tensors") bits += 128;  // weight_shape
-        if (std::string(format).rfind("gptq", 0) == 0)
+        if (std::string(format).rfind("gptq", 0) == 0) {
           bits += 32 * static_cast<uint64_t>(module.cols);  // g_idx
+          const int64_t groups = module.cols / scheme.affine.group_size;
+          if (scheme.affine.symmetric)
+            bits += static_cast<uint64_t>(module.rows * groups * scheme.affine.bits);  // qzeros
+        }
       }
       EXPECT_EQ(result_.weight_bits, bits) << format << " " << scheme.name();
     }

@@ -117,8 +117,8 @@ struct Ceiling {
 constexpr Ceiling ceilings[] = {
     {GgufType::Q8_0, 2.33e-5, 2.84e-5},   {GgufType::Q4_0, 6.66e-3, 7.35e-3},
     {GgufType::Q4_1, 5.25e-3, 6.09e-3},   {GgufType::Q5_0, 1.63e-3, 1.80e-3},
-    {GgufType::Q5_1, 1.20e-3, 1.42e-3},   {GgufType::Q2_K, 6.80e-2, 8.71e-2},
-    {GgufType::Q3_K, 2.09e-2, 2.26e-2},   {GgufType::Q4_K, 4.92e-3, 5.06e-3},
+    {GgufType::Q5_1, 1.22e-3, 1.42e-3},   {GgufType::Q2_K, 6.80e-2, 8.71e-2},
+    {GgufType::Q3_K, 2.11e-2, 2.26e-2},   {GgufType::Q4_K, 4.92e-3, 5.06e-3},
     {GgufType::Q5_K, 1.23e-3, 1.30e-3},   {GgufType::Q6_K, 2.83e-4, 3.13e-4},
     {GgufType::IQ4_NL, 5.50e-3, 5.77e-3}, {GgufType::IQ4_XS, 5.75e-3, 6.02e-3},
     {GgufType::IQ3_S, 1.86e-2, 2.81e-2},  {GgufType::IQ3_XXS, 3.50e-2, 4.69e-2},

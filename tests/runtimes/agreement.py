@@ -1,5 +1,5 @@
-"""Every format at about 2.6, 3.2 and 4.5 bits a weight in its runtimes: the same most probable next token as strata's
-own forward pass on the same file, and its perplexity.
+"""Every format at about 2.6, 3.2 and 4.5 bits a weight (or the least it can hold) in its runtimes: the same most
+probable next token as strata's own forward pass on the same file, and its perplexity.
 
     python3 tests/runtimes/agreement.py STRATA RUNTIME_TOOL MODEL TEXT [--windows 8] [--formats gguf,mlx,...]
                                         [--device cpu|cuda] [--budgets 2.6,3.2,4.5] [--method uniform:exact]
@@ -12,6 +12,7 @@ run. The model is an unquantized Hugging Face directory or a GGUF. See docs/runt
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,12 +28,22 @@ def log_losses(logits, ids):
     return np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(ids)), ids]
 
 
+SCHEMES = {"gguf": "gguf,IQ2_S,IQ3_XXS"}  # beside each format's own
+
+
 def quantize(options, format_, budget, path):
-    """Writes the file; the bits a weight that it came to."""
-    command = [options.strata, "quantize", options.model, "--method", options.method, "--bpw", str(budget), "--format",
-               format_, "--quiet", "--json", "-o", path]
-    report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return report["plan"]["bits_per_weight"]
+    """Writes the file at the budget, or at the smallest that the format can hold; the bits a weight it came to."""
+    command = [options.strata, "quantize", options.model, "--method", options.method, "--format", format_, "--quiet",
+               "--json", "-o", path]
+    if format_ in SCHEMES:
+        command += ["--schemes", SCHEMES[format_]]
+    result = subprocess.run([*command, "--bpw", str(budget)], capture_output=True, text=True)
+    smallest = re.search(r"smallest possible .* ([0-9.]+) bpw; raise it", result.stderr)
+    if smallest:
+        result = subprocess.run([*command, "--bpw", str(float(smallest[1]) + 1e-4)], capture_output=True, text=True)
+    if result.returncode != 0:
+        sys.exit(result.stderr)
+    return json.loads(result.stdout)["plan"]["bits_per_weight"]
 
 
 def own_predictions(options, path, scratch):
