@@ -9,7 +9,7 @@
 namespace strata {
 namespace {
 
-constexpr size_t kLeaf = 8;
+constexpr size_t kLeaf = 16;
 
 // A k-d tree over points in the plane, for k-th neighbours in the maximum norm. Points lie in the order of
 // the leaves, halves are ranges.
@@ -89,13 +89,19 @@ class Tree {
   void scan(Query& query, const Node& node) const {
     float distances[kLeaf];
     const size_t count = node.end - node.begin;
+    const float *x = x_.data() + node.begin, *y = y_.data() + node.begin;
     for (size_t i = 0; i < count; ++i)
-      distances[i] = std::max(std::abs(x_[node.begin + i] - query.x), std::abs(y_[node.begin + i] - query.y));
+      distances[i] = std::max(std::abs(x[i] - query.x), std::abs(y[i] - query.y));
+    if (query.self - node.begin < count)
+      distances[query.self - node.begin] = std::numeric_limits<float>::infinity();
     for (size_t i = 0; i < count; ++i) {
+      if (distances[i] >= query.nearest[query.k - 1]) continue;
       float distance = distances[i];
-      if (distance >= query.nearest[query.k - 1] || node.begin + i == query.self) continue;
-      for (int place = 0; place < query.k; ++place)
-        if (distance < query.nearest[place]) std::swap(distance, query.nearest[place]);
+      for (int place = 0; place < query.k; ++place) {
+        const float nearer = std::min(distance, query.nearest[place]);
+        distance = std::max(distance, query.nearest[place]);
+        query.nearest[place] = nearer;
+      }
     }
   }
 
