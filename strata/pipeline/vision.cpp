@@ -13,19 +13,29 @@
 namespace strata {
 namespace {
 
+enum class Reports { Nothing, Accuracy };
+
+// Accuracy is never reported on images that were scored on: without others each part takes half.
+int64_t images_to_score(const VisionRequest& request, int64_t available, Reports reports) {
+  if (request.calibration_images < available) return request.calibration_images;
+  if (reports == Reports::Nothing) return available;
+  if (available < 2)
+    fail("{} has {} images, but scoring and measuring accuracy need images of their own; give at least 2",
+         request.images.path.string(), available);
+  return available / 2;
+}
+
 // A model with its images, made ready to be scored.
 struct Workplace {
   Graph graph;
   ImageSet images, scoring, reporting;
   QuantizedLayers layers;
 
-  explicit Workplace(const VisionRequest& request)
+  Workplace(const VisionRequest& request, Reports reports)
       : graph(open_graph(request)),
         images(load_images(request.images, graph.image_shape())),
-        scoring(images.slice(0, std::min(images.size(), request.calibration_images))),
-        reporting(images.size() > scoring.size()
-                      ? images.slice(scoring.size(), images.size() - scoring.size())
-                      : images),
+        scoring(images.slice(0, images_to_score(request, images.size(), reports))),
+        reporting(images.slice(scoring.size(), images.size() - scoring.size())),
         layers(graph, scoring, request.quantization) {}
 
   std::vector<LayerSize> sizes() const { return layer_sizes(graph, images.shape()); }
@@ -140,7 +150,7 @@ Graph open_graph(const VisionRequest& request) {
 
 VisionScores score_vision(const VisionRequest& request, const std::string& method) {
   check_method(method, false);
-  Workplace place(request);
+  Workplace place(request, Reports::Nothing);
   const Stopwatch start;
   WidthScorer scorer(place.layers, place.scoring, request.scoring);
   VisionScores result;
@@ -153,14 +163,19 @@ VisionScores score_vision(const VisionRequest& request, const std::string& metho
 
 VisionQuantizeResult quantize_vision(const VisionQuantizeRequest& request) {
   check_method(request.method, true);
-  Workplace place(request);
+  Workplace place(request, Reports::Accuracy);
   VisionQuantizeResult result;
   result.sizes = place.sizes();
   const std::vector<size_t> free = free_layers(place.graph, request.scoring.free_ends);
   uniform_widths(result.sizes, free, request.budget);  // refuses a budget that cannot be met before the work
+  const Stopwatch scoring;
   WidthScorer scorer(place.layers, place.scoring, request.scoring);
+  if (request.method != "uniform") scorer.score(request.method, request.scoring.seed);
+  result.score_seconds = scoring.seconds();
+  const Stopwatch planning;
   result.plan = plan_for(scorer, result.sizes, free, request.method, request.budget, request.allocation,
                          request.scoring.seed);
+  result.plan_seconds = planning.seconds();
   result.file_bytes =
       write_onnx(request.output, quantized_model(place.layers, result.plan.layers, request.exporting));
   result.original = evaluate(place.graph, place.reporting);
@@ -171,7 +186,7 @@ VisionQuantizeResult quantize_vision(const VisionQuantizeRequest& request) {
 
 VisionComparison compare_vision(const VisionCompareRequest& request) {
   for (const std::string& method : request.methods) check_method(method, true);
-  Workplace place(request);
+  Workplace place(request, Reports::Accuracy);
   const std::vector<LayerSize> sizes = place.sizes();
   for (const WidthBudget& budget : request.budgets)
     uniform_widths(sizes, free_layers(place.graph, request.scoring.free_ends), budget);

@@ -19,7 +19,7 @@ struct VisionRequest {
   std::filesystem::path model;
   at::Device device = at::kCPU;
   ImageOptions images;
-  int64_t calibration_images = 512;  // the first so many calibrate and score
+  int64_t calibration_images = 512;  // the first so many calibrate and score, the others measure
   bool equalize = false;             // cross-layer equalization
   LayerQuantizationOptions quantization;
   WidthScoreOptions scoring;
@@ -29,8 +29,7 @@ bool is_onnx(const std::filesystem::path& path);  // by its ending
 
 Graph open_graph(const VisionRequest& request);
 
-// Every method's costs of widths, and with the images that were not used for scoring (or all, when there are
-// no others) each one's rank correlation with the drop of top-1 that narrowing single layers causes there.
+// A method's costs of widths.
 struct VisionScores {
   std::vector<LayerSize> sizes;
   WidthCosts costs;
@@ -51,6 +50,7 @@ struct VisionQuantizeRequest : VisionRequest {
 struct VisionQuantizeResult {
   std::vector<LayerSize> sizes;
   WidthPlan plan;
+  double score_seconds = 0, plan_seconds = 0;
   uint64_t file_bytes = 0;
   Accuracy original, simulated, written;  // written: read back from the file
 };

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "strata/core/error.h"
+#include "strata/core/threads.h"
+#include "strata/vision/rounding.h"
 #include "strata/vision/top_k.h"
 
 namespace strata {
@@ -11,6 +13,7 @@ namespace {
 
 constexpr int64_t kSample = 1 << 15;  // values kept of a layer
 constexpr int kRanges = 50;           // candidates of the least squared error
+constexpr int64_t kGrain = 1 << 15;   // values rounded by one thread at a time
 
 // Channels of a layer's input: the second dimension of an image, the last of a row of features.
 int64_t channel_axis(const at::Tensor& input) {
@@ -70,7 +73,8 @@ float quantile(const std::vector<float>& ascending, double fraction) {
 
 std::vector<InputStatistics> observe_inputs(const Graph& graph, const ImageSet& images) {
   std::vector<Collector> collectors(graph.layers().size());
-  const int64_t batches = (images.size() + kImageBatch - 1) / kImageBatch;
+  const int64_t batch = image_batch(graph.device());
+  const int64_t batches = (images.size() + batch - 1) / batch;
   Overrides overrides(graph.layers().size());
   for (size_t l = 0; l < overrides.size(); ++l)
     overrides[l].input = [&collectors, l, batches](const at::Tensor& input) {
@@ -89,11 +93,23 @@ std::vector<InputStatistics> observe_inputs(const Graph& graph, const ImageSet& 
 }
 
 at::Tensor ActivationCode::simulate(const at::Tensor& values) const {
-  return at::div(values, scale).round_().clamp_(-zero_point, (1 << bits) - 1 - zero_point).mul_(scale);
+  const auto lowest = static_cast<float>(-zero_point);
+  const auto highest = static_cast<float>((1 << bits) - 1 - zero_point);
+  if (!values.is_cpu() || values.scalar_type() != at::kFloat)
+    return at::div(values, scale).clamp_(lowest, highest).round_().mul_(scale);
+  // In one pass: on a CPU four would take a fifth of a network's time.
+  const at::Tensor input = values.contiguous();
+  at::Tensor result = at::empty_like(input);
+  const float* from = input.data_ptr<float>();
+  float* to = result.data_ptr<float>();
+  parallel_for(input.numel(), kGrain, [=, step = scale](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      to[i] = nearest(std::min(std::max(from[i] / step, lowest), highest)) * step;
+  });
+  return result;
 }
 
 double squared_error(const InputStatistics& statistics, const ActivationCode& code) {
-  constexpr float kMagic = 12582912.0f;  // adding and taking it off rounds to the nearest whole number
   const auto lowest = static_cast<float>(-code.zero_point);
   const auto highest = static_cast<float>((1 << code.bits) - 1 - code.zero_point);
   const float inverse = 1 / code.scale;
@@ -102,7 +118,7 @@ double squared_error(const InputStatistics& statistics, const ActivationCode& co
 #pragma omp simd reduction(+ : sum)
   for (size_t i = 0; i < statistics.sample.size(); ++i) {
     const float clamped = std::min(std::max(values[i] * inverse, lowest), highest);
-    const float error = values[i] - ((clamped + kMagic) - kMagic) * code.scale;
+    const float error = values[i] - nearest(clamped) * code.scale;
     sum += error * error;
   }
   return sum / static_cast<double>(std::max<size_t>(1, statistics.sample.size()));

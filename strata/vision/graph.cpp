@@ -1,5 +1,6 @@
 #include "strata/vision/graph.h"
 
+#include <ATen/Context.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -20,6 +21,8 @@ std::string first_line(const std::string& text) {
 }  // namespace
 
 Graph::Graph(OnnxModel model, at::Device device) : model_(std::move(model)), device_(device) {
+  // By default cuDNN rounds what convolutions multiply to 10 bits of mantissa.
+  if (device_.is_cuda()) at::globalContext().setAllowTF32CuDNN(false);
   simplify(model_);
   std::unordered_map<std::string, int> values;
   const auto value_of = [&](const std::string& name) {

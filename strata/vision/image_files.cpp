@@ -29,10 +29,10 @@ std::string lower_ending(const std::filesystem::path& path) {
   return ending;
 }
 
-at::Tensor empty_image(const std::filesystem::path& path, int64_t height, int64_t width) {
+at::Tensor empty_image(const std::filesystem::path& path, int64_t height, int64_t width, int64_t channels) {
   if (height < 1 || width < 1 || height > kMostPixels / width)
     fail("{} has {} x {} pixels; at most {} are read", path.string(), width, height, kMostPixels);
-  return at::empty({height, width, 3}, at::kByte);
+  return at::empty({height, width, channels}, at::kByte);
 }
 
 #ifdef STRATA_HAS_JPEG
@@ -87,7 +87,7 @@ at::Tensor decode_jpeg(const MappedFile& file) {
   at::Tensor image;
   bool ok = read_header(state, errors, file);
   if (ok) {
-    image = empty_image(file.path(), state.output_height, state.output_width);
+    image = empty_image(file.path(), state.output_height, state.output_width, 3);
     ok = read_lines(state, errors, image.data_ptr<uint8_t>());
   }
   if (!ok) fail("{} does not decode as JPEG: {}", file.path().string(), errors.message);
@@ -112,12 +112,11 @@ at::Tensor decode_png(const MappedFile& file) {
   } closer{state};
   if (!png_image_begin_read_from_memory(&state, file.data(), file.size()))
     fail("{} does not decode as PNG: {}", file.path().string(), state.message);
-  state.format = PNG_FORMAT_RGB;
-  const at::Tensor image = empty_image(file.path(), state.height, state.width);
-  const png_color black{};
-  if (!png_image_finish_read(&state, &black, image.data_ptr<uint8_t>(), 0, nullptr))
+  state.format = PNG_FORMAT_RGBA;
+  const at::Tensor image = empty_image(file.path(), state.height, state.width, 4);
+  if (!png_image_finish_read(&state, nullptr, image.data_ptr<uint8_t>(), 0, nullptr))
     fail("{} does not decode as PNG: {}", file.path().string(), state.message);
-  return image;
+  return image.narrow(2, 0, 3);  // as Pillow converts to RGB, which networks are trained behind
 }
 #else
 at::Tensor decode_png(const MappedFile& file) {

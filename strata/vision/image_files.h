@@ -7,8 +7,8 @@
 
 namespace strata {
 
-// Decodes a JPEG or PNG file to [3, H, W] uint8 RGB; grey becomes RGB, transparency goes. Throws naming the
-// file when it does not decode or is larger than 64 million pixels.
+// Decodes a JPEG or PNG file to [3, H, W] uint8 RGB; grey becomes RGB, transparency is ignored. Throws naming
+// the file when it does not decode or is larger than 64 million pixels.
 at::Tensor decode_image(const std::filesystem::path& path);
 
 bool is_image_file(const std::filesystem::path& path);  // by its ending

@@ -139,6 +139,18 @@ Operator make_identity(const NodeArguments& arguments) {
 
 // ---- pooling and reduction ----
 
+// Of a pooling in ceil mode the windows that begin on the image or before it, as onnxruntime and LibTorch
+// have it; LibTorch itself cannot tell an image that was padded before from a larger one.
+at::Tensor drop_beyond(at::Tensor pooled, const at::Tensor& image, const Window& window,
+                       const std::array<int64_t, 4>& pads) {
+  for (size_t d = 0; d < 2; ++d) {
+    const auto axis = static_cast<int64_t>(d) + 2;
+    const int64_t windows = (image.size(axis) + pads[d] - 1) / window.strides[d] + 1;
+    pooled = pooled.narrow(axis, 0, std::min(windows, pooled.size(axis)));
+  }
+  return pooled;
+}
+
 Operator make_max_pool(const NodeArguments& arguments) {
   arguments.expect_inputs(1, 1);
   if (arguments.node().outputs.size() > 1) arguments.refuse("is asked for indices, which are not supported");
@@ -148,7 +160,9 @@ Operator make_max_pool(const NodeArguments& arguments) {
     const auto pads = window.pads_for(in[0].size(2), in[0].size(3));
     const bool none = pads == std::array<int64_t, 4>{};
     const at::Tensor image = none ? in[0] : pad_image(in[0], pads, -std::numeric_limits<float>::infinity());
-    return at::max_pool2d(image, window.kernel, window.strides, {0, 0}, window.dilations, ceil_mode);
+    const at::Tensor pooled =
+        at::max_pool2d(image, window.kernel, window.strides, {0, 0}, window.dilations, ceil_mode);
+    return ceil_mode ? drop_beyond(pooled, in[0], window, pads) : pooled;
   };
 }
 
@@ -165,7 +179,9 @@ Operator make_average_pool(const NodeArguments& arguments) {
         2 * pads[1] <= window.kernel[1])
       return at::avg_pool2d(in[0], window.kernel, window.strides, {pads[0], pads[1]}, ceil_mode, count_pads);
     const auto pool = [&](const at::Tensor& image) {
-      return at::avg_pool2d(pad_image(image, pads, 0), window.kernel, window.strides, {0, 0}, ceil_mode);
+      const at::Tensor pooled =
+          at::avg_pool2d(pad_image(image, pads, 0), window.kernel, window.strides, {0, 0}, ceil_mode);
+      return ceil_mode ? drop_beyond(pooled, image, window, pads) : pooled;
     };
     if (count_pads) return pool(in[0]);
     return pool(in[0]) / pool(at::ones_like(in[0].narrow(0, 0, 1).narrow(1, 0, 1)));
@@ -392,6 +408,8 @@ const std::map<std::string, Maker>& makers() {
 
 Operator make_operator(const OnnxModel& model, const OnnxNode& node) {
   const NodeArguments arguments(model, node);
+  if (node.op_type == "Shape" || node.op_type == "Size" || node.op_type == "ConstantOfShape")
+    arguments.refuse("computes shapes while the model runs; export the model with fixed shapes");
   const auto found = makers().find(node.op_type);
   if (found == makers().end() || !(node.domain.empty() || node.domain == "ai.onnx"))
     arguments.refuse(fmt::format("is an operator that is not supported; known are {}, Constant",

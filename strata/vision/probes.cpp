@@ -1,5 +1,7 @@
 #include "strata/vision/probes.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -24,6 +26,7 @@ class Observatory {
       : graph_(graph), images_(images), options_(options), nodes_(observer_nodes(graph, options.observers)) {
     if (!options.labels && !options.inputs) nodes_.clear();
     images.check_labels(graph.layers().back().outputs());
+    if (options.inputs && options.embedding.defined()) use_embedding();
     if (!nodes_.empty() && images.size() < options.neighbours + 2)
       fail("{} has {} images, but mutual information with {} neighbours needs at least {}", images.source,
            images.size(), options.neighbours, options.neighbours + 2);
@@ -59,6 +62,14 @@ class Observatory {
   }
 
  private:
+  void use_embedding() {
+    const at::Tensor& embedding = options_.embedding;
+    if (embedding.dim() != 2 || embedding.size(0) < images_.size() || !embedding.is_floating_point())
+      fail("the embedding has the shape {}, expected one row of features for each of at least {} images",
+           fmt::join(embedding.sizes().vec(), " x "), images_.size());
+    stem_ = along_directions(embedding.narrow(0, 0, images_.size()), nodes_.size());
+  }
+
   bool needs_stem() const { return options_.inputs && !stem_.defined(); }
 
   // The same directions for the reference and all probes, others for every observer.
@@ -105,9 +116,10 @@ ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const P
   Observatory observatory(graph, images, options);
   Overrides overrides = layers.overrides(std::vector<Widths>(graph.layers().size()));
   Batches batches;
-  for (int64_t first = 0; first < images.size(); first += kImageBatch)
+  const int64_t together = image_batch(graph.device());
+  for (int64_t first = 0; first < images.size(); first += together)
     batches.emplace_back(graph,
-                         images.batch(first, std::min(kImageBatch, images.size() - first), graph.device()));
+                         images.batch(first, std::min(together, images.size() - first), graph.device()));
 
   ProbeResults results;
   results.observers = observatory.nodes();

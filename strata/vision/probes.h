@@ -14,6 +14,7 @@ struct ProbeOptions {
   bool free_ends = false;  // probe the first and the last layer, too
   // What is read at the observers; neither leaves only the logits.
   bool labels = true, inputs = false;
+  at::Tensor embedding;  // [images, features] of the inputs, X; undefined = stem_features()
   ObserverChoice observers = ObserverChoice::Blocks;
   int64_t directions = 128;
   int neighbours = 3;

@@ -10,12 +10,12 @@
 
 namespace strata {
 
-at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides,
-                          int64_t batch) {
+at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides) {
   use_threads();
   c10::InferenceMode inference;
   Progress progress("Evaluating", images.size(), "images");
   std::vector<at::Tensor> parts;
+  const int64_t batch = image_batch(graph.device());
   for (int64_t first = 0; first < images.size(); first += batch) {
     const int64_t count = std::min(batch, images.size() - first);
     Execution execution(graph, images.batch(first, count, graph.device()));

@@ -14,11 +14,13 @@ struct Accuracy {
   double cross_entropy = 0;   // mean, nats
 };
 
-inline constexpr int64_t kImageBatch = 64;
+// Images that run together: on a CPU as few as stay near its caches.
+inline int64_t image_batch(at::Device device) {
+  return device.is_cpu() ? 16 : 256;
+}
 
-// Logits [N, classes] on the CPU, in batches of `batch` images. Shows progress and answers Ctrl-C.
-at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides = {},
-                          int64_t batch = kImageBatch);
+// Logits [N, classes] on the CPU. Shows progress and answers Ctrl-C.
+at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides = {});
 
 // Throws naming the images when a label is not among the classes. Equal logits count in favour of the lower
 // class, as a sort of them would have it.

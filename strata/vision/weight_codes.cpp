@@ -5,17 +5,12 @@
 
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
+#include "strata/vision/rounding.h"
 
 namespace strata {
 namespace {
 
 constexpr int kScales = 40;  // candidates, from a twentieth of the largest value's scale on
-
-// Rounds to the nearest whole number, halves to even, below 2^22; compiles to two additions.
-inline float nearest(float x) {
-  constexpr float kMagic = 12582912.0f;
-  return (x + kMagic) - kMagic;
-}
 
 float squared_error(const float* row, int64_t n, float scale, float lowest, float highest) {
   const float inverse = 1 / scale;

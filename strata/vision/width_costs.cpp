@@ -5,6 +5,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/random.h"
+#include "strata/information/information_loss.h"
 #include "strata/vision/top_k.h"
 
 namespace strata {
@@ -56,18 +57,6 @@ std::string describe_width_method(std::string_view name) {
   return {};
 }
 
-double information_loss(const std::vector<double>& reference, const std::vector<double>& probed, int bits,
-                        bool inverse_width) {
-  double lost = 0, known = 0;
-  for (size_t o = 0; o < reference.size(); ++o) {
-    if (std::isnan(probed[o])) continue;
-    lost += std::abs(reference[o] - probed[o]);
-    known += reference[o];
-  }
-  if (!(known > 0)) return 0;
-  return lost / known / (inverse_width ? bits : 1);
-}
-
 WidthScorer::WidthScorer(QuantizedLayers& layers, ImageSet images, WidthScoreOptions options)
     : layers_(layers), images_(std::move(images)), options_(options) {}
 
@@ -76,6 +65,7 @@ const ProbeResults& WidthScorer::probes(bool with_information) {
   ProbeOptions options;
   options.labels = with_information && options_.evidence != Evidence::Inputs;
   options.inputs = with_information && options_.evidence != Evidence::Labels;
+  options.embedding = options_.embedding;
   options.observers = options_.observers;
   options.directions = options_.directions;
   options.neighbours = options_.neighbours;

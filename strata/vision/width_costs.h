@@ -32,6 +32,7 @@ Evidence parse_evidence(std::string_view name);  // throws UsageError
 
 struct WidthScoreOptions {
   Evidence evidence = Evidence::Labels;
+  at::Tensor embedding;  // of the inputs, a row an image; undefined = the network's own view (observers.h)
   bool inverse_width = true;  // InfoQ's factor 1 / bits
   ObserverChoice observers = ObserverChoice::Blocks;
   int64_t directions = 128;
@@ -74,11 +75,6 @@ class WidthScorer {
   std::optional<ProbeResults> probes_;
   bool probes_have_information_ = false;
 };
-
-// S(i, b) = (1/b) mean_j |I_8(j) - I_b(j)| / mean_j I_8(j) over the observers j that layer i reaches (InfoQ,
-// arXiv 2508.04753), for one kind of evidence.
-double information_loss(const std::vector<double>& reference, const std::vector<double>& probed, int bits,
-                        bool inverse_width);
 
 Json to_json(const WidthCosts& costs, const Graph& graph);
 

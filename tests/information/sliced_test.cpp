@@ -7,6 +7,7 @@
 
 #include "strata/core/random.h"
 #include "strata/core/threads.h"
+#include "strata/information/information_loss.h"
 
 namespace strata {
 namespace {
@@ -59,6 +60,13 @@ TEST(Sliced, IsTheSameForAnyNumberOfThreads) {
   set_thread_count(4);
   EXPECT_EQ(sliced_information(u, v), alone);
   set_thread_count(0);
+}
+
+TEST(InformationLoss, IsTheRelativeMeanChangeOverObserversThatWereRead) {
+  const double unread = std::nan("");
+  EXPECT_DOUBLE_EQ(information_loss({1, 2, 4}, {unread, 1.5, 4.25}, 5, true), (0.5 + 0.25) / 6 / 5);
+  EXPECT_DOUBLE_EQ(information_loss({1, 2, 4}, {unread, 1.5, 4.25}, 5, false), (0.5 + 0.25) / 6);
+  EXPECT_EQ(information_loss({0, 0}, {1, 1}, 2, true), 0);
 }
 
 }  // namespace

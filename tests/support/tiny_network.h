@@ -1,13 +1,11 @@
 #pragma once
 
-#include <ATen/ATen.h>
-
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "strata/checkpoint/onnx.h"
 #include "strata/core/random.h"
-#include "strata/vision/images.h"
 
 namespace strata {
 
@@ -109,16 +107,6 @@ inline OnnxModel tiny_network(uint64_t seed = 1) {
        {whole("transB", 1)}},
   };
   return model;
-}
-
-// Noise, with labels in turn.
-inline ImageSet tiny_images(int64_t count, uint64_t seed = 7) {
-  Random random(seed);
-  ImageSet images;
-  images.source = "tiny images";
-  images.pixels = at::tensor(random_values(count * 3 * 64, random), at::kFloat).reshape({count, 3, 8, 8});
-  for (int64_t i = 0; i < count; ++i) images.labels.push_back(i % 5);
-  return images;
 }
 
 }  // namespace strata

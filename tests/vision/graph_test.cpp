@@ -7,7 +7,7 @@
 #include "strata/vision/simplify.h"
 #include "strata/vision/top_k.h"
 #include "tests/support/error_of.h"
-#include "tests/vision/tiny_network.h"
+#include "tests/vision/tiny_images.h"
 
 namespace strata {
 namespace {

@@ -9,7 +9,7 @@
 #include "strata/vision/top_k.h"
 #include "strata/vision/width_plan.h"
 #include "tests/support/error_of.h"
-#include "tests/vision/tiny_network.h"
+#include "tests/vision/tiny_images.h"
 
 namespace strata {
 namespace {
@@ -132,13 +132,6 @@ TEST(Probes, NeedEnoughImages) {
   Bench bench;
   const std::string error = error_of([&] { run_probes(bench.layers, tiny_images(4), {}); });
   EXPECT_NE(error.find("tiny images has 4 images"), std::string::npos) << error;
-}
-
-TEST(InformationLoss, IsTheRelativeMeanChangeOverObserversThatWereRead) {
-  const double unread = std::nan("");
-  EXPECT_DOUBLE_EQ(information_loss({1, 2, 4}, {unread, 1.5, 4.25}, 5, true), (0.5 + 0.25) / 6 / 5);
-  EXPECT_DOUBLE_EQ(information_loss({1, 2, 4}, {unread, 1.5, 4.25}, 5, false), (0.5 + 0.25) / 6);
-  EXPECT_EQ(information_loss({0, 0}, {1, 1}, 2, true), 0);
 }
 
 WidthCosts made_up_costs(size_t layers, uint64_t seed) {
