@@ -86,6 +86,7 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
   request.methods = split(options.methods);
   for (const std::string& budget : split(options.budgets)) request.budgets.push_back(parse_budget(budget));
   request.sensitivity = options.sensitivity.resolve(common);
+  options.vision.apply_to(request.sensitivity.infoq);
   request.quantizers = options.quantizer.resolve();
   request.allocator = options.allocation.resolve();
   const Comparison comparison = compare(request);

@@ -85,6 +85,7 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
   if (!options.shard_size.empty()) request.shard_bytes = parse_bytes(options.shard_size);
   request.method = options.method;
   request.sensitivity = options.sensitivity.resolve(common);
+  options.vision.apply_to(request.sensitivity.infoq);
   request.quantizer = options.quantizer.resolve_one();
   request.allocator = options.allocation.resolve();
   request.allocator.budget = options.budget.resolve();

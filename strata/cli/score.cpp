@@ -54,6 +54,7 @@ void run(const Options& options, const CommonOptions& common, const CLI::App& co
                               options.vision, common);
   const Model model = open_model(options.model);
   SensitivityOptions sensitivity = options.sensitivity.resolve(common);
+  options.vision.apply_to(sensitivity.infoq);
   if (!options.schemes.empty()) sensitivity.schemes = parse_schemes(options.schemes);
   sensitivity.high_impact.interactions = options.interactions == "on";
   if (!options.imatrix_output.empty()) save_imatrix(model, sensitivity, options.imatrix_output);

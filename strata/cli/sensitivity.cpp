@@ -42,6 +42,10 @@ void SensitivityCliOptions::add_calibration_to(CLI::App& command) {
       ->check(positive)
       ->capture_default_str()
       ->group(group);
+  command.add_option("--infoq-tokens", infoq_tokens, "calibration tokens that the method infoq uses")
+      ->check(positive)
+      ->capture_default_str()
+      ->group(group);
   command.add_option("--kl-precision", kl_precision, "what kl computes in; bfloat16 is faster on a GPU")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->capture_default_str()
@@ -96,6 +100,7 @@ SensitivityOptions SensitivityCliOptions::resolve(const CommonOptions& common) c
   options.cache = cache;
   options.imatrix_file = imatrix;
   options.kl.tokens = kl_tokens;
+  options.infoq.tokens = infoq_tokens;
   options.kl.dtype = kl_precision == "bfloat16" ? at::kBFloat16 : at::kFloat;
   options.high_impact = high_impact;
   options.high_impact.loss =

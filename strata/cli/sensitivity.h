@@ -14,7 +14,7 @@ struct SensitivityCliOptions {
   std::string entropy = "multiply", mad = "consistent";
   CalibrationOptions calibration;
   std::string cache, imatrix, kl_precision = "float32";
-  int64_t kl_tokens = KlOptions().tokens;
+  int64_t kl_tokens = KlOptions().tokens, infoq_tokens = InfoqOptions().tokens;
   HighImpactOptions high_impact;
   std::string loss = "layer";
   bool grouped_query_rule = false;

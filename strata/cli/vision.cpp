@@ -194,6 +194,8 @@ void quantize_vision_model(const std::string& model, const std::string& output, 
                 {"simulated", accuracy_json(result.simulated)},
                 {"written", accuracy_json(result.written)},
                 {"seconds", seconds},
+                {"score_seconds", result.score_seconds},
+                {"plan_seconds", result.plan_seconds},
                 {"plan", plan}});
     return;
   }
@@ -208,7 +210,8 @@ void quantize_vision_model(const std::string& model, const std::string& output, 
   fmt::print("top-1        {} % as it was, {} % quantized, {} % read back, on {} images\n",
              per_cent(result.original.top1), per_cent(result.simulated.top1), per_cent(result.written.top1),
              result.original.images);
-  fmt::print("\ndone in {}\n", format_seconds(seconds));
+  fmt::print("\nscored in {}, planned in {}, done in {}\n", format_seconds(result.score_seconds),
+             format_seconds(result.plan_seconds), format_seconds(seconds));
 }
 
 void compare_vision_methods(const std::string& model, const std::string& methods, int seeds, bool markdown,

@@ -7,6 +7,7 @@
 
 #include "strata/cli/common.h"
 #include "strata/pipeline/vision.h"
+#include "strata/sensitivity/method.h"
 
 namespace strata::cli {
 
@@ -21,7 +22,7 @@ struct VisionCliOptions {
   double percentile = 99.99;
   bool no_bias_correction = false;
   // scores
-  std::string evidence = "labels", observers = "blocks";
+  std::string evidence = "labels", observers = "blocks", embedding;
   bool no_inverse_width = false, free_ends = false;
   int64_t directions = 128, hessian_images = 128;
   int neighbours = 3, hessian_samples = 8;
@@ -38,6 +39,9 @@ struct VisionCliOptions {
   void add_budget(CLI::App& command, bool several);
   void add_correlate(CLI::App& command);
   void add_int8(CLI::App& command);
+
+  // What language models share with CNNs.
+  void apply_to(InfoqOptions& infoq) const;
 
   VisionRequest resolve(const std::string& model, const CommonOptions& common,
                         bool needs_images = true) const;

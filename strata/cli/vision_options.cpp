@@ -5,12 +5,14 @@
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
 #include "strata/model/device.h"
+#include "strata/vision/image_files.h"
 
 namespace strata::cli {
 namespace {
 
 const char* const kImages = "ONNX models: images";
 const char* const kScoring = "ONNX models: quantization and scores";
+const char* const kInfoq = "InfoQ (language models take the factor, directions and neighbours, too)";
 const char* const kBudget = "ONNX models: budget (all given limits hold together)";
 
 double parse_number(const std::string& text, const char* option) {
@@ -77,8 +79,8 @@ void VisionCliOptions::add_images(CLI::App& command) {
 void VisionCliOptions::add_scoring(CLI::App& command) {
   command
       .add_option("--calibration-images", calibration,
-                  "the first images calibrate ranges and score; accuracy is measured on the others, where "
-                  "there are any")
+                  "the first images calibrate ranges and score; accuracy is measured on the others (without "
+                  "others: half and half)")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str()
       ->group(kScoring);
@@ -96,24 +98,29 @@ void VisionCliOptions::add_scoring(CLI::App& command) {
       ->capture_default_str()
       ->group(kScoring);
   command.add_flag("--no-bias-correction", no_bias_correction, "leave biases as they are")->group(kScoring);
-  command.add_option("--evidence", evidence, "infoq: information about labels, about the input, or both")
+  command.add_option("--evidence", evidence, "information about labels, about the input, or both")
       ->check(CLI::IsMember({"labels", "inputs", "both"}))
       ->capture_default_str()
-      ->group(kScoring);
-  command.add_option("--observers", observers, "infoq: where information is read")
+      ->group(kInfoq);
+  command
+      .add_option("--input-embedding", embedding,
+                  "features of the images, a row each, that stand for the input; by default the network's "
+                  "first layer's")
+      ->type_name("FILE.npy")
+      ->group(kInfoq);
+  command.add_option("--observers", observers, "where information is read")
       ->check(CLI::IsMember({"blocks", "layers", "last"}))
       ->capture_default_str()
-      ->group(kScoring);
-  command.add_flag("--no-inverse-width", no_inverse_width, "infoq: leave out the factor 1 / bits")
-      ->group(kScoring);
-  command.add_option("--directions", directions, "infoq: random directions of sliced mutual information")
+      ->group(kInfoq);
+  command.add_flag("--no-inverse-width", no_inverse_width, "leave out the factor 1 / bits")->group(kInfoq);
+  command.add_option("--directions", directions, "random directions of sliced mutual information")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str()
-      ->group(kScoring);
-  command.add_option("--neighbours", neighbours, "infoq: neighbours of the estimators")
+      ->group(kInfoq);
+  command.add_option("--neighbours", neighbours, "neighbours of the estimators")
       ->check(CLI::Range(1, 16))
       ->capture_default_str()
-      ->group(kScoring);
+      ->group(kInfoq);
   command.add_option("--hessian-samples", hessian_samples, "hawq: random vectors of Hutchinson's estimator")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str()
@@ -157,6 +164,12 @@ void VisionCliOptions::add_int8(CLI::App& command) {
       ->group(kScoring);
 }
 
+void VisionCliOptions::apply_to(InfoqOptions& infoq) const {
+  infoq.directions = directions;
+  infoq.neighbours = neighbours;
+  infoq.inverse_width = !no_inverse_width;
+}
+
 VisionRequest VisionCliOptions::resolve(const std::string& model, const CommonOptions& common,
                                         bool needs_images) const {
   if (needs_images && images.empty())
@@ -182,6 +195,7 @@ VisionRequest VisionCliOptions::resolve(const std::string& model, const CommonOp
   request.quantization.percentile = percentile;
   request.quantization.bias_correction = !no_bias_correction;
   request.scoring.evidence = parse_evidence(evidence);
+  if (!embedding.empty()) request.scoring.embedding = read_npy(embedding);
   request.scoring.observers = parse_observers(observers);
   request.scoring.inverse_width = !no_inverse_width;
   request.scoring.directions = directions;

@@ -36,6 +36,8 @@ const std::vector<SensitivityMethod>& sensitivity_methods() {
        score_output_error, true},
       {"fisher", "squared errors weighed by squared gradients, for every matrix and scheme", true,
        score_fisher},
+      {"infoq", "information about next tokens that the layers behind a matrix lose (arXiv 2508.04753)", true,
+       score_infoq},
       {"kl", "measured KL divergence when one matrix takes one scheme, for all of both", true, score_kl},
       {"high-impact",
        "measured errors of layers' outputs, of single matrices and pairs of them (arXiv 2511.17801)", true,

@@ -35,6 +35,15 @@ struct HighImpactOptions {
   bool interactions = true;  // also of every two modules of a layer; otherwise of single modules alone
 };
 
+struct InfoqOptions {
+  int64_t tokens = 2048;      // of the calibration's, in whole windows
+  int64_t buckets = 16;       // of next tokens, about equally frequent
+  int64_t directions = 128;   // of sliced mutual information
+  int neighbours = 3;         // of its estimator
+  int observers = 8;          // layers behind which the residual stream is read, at most
+  bool inverse_width = true;  // the factor 1 / bits
+};
+
 struct SensitivityOptions {
   NsdsOptions nsds;
   at::Device device = at::kCPU;  // where tensors are computed
@@ -67,6 +76,7 @@ struct SensitivityOptions {
 
   KlOptions kl;
   HighImpactOptions high_impact;
+  InfoqOptions infoq;
   bool grouped_query_rule = false;  // sensiboost: with grouped queries o takes the score of q, k and v
 
   static QuantizerOptions round_to_nearest() {

@@ -22,6 +22,7 @@ Scores score_llm_mq(const Model& model, const SensitivityOptions& options);
 Scores score_output_error(const Model& model, const SensitivityOptions& options);
 Scores score_fisher(const Model& model, const SensitivityOptions& options);
 Scores score_high_impact(const Model& model, const SensitivityOptions& options);
+Scores score_infoq(const Model& model, const SensitivityOptions& options);
 Scores score_kl(const Model& model, const SensitivityOptions& options);
 
 }  // namespace strata
