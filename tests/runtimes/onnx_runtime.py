@@ -1,6 +1,7 @@
 """onnxruntime computes what strata computes: the bundled network, and quantized files of it.
 
-    onnx_runtime.py VISION_TOOL FOLDER SOURCE [MODEL IMAGES]
+    onnx_runtime.py VISION_TOOL FOLDER SOURCE             the bundled network on its first images
+    onnx_runtime.py VISION_TOOL FOLDER SOURCE MODEL IMAGES    any network, on all of a CIFAR binary file
 """
 import os
 import subprocess
@@ -14,12 +15,17 @@ except ImportError:
     print("skipped: onnxruntime is not installed")
     sys.exit(77)
 
+FEW = 80  # images that show what there is to show in a test
 tool, folder, source = sys.argv[1:4]
 model = sys.argv[4] if len(sys.argv) > 4 else os.path.join(source, "models/mobilenetv2-cifar10.onnx")
 images = sys.argv[5] if len(sys.argv) > 5 else os.path.join(source, "data/cifar10/test-300.bin")
 os.makedirs(folder, exist_ok=True)
 
 raw = np.fromfile(images, dtype=np.uint8).reshape(-1, 3073)
+if len(sys.argv) <= 4:
+    raw = raw[:FEW]
+images = os.path.join(folder, "images.bin")
+raw.tofile(images)
 labels = raw[:, 0]
 pixels = raw[:, 1:].reshape(-1, 3, 32, 32).astype(np.float32) / 255
 mean = np.array([0.4914, 0.4822, 0.4465], np.float32).reshape(1, 3, 1, 1)

@@ -2,7 +2,10 @@
 //   vision_tool logits MODEL IMAGES OUT          the model's outputs, as float32 in rows
 //   vision_tool quantize MODEL IMAGES FILE OUT   a quantized FILE of mixed widths, and its simulated outputs
 //   vision_tool equalize MODEL IMAGES FILE OUT   the same behind cross-layer equalization, all at 8 bits
+//   vision_tool operators FOLDER                 a model for every case of every operator, with what goes in
+//                                                and what strata makes of it
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <fstream>
 
@@ -10,6 +13,7 @@
 #include "strata/core/progress.h"
 #include "strata/core/threads.h"
 #include "strata/pipeline/vision.h"
+#include "tests/runtimes/operator_cases.h"
 
 namespace strata {
 namespace {
@@ -21,7 +25,25 @@ void write_floats(const std::string& path, const at::Tensor& values) {
              rows.numel() * static_cast<int64_t>(sizeof(float)));
 }
 
+void run_operators(const std::string& folder) {
+  Random random(3);
+  const at::Tensor images =
+      at::tensor(random_values(3 * 4 * 7 * 6, random), at::kFloat).reshape({3, 4, 7, 6});
+  write_floats(folder + "/images.bin", images);
+  const OperatorCases cases;
+  for (const auto& [name, model] : cases.all()) {
+    write_onnx(folder + "/" + name + ".onnx", model);
+    const at::Tensor output = Execution(Graph(model, at::kCPU), images).finish();
+    write_floats(folder + "/" + name + ".bin", output);
+    std::ofstream(folder + "/" + name + ".shape") << fmt::format("{}", fmt::join(output.sizes().vec(), " "));
+  }
+}
+
 int run(const std::vector<std::string>& arguments) {
+  if (arguments.size() == 2 && arguments[0] == "operators") {
+    run_operators(arguments[1]);
+    return 0;
+  }
   if (arguments.size() < 4) fail_usage("vision_tool COMMAND MODEL IMAGES OUT...");
   VisionRequest request;
   request.model = arguments[1];
