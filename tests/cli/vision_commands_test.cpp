@@ -5,7 +5,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "tests/cli/program.h"
+#include "tests/cli/refusal.h"
 #include "tests/support/npy.h"
 #include "tests/support/tiny_network.h"
 
