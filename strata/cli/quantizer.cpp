@@ -8,11 +8,13 @@
 namespace strata::cli {
 
 void QuantizerCliOptions::add_to(CLI::App& command, bool many) {
+  names = many ? "hqq" : "auto";
   command
       .add_option("--quantizer", names,
                   fmt::format("{}{}; rtn and hqq look at weights alone, the others at calibration text "
                               "(--calib) too; GGUF types have their own rounding in the place of rtn and hqq",
-                              many ? "a list of: " : "", fmt::join(quantizer_choices(), ", ")))
+                              many ? "a list of: " : "auto (gptq with --calib, hqq without), ",
+                              fmt::join(quantizer_choices(), ", ")))
       ->capture_default_str();
   const std::string group = "GPTQ";
   command
@@ -65,23 +67,28 @@ void QuantizerCliOptions::add_learning_to(CLI::App& command) {
       ->group(group);
 }
 
+QuantizerChoice QuantizerCliOptions::with_name(const std::string& name) const {
+  QuantizerChoice choice;
+  choice.name = name;
+  choice.gptq.damping = damping;
+  choice.gptq.act_order = parse_act_order(act_order);
+  choice.gptq.scales = scales == "static" ? GroupScales::Static : GroupScales::AsReached;
+  choice.sequential = !one_pass;
+  choice.learning = learning;
+  return choice;
+}
+
 std::vector<QuantizerChoice> QuantizerCliOptions::resolve() const {
   std::vector<QuantizerChoice> choices;
   for (const std::string& name : split(names)) {
-    QuantizerChoice choice;
-    choice.name = name;
-    choice.gptq.damping = damping;
-    choice.gptq.act_order = parse_act_order(act_order);
-    choice.gptq.scales = scales == "static" ? GroupScales::Static : GroupScales::AsReached;
-    choice.sequential = !one_pass;
-    choice.learning = learning;
-    needs_calibration(choice);  // throws for an unknown name
-    choices.push_back(choice);
+    choices.push_back(with_name(name));
+    needs_calibration(choices.back());  // throws for an unknown name
   }
   return choices;
 }
 
 QuantizerChoice QuantizerCliOptions::resolve_one() const {
+  if (names == "auto") return with_name(names);
   const std::vector<QuantizerChoice> choices = resolve();
   if (choices.size() != 1) fail_usage("--quantizer takes one quantizer here, but '{}' was given", names);
   return choices.front();

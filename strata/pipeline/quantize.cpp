@@ -78,7 +78,8 @@ class Job {
         runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
         format_(format_for(request.output, request.format, runtime_)),
         sensitivity_(request.sensitivity),
-        method_(resolve_automatic(parse_method(request.method), has_calibration(sensitivity_))) {
+        method_(resolve_automatic(parse_method(request.method), has_calibration(sensitivity_))),
+        quantizer_(resolve_automatic(request.quantizer, has_calibration(sensitivity_))) {
     load_imatrix(model_, sensitivity_);
   }
 
@@ -103,7 +104,7 @@ class Job {
  private:
   void prepare_export() {
     ExportPlan& plan = result_.exported_plan;
-    if (request_.quantizer.gptq.act_order == ActOrder::Reordered && !format_.holds_scattered_groups)
+    if (quantizer_.gptq.act_order == ActOrder::Reordered && !format_.holds_scattered_groups)
       fail_usage(
           "{} cannot store groups of columns in the order of their inputs; use --act-order static, or "
           "--format gptq or hf",
@@ -206,7 +207,7 @@ class Job {
   }
 
   PreparedQuantizer prepare(const std::map<std::string, Scheme>& schemes) {
-    QuantizerChoice choice = request_.quantizer;
+    QuantizerChoice choice = quantizer_;
     if (needs_calibration(choice)) calibration();
     rank_rows(model_, schemes, sensitivity_);
     choice.row_impacts = row_impacts();
@@ -228,8 +229,7 @@ class Job {
   }
 
   std::string calibration_user() const {
-    return needs_calibration(request_.quantizer) ? "the quantizer " + request_.quantizer.name
-                                                 : "--method " + method_.label;
+    return needs_calibration(quantizer_) ? "the quantizer " + quantizer_.name : "--method " + method_.label;
   }
 
   void add_measurement(const std::string& name, uint64_t bytes, const Evaluation& evaluation) {
@@ -242,6 +242,7 @@ class Job {
   const ExportFormat& format_;
   SensitivityOptions sensitivity_;  // with calibration and imatrix, once they are read
   MethodChoice method_;
+  QuantizerChoice quantizer_;  // calibrated as `sensitivity_` says
   Menu menu_;
   AllocatorOptions allocator_;
   std::vector<int32_t> ids_;

@@ -23,7 +23,7 @@ struct QuantizeRequest {
   SensitivityOptions sensitivity;
   std::filesystem::path scores, plan;  // files of earlier runs, used instead of scoring or allocating
   AllocatorOptions allocator;          // its budget's bytes count the whole output file
-  QuantizerChoice quantizer;           // calibrated as `sensitivity` says
+  QuantizerChoice quantizer = QuantizerChoice::automatic();  // calibrated as `sensitivity` says
   std::string embedding = "auto", head = "auto";  // scheme names, or "auto"
   uint64_t shard_bytes = 0;                       // largest file; 0 = as the format does by itself
   std::filesystem::path text;                     // measure the loss on it; empty = do not

@@ -30,6 +30,11 @@ std::shared_ptr<const Model> borrowed(const Model& model) {
 
 }  // namespace
 
+QuantizerChoice resolve_automatic(QuantizerChoice choice, bool calibrated) {
+  if (choice.name == "auto") choice.name = calibrated ? "gptq" : "hqq";
+  return choice;
+}
+
 std::vector<std::string> quantizer_choices() {
   std::vector<std::string> names = quantizer_names();
   names.insert(names.end(), {"importance", "gptq", "awq", "awq+gptq", "adaround", "lwc", "hybrid"});

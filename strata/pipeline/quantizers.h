@@ -21,7 +21,17 @@ struct QuantizerChoice {
   bool sequential = true;       // gptq: see LayerwiseOptions
   LayerOutputOptions learning;  // adaround, lwc, hybrid, which set the rest of it
   RowImpacts row_impacts;       // calibrated quantizers: which rows get more bits, see LayerwiseOptions
+
+  static QuantizerChoice automatic() {
+    QuantizerChoice choice;
+    choice.name = "auto";
+    return choice;
+  }
 };
+
+// What "auto" stands for: gptq with calibration tokens, hqq without (docs/results.md compares them). Other
+// choices are returned as they are.
+QuantizerChoice resolve_automatic(QuantizerChoice choice, bool calibrated);
 
 // "rtn" and "hqq", which look at weights alone; "importance", which weighs them with their inputs; "gptq";
 // "awq" (scales searched and folded, then hqq), and "awq+gptq"; "adaround", "lwc" (learnable clipping) and

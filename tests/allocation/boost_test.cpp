@@ -151,7 +151,7 @@ TEST(Boost, RebaseMeetsTheBudgetWithinOneModule) {
   }
 }
 
-std::string error_of(const std::string& file, const AllocatorOptions& options) {
+std::string allocation_error(const std::string& file, const AllocatorOptions& options) {
   try {
     boost(file, options);
   } catch (const UsageError& error) {
@@ -165,16 +165,16 @@ TEST(Boost, SaysWhenBaseOrBudgetCannotBe) {
   options.name = "boost";
   options.base = 3.75;
   EXPECT_EQ(
-      error_of("llama-2-7b-kurtosis.scores.json", options),
+      allocation_error("llama-2-7b-kurtosis.scores.json", options),
       "the base of 3.75 bpw is no rung of the ladder, which has 2.13, 2.25, 2.51, 3.13, 3.25, 3.51, 4.13, "
       "4.25, 4.51, 8.13, 8.25, 8.51");
   options.base = 3.13;
   options.budget.bits_per_weight = 3.13;
-  const std::string above = error_of("llama-2-7b-kurtosis.scores.json", options);
+  const std::string above = allocation_error("llama-2-7b-kurtosis.scores.json", options);
   EXPECT_EQ(above.rfind("boosting 14 modules from 3.13 bpw takes 3.1", 0), 0u) << above;
   options.rebase = true;
   options.budget.bits_per_weight = 2.13;
-  const std::string below = error_of("llama-2-7b-kurtosis.scores.json", options);
+  const std::string below = allocation_error("llama-2-7b-kurtosis.scores.json", options);
   EXPECT_EQ(below.rfind("the budget of 2.13 bpw is below the smallest possible with the schemes ", 0), 0u)
       << below;
   // What it names is enough.
@@ -183,7 +183,7 @@ TEST(Boost, SaysWhenBaseOrBudgetCannotBe) {
   EXPECT_LE(boost("llama-2-7b-kurtosis.scores.json", options).bits_per_weight,
             *options.budget.bits_per_weight);
   options.budget.bits_per_weight = 8.6;
-  EXPECT_NE(error_of("llama-2-7b-kurtosis.scores.json", options).find("above the largest possible"),
+  EXPECT_NE(allocation_error("llama-2-7b-kurtosis.scores.json", options).find("above the largest possible"),
             std::string::npos);
 }
 

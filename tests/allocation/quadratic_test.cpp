@@ -11,7 +11,7 @@
 namespace strata {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNoChoice = std::numeric_limits<double>::infinity();
 constexpr const char* kSchemes = "w2g64+w3@0,w2g64+w3@0.1,w2g64+w3@0.5";
 
 // The costs x' M x of a random M over (module, scheme) within every layer: definite (M = A A') or not.
@@ -83,7 +83,7 @@ double least_cost(const Scores& scores, const std::vector<AllocationModule>& mod
   std::vector<size_t> free;  // modules whose scheme is not that of the one before
   for (size_t m = 0; m < modules.size(); ++m)
     if (options.ties == Ties::None || m == 0 || modules[m].layer != modules[m - 1].layer) free.push_back(m);
-  double least = kInfinity;
+  double least = kNoChoice;
   const size_t count = options.schemes.size();
   for (uint64_t code = 0; code < std::pow(count, free.size()); ++code) {
     uint64_t rest = code;

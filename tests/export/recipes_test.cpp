@@ -19,7 +19,7 @@ Plan plan_of(const std::vector<std::string>& schemes) {
   return plan;
 }
 
-std::string error_of(const std::string& text, const Plan& plan) {
+std::string recipe_error(const std::string& text, const Plan& plan) {
   try {
     read_tensor_types(text, plan.assignments, "types.txt");
   } catch (const Error& error) {
@@ -57,7 +57,7 @@ TEST(Recipes, TheFirstExpressionDecides) {
 TEST(Recipes, WrongTensorTypesAreNamed) {
   const Plan plan = plan_of({"Q4_K"});
   const auto expect = [&](const std::string& text, const std::string& part) {
-    const std::string message = error_of(text, plan);
+    const std::string message = recipe_error(text, plan);
     EXPECT_EQ(message.rfind("types.txt", 0), 0u) << message;
     EXPECT_NE(message.find(part), std::string::npos) << message;
     EXPECT_EQ(message.find('\n'), std::string::npos) << message;

@@ -9,7 +9,7 @@
 namespace strata {
 namespace {
 
-std::string error_of(const std::filesystem::path& path) {
+std::string opening_error(const std::filesystem::path& path) {
   try {
     open_model(path);
   } catch (const Error& error) {
@@ -51,7 +51,7 @@ TEST(OpenModel, ComparesTensorsWithTheConfig) {
     TinyModel tiny;
     tiny.config[key] = value;
     write_tiny_model(directory.path(), tiny);
-    return error_of(directory.path());
+    return opening_error(directory.path());
   };
   EXPECT_EQ(error_with("vocab_size", 64), "");
   EXPECT_NE(error_with("vocab_size", 65).find("model.embed_tokens.weight has shape [64, 32]"),
@@ -67,11 +67,11 @@ TEST(OpenModel, ComparesTensorsWithTheConfig) {
 
 TEST(OpenModel, SaysWhatIsMissing) {
   const TemporaryDirectory directory;
-  EXPECT_NE(error_of(directory / "nothing").find("there is no model"), std::string::npos);
-  EXPECT_NE(error_of(directory.path()).find("config.json"), std::string::npos);
+  EXPECT_NE(opening_error(directory / "nothing").find("there is no model"), std::string::npos);
+  EXPECT_NE(opening_error(directory.path()).find("config.json"), std::string::npos);
   write_tiny_model(directory.path(), TinyModel{});
   std::filesystem::remove(directory / "model.safetensors");
-  EXPECT_NE(error_of(directory.path()), "");
+  EXPECT_NE(opening_error(directory.path()), "");
 }
 
 }  // namespace

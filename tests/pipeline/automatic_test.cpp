@@ -102,5 +102,11 @@ TEST_F(CheckAgainstUniform, KeepsThePlanThatLosesLess) {
   EXPECT_NE(replaced.note.find("instead"), std::string::npos);
 }
 
+TEST(AutomaticQuantizer, IsGptqWithCalibrationAndHqqWithout) {
+  EXPECT_EQ(resolve_automatic(QuantizerChoice::automatic(), true).name, "gptq");
+  EXPECT_EQ(resolve_automatic(QuantizerChoice::automatic(), false).name, "hqq");
+  EXPECT_EQ(resolve_automatic(QuantizerChoice{}, true).name, "hqq");
+}
+
 }  // namespace
 }  // namespace strata
