@@ -1,9 +1,11 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "strata/calibration/activations.h"
+#include "strata/model/decoder.h"
 #include "strata/sensitivity/method.h"
 
 namespace strata {
@@ -15,6 +17,11 @@ ActivationStream activations_of(const Model& model, const SensitivityOptions& op
 // UsageError, naming the method, where none were.
 std::shared_ptr<const Calibration> first_blocks(const Calibration& calibration, int64_t tokens,
                                                 const std::string& method);
+
+// Calls `measure` for every module in the order of the layers, with `hidden`, which starts as the embedded
+// tokens [B, T, d], moved on to what enters the module's layer. Shows progress under the given name.
+void for_each_module(Decoder& decoder, at::Tensor& hidden, const std::string& what,
+                     const std::function<void(const Module&)>& measure);
 
 // Adds to the scores' details what they were measured on.
 void describe_calibration(Scores& scores, const SensitivityOptions& options);

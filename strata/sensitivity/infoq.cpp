@@ -5,7 +5,6 @@
 #include <map>
 
 #include "strata/core/error.h"
-#include "strata/core/progress.h"
 #include "strata/information/information_loss.h"
 #include "strata/information/sliced.h"
 #include "strata/model/decoder.h"
@@ -64,15 +63,8 @@ class InformationMeasurement {
   }
 
   void run() {
-    Progress progress("measuring lost information", static_cast<int64_t>(model_.modules.size()), "matrices");
-    for (int layer = 0; layer < model_.config.num_layers; ++layer) {
-      for (const Module& module : model_.modules) {
-        if (module.layer != layer) continue;
-        measure(module);
-        progress.advance();
-      }
-      hidden_ = decoder_.layer(layer, hidden_);
-    }
+    for_each_module(decoder_, hidden_, "measuring lost information",
+                    [&](const Module& module) { measure(module); });
   }
 
  private:
@@ -124,17 +116,16 @@ class InformationMeasurement {
 // The calibration's first windows, as many as hold the tokens that were asked for.
 SensitivityOptions first_windows(const SensitivityOptions& options) {
   const InfoqOptions& infoq = options.infoq;
-  const Calibration& all = *options.calibration;
-  const int64_t windows = std::min((std::max<int64_t>(1, infoq.tokens) - 1) / all.window() + 1, all.blocks());
   SensitivityOptions few = options;
-  few.calibration =
-      std::make_shared<const Calibration>(make_calibration(all.ids.narrow(0, 0, windows), all.source));
-  const int64_t predicted = windows * (all.window() - 1), needed = kFewestTokensPerBucket * infoq.buckets;
+  few.calibration = first_blocks(*options.calibration, infoq.tokens, "infoq");
+  const Calibration& windows = *few.calibration;
+  const int64_t predicted = windows.blocks() * (windows.window() - 1);
+  const int64_t needed = kFewestTokensPerBucket * infoq.buckets;
   if (predicted < needed)
     fail(
         "infoq looks at {} next tokens of {}, but for {} buckets of them it needs at least {}; give more "
         "tokens",
-        predicted, all.source, infoq.buckets, needed);
+        predicted, windows.source, infoq.buckets, needed);
   return few;
 }
 

@@ -5,7 +5,6 @@
 
 #include "strata/calibration/reference_distribution.h"
 #include "strata/core/error.h"
-#include "strata/core/progress.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/cost_sheet.h"
 #include "strata/sensitivity/methods.h"
@@ -30,15 +29,8 @@ class DivergenceMeasurement {
   }
 
   void run() {
-    Progress progress("measuring KL divergences", static_cast<int64_t>(model_.modules.size()), "matrices");
-    for (int layer = 0; layer < model_.config.num_layers; ++layer) {
-      for (const Module& module : model_.modules) {
-        if (module.layer != layer) continue;
-        measure(module);
-        progress.advance();
-      }
-      hidden_ = decoder_.layer(layer, hidden_);
-    }
+    for_each_module(decoder_, hidden_, "measuring KL divergences",
+                    [&](const Module& module) { measure(module); });
   }
 
  private:

@@ -11,6 +11,7 @@
 #include "strata/model/decoder.h"
 #include "strata/sensitivity/method.h"
 #include "tests/support/error_of.h"
+#include "tests/support/ross_by_pairs.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_model.h"
 
@@ -18,29 +19,6 @@ namespace strata {
 namespace {
 
 constexpr int64_t kWindows = 8, kWindow = 31;
-
-double digamma(int64_t n) {
-  double value = -0.57721566490153286;
-  for (int64_t i = 1; i < n; ++i) value += 1.0 / static_cast<double>(i);
-  return value;
-}
-
-// Ross 2014 over all pairs: psi(N) + psi(k) - <psi(N_label)> - <psi(m)>.
-double ross_by_pairs(const std::vector<double>& x, const std::vector<int64_t>& labels, int64_t k) {
-  double sum = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    std::vector<double> own;
-    for (size_t j = 0; j < x.size(); ++j)
-      if (j != i && labels[j] == labels[i]) own.push_back(std::abs(x[j] - x[i]));
-    std::sort(own.begin(), own.end());
-    const double radius = own[static_cast<size_t>(k) - 1];
-    int64_t within = 0;
-    for (size_t j = 0; j < x.size(); ++j) within += std::abs(x[j] - x[i]) < radius;
-    sum += digamma(static_cast<int64_t>(own.size()) + 1) + digamma(std::max<int64_t>(1, within));
-  }
-  const auto n = static_cast<int64_t>(x.size());
-  return digamma(n) + digamma(k) - sum / static_cast<double>(n);
-}
 
 class InfoqOfLanguageModels : public testing::Test {
  protected:
@@ -97,7 +75,7 @@ class InfoqOfLanguageModels : public testing::Test {
         const at::Tensor projected = at::mv(rows, directions.select(1, d)).to(at::kFloat).contiguous();
         // Windows that begin alike give the same values: the estimator's noise decides between them.
         const std::vector<float> values = standardised(projected.data_ptr<float>(), projected.numel(), 3, 1);
-        mean += ross_by_pairs({values.begin(), values.end()}, next, 3) / 6;
+        mean += ross_by_pairs(values, next, 3) / 6;
       }
       result.push_back(std::max(0.0, mean));
     }
