@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "strata/calibration/calibration.h"
 #include "strata/calibration/hidden_states.h"
@@ -48,11 +49,19 @@ class ActivationStream {
   // Runs the layer, as replaced, over all blocks and stays before it.
   void observe(const See& see);
 
-  // Runs the layer, as replaced, over all blocks and moves behind it; `see` may be null. The layer's
-  // replacements are dropped with its other weights.
+  // Runs the layer, as replaced, over all blocks as far as the inputs of a role that is its own input_role(),
+  // and sees those, piece by piece: [tokens, in]. What has been run is not run again, neither here nor by
+  // advance(): the matrices before the role must have been replaced by then. Roles in the order Q, O, Gate,
+  // Down; any may be left out. Keeps the values behind attention, besides the hidden states, within the same
+  // limit for each.
+  using SeeInput = std::function<void(const at::Tensor& input)>;
+  void proceed_to(Role role, const SeeInput& see);
+
+  // Runs what is left of the layer, as replaced, over all blocks and moves behind it; `see` may be null, and
+  // must be after proceed_to(). The layer's replacements are dropped with its other weights.
   void advance(const See& see = nullptr);
 
-  // The hidden states [count, window, hidden_size] before layer().
+  // The hidden states [count, window, hidden_size] before layer(), until proceed_to() passes attention.
   at::Tensor hidden(int64_t first, int64_t count) const { return states_.read(first, count); }
 
   int64_t blocks() const { return states_.blocks(); }
@@ -60,11 +69,26 @@ class ActivationStream {
   Decoder& decoder() { return decoder_; }
 
  private:
+  // What the blocks have in store: their states before the layer; those and the values that attention mixed;
+  // or their states between attention and MLP.
+  enum class Stage { Before, Mixed, Attended };
+
   void run(const See& see, bool keep);
+  void see_attention_inputs(const SeeInput& see);
+  void mix(const SeeInput& see);
+  void attend(const SeeInput& see);
+  void see_gated(const SeeInput& see);
+  void finish_layer();
+  template <class Body>
+  void for_each_piece(const Body& body);
 
   const Model& model_;
   Decoder decoder_;
+  HiddenStateOptions state_options_;
+  int64_t window_;
   HiddenStates states_;
+  std::optional<HiddenStates> mixed_;  // inputs of o [blocks, window, heads * head_dim]
+  Stage stage_ = Stage::Before;
   int64_t blocks_per_piece_;
   int layer_ = 0;
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "strata/calibration/second_moments.h"
 #include "strata/model/device.h"
 
 namespace strata {
@@ -25,28 +26,16 @@ void LayerwiseQuantizer::quantize_layer(int layer) {
   std::vector<Role> inputs;
   for (const Role input : {Role::Q, Role::O, Role::Gate, Role::Down})
     if (is_planned(layer, input)) inputs.push_back(input);
-  if (options_.sequential) {
-    for (const Role input : inputs) quantize_readers(layer, input, observe({input}).at(input));
-    return;
+  std::map<Role, at::Tensor> moments;
+  const auto add = [&](Role role, const at::Tensor& input) {
+    if (std::find(inputs.begin(), inputs.end(), role) != inputs.end()) add_products(moments[role], input);
+  };
+  if (!options_.sequential && !inputs.empty()) stream_->observe(add);
+  for (const Role role : inputs) {
+    if (options_.sequential) stream_->proceed_to(role, [&](const at::Tensor& input) { add(role, input); });
+    quantize_readers(layer, role, moments.at(role));
+    moments.erase(role);
   }
-  Moments moments = observe(inputs);
-  for (const Role input : inputs) {
-    quantize_readers(layer, input, moments.at(input));
-    moments.erase(input);
-  }
-}
-
-LayerwiseQuantizer::Moments LayerwiseQuantizer::observe(const std::vector<Role>& inputs) {
-  Moments moments;
-  if (inputs.empty()) return moments;
-  stream_->observe([&](Role role, const at::Tensor& input) {
-    if (std::find(inputs.begin(), inputs.end(), role) == inputs.end()) return;
-    const at::Tensor x = input.to(at::kFloat);
-    at::Tensor& sum = moments[role];
-    if (!sum.defined()) sum = at::zeros({x.size(1), x.size(1)}, x.options());
-    sum.addmm_(x.t(), x);
-  });
-  return moments;
 }
 
 void LayerwiseQuantizer::quantize_readers(int layer, Role input, const at::Tensor& moments) {

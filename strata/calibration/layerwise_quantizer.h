@@ -37,12 +37,9 @@ class LayerwiseQuantizer : public LayerByLayerQuantizer {
                      LayerwiseOptions options, MatrixQuantizerMaker maker);
 
  private:
-  using Moments = std::map<Role, at::Tensor>;
-
   void start() override;
   void quantize_layer(int layer) override;
   void quantize_readers(int layer, Role input, const at::Tensor& moments);
-  Moments observe(const std::vector<Role>& inputs);
   bool is_planned(int layer, Role input) const;
 
   std::shared_ptr<const Calibration> calibration_;

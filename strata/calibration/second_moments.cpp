@@ -4,6 +4,15 @@
 
 namespace strata {
 
+void add_products(at::Tensor& sum, const at::Tensor& input) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor x = input.to(at::kFloat);
+  if (sum.defined())
+    sum.addmm_(x.t(), x);
+  else
+    sum = at::mm(x.t(), x);
+}
+
 void InputMoments::add(const at::Tensor& input, bool with_products) {
   const at::NoGradGuard no_grad;
   const at::Tensor x = input.to(at::kFloat);
@@ -13,7 +22,7 @@ void InputMoments::add(const at::Tensor& input, bool with_products) {
   // Sums of a piece are taken in double over rows of float squares, so that long texts lose nothing.
   add_to(squares, x.square().sum(0, false, at::kDouble).cpu());
   add_to(sums, x.sum(0, false, at::kDouble).cpu());
-  if (with_products) add_to(products, at::mm(x.t(), x));
+  if (with_products) add_products(products, x);
   count += x.size(0);
 }
 

@@ -68,22 +68,31 @@ at::Tensor Decoder::layer(int index, const at::Tensor& hidden) {
     return output;
   };
 
-  const int64_t batch = hidden.size(0), step = windows_per_piece(hidden.size(1));
-  if (batch <= step && !spreads_windows(hidden)) return run(hidden);
-  at::Tensor output = at::empty_like(hidden);
-  const auto run_piece = [&](int64_t first, int64_t end) {
-    output.narrow(0, first, end - first).copy_(run(hidden.narrow(0, first, end - first)));
+  return by_windows(hidden.size(0), hidden.size(1), [&](int64_t first, int64_t end) {
+    return run(hidden.narrow(0, first, end - first));
+  });
+}
+
+at::Tensor Decoder::by_windows(int64_t batch, int64_t length, const RunWindows& run) {
+  const at::NoGradGuard no_grad;
+  const bool spread = spreads_windows(batch, length);
+  const int64_t step = windows_per_piece(length);
+  if (batch <= step && !spread) return run(0, batch);
+  const int64_t pieces = spread ? batch : (batch + step - 1) / step;
+  std::vector<at::Tensor> outputs(static_cast<size_t>(pieces));
+  const auto run_pieces = [&](int64_t first, int64_t end) {
+    const at::NoGradGuard no_grad_in_thread;
+    const int64_t size = spread ? 1 : step;
+    for (int64_t piece = first; piece < end; ++piece)
+      outputs[static_cast<size_t>(piece)] = run(piece * size, std::min(batch, (piece + 1) * size));
   };
-  if (spreads_windows(hidden)) {
+  if (spread) {
     const SingleThreadedBlas single_threaded;
-    parallel_for(batch, 1, [&](int64_t first, int64_t end) {
-      const at::NoGradGuard no_grad_in_thread;
-      run_piece(first, end);
-    });
+    parallel_for(pieces, 1, run_pieces);
   } else {
-    for (int64_t first = 0; first < batch; first += step) run_piece(first, std::min(batch, first + step));
+    run_pieces(0, pieces);
   }
-  return output;
+  return at::cat(outputs);
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) {
@@ -195,10 +204,10 @@ RopeTable Decoder::rope_table(int64_t length) {
 // Whole windows are what threads share best on a CPU, once there are enough of them and a window in every
 // thread does not take much memory: nothing waits for anything within a layer. Observers see one piece after
 // the other.
-bool Decoder::spreads_windows(const at::Tensor& hidden) const {
+bool Decoder::spreads_windows(int64_t batch, int64_t length) const {
   const int64_t threads = thread_count();
-  return options_.device.is_cpu() && !observer_ && threads > 1 && hidden.size(0) >= threads &&
-         threads * hidden.size(1) * widest_activation() <= kSpreadElements;
+  return options_.device.is_cpu() && !observer_ && threads > 1 && batch >= threads &&
+         threads * length * widest_activation() <= kSpreadElements;
 }
 
 int64_t Decoder::widest_activation() const {

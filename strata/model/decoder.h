@@ -48,6 +48,11 @@ class Decoder {
   RopeTable rope_table(int64_t length);
   at::Tensor weight(const std::string& tensor);  // as replaced, or of the checkpoint
 
+  // Runs part of a layer as layer() runs all of it, in pieces of the batch or with a window in every thread:
+  // `run` gives [end - first, length, any] of the windows from first to end.
+  using RunWindows = std::function<at::Tensor(int64_t first, int64_t end)>;
+  at::Tensor by_windows(int64_t batch, int64_t length, const RunWindows& run);
+
   void observe(Observer observer) { observer_ = std::move(observer); }
   const Model& model() const { return model_; }
   const DecoderOptions& options() const { return options_; }
@@ -57,7 +62,7 @@ class Decoder {
   bool in_memory(const std::string& tensor) const;
   int64_t windows_per_piece(int64_t length) const;
   int64_t widest_activation() const;
-  bool spreads_windows(const at::Tensor& hidden) const;
+  bool spreads_windows(int64_t batch, int64_t length) const;
 
   const Model& model_;
   DecoderOptions options_;

@@ -12,35 +12,6 @@ void show(const InputObserver& observe, std::string_view module, const at::Tenso
   if (observe) observe(module, input);
 }
 
-at::Tensor self_attention(const ModelConfig& config, const LayerWeights& w, const RopeTable& rope,
-                          const Attention& attention, const at::Tensor& x, const InputObserver& observe) {
-  const int64_t batch = x.size(0), length = x.size(1);
-  for (const char* module : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"})
-    show(observe, module, x);
-  const auto project = [&](const at::Tensor& weight, const at::Tensor& bias, int64_t heads) {
-    return at::linear(x, weight, bias).view({batch, length, heads, config.head_dim}).transpose(1, 2);
-  };
-  at::Tensor q = project(w.q, w.q_bias, config.num_heads);
-  at::Tensor k = project(w.k, w.k_bias, config.num_kv_heads);
-  const at::Tensor v = project(w.v, w.v_bias, config.num_kv_heads);
-  if (config.qk_norm) {
-    q = rms_norm(q, w.q_norm, config.rms_norm_eps);
-    k = rms_norm(k, w.k_norm, config.rms_norm_eps);
-  }
-  const at::Tensor mixed = attention(apply_rope(q, rope), apply_rope(k, rope), v);
-  show(observe, "self_attn.o_proj", mixed);
-  return at::linear(mixed, w.o, w.o_bias);
-}
-
-at::Tensor gated_mlp(const LayerWeights& w, const at::Tensor& x, const InputObserver& observe) {
-  show(observe, "mlp.gate_proj", x);
-  show(observe, "mlp.up_proj", x);
-  at::Tensor gate = at::linear(x, w.gate, w.gate_bias);
-  at::silu_(gate).mul_(at::linear(x, w.up, w.up_bias));
-  show(observe, "mlp.down_proj", gate);
-  return at::linear(gate, w.down, w.down_bias);
-}
-
 }  // namespace
 
 at::Tensor& weight_of(LayerWeights& weights, Role role) {
@@ -95,16 +66,54 @@ Attention causal_attention_over(int64_t window) {
   };
 }
 
+at::Tensor attention_input(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& hidden) {
+  return rms_norm(hidden, weights.input_norm, config.rms_norm_eps);
+}
+
+at::Tensor mixed_values(const ModelConfig& config, const LayerWeights& w, const RopeTable& rope,
+                        const Attention& attention, const at::Tensor& input) {
+  const int64_t batch = input.size(0), length = input.size(1);
+  const auto project = [&](const at::Tensor& weight, const at::Tensor& bias, int64_t heads) {
+    return at::linear(input, weight, bias).view({batch, length, heads, config.head_dim}).transpose(1, 2);
+  };
+  at::Tensor q = project(w.q, w.q_bias, config.num_heads);
+  at::Tensor k = project(w.k, w.k_bias, config.num_kv_heads);
+  const at::Tensor v = project(w.v, w.v_bias, config.num_kv_heads);
+  if (config.qk_norm) {
+    q = rms_norm(q, w.q_norm, config.rms_norm_eps);
+    k = rms_norm(k, w.k_norm, config.rms_norm_eps);
+  }
+  return attention(apply_rope(q, rope), apply_rope(k, rope), v);
+}
+
+at::Tensor mlp_input(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& attended) {
+  return rms_norm(attended, weights.post_attention_norm, config.rms_norm_eps);
+}
+
+at::Tensor gated_activation(const LayerWeights& weights, const at::Tensor& input) {
+  at::Tensor gate = at::linear(input, weights.gate, weights.gate_bias);
+  return at::silu_(gate).mul_(at::linear(input, weights.up, weights.up_bias));
+}
+
 at::Tensor attention_output(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
                             const Attention& attention, const at::Tensor& hidden,
                             const InputObserver& observe) {
-  const at::Tensor normed = rms_norm(hidden, weights.input_norm, config.rms_norm_eps);
-  return self_attention(config, weights, rope, attention, normed, observe);
+  const at::Tensor input = attention_input(config, weights, hidden);
+  for (const char* module : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"})
+    show(observe, module, input);
+  const at::Tensor mixed = mixed_values(config, weights, rope, attention, input);
+  show(observe, "self_attn.o_proj", mixed);
+  return at::linear(mixed, weights.o, weights.o_bias);
 }
 
 at::Tensor mlp_output(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& attended,
                       const InputObserver& observe) {
-  return gated_mlp(weights, rms_norm(attended, weights.post_attention_norm, config.rms_norm_eps), observe);
+  const at::Tensor input = mlp_input(config, weights, attended);
+  show(observe, "mlp.gate_proj", input);
+  show(observe, "mlp.up_proj", input);
+  const at::Tensor gated = gated_activation(weights, input);
+  show(observe, "mlp.down_proj", gated);
+  return at::linear(gated, weights.down, weights.down_bias);
 }
 
 at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,

@@ -40,6 +40,15 @@ using InputObserver = std::function<void(std::string_view module, const at::Tens
 // [B, T, H * D].
 using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
 
+// A layer's steps from one module input to the next. They make up the whole of it:
+//   mixed = mixed_values(attention_input(hidden));        attended = hidden + o(mixed)
+//   gated = gated_activation(mlp_input(attended));        output = attended + down(gated)
+at::Tensor attention_input(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& hidden);
+at::Tensor mixed_values(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
+                        const Attention& attention, const at::Tensor& input);  // [B, T, H * D]
+at::Tensor mlp_input(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& attended);
+at::Tensor gated_activation(const LayerWeights& weights, const at::Tensor& input);  // [B, T, intermediate]
+
 // What the two halves of a layer add to their input [B, T, d]: attention over the input's norm, and the gated
 // MLP over the norm of the input plus that. Nobody looks where `observe` is null.
 at::Tensor attention_output(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,

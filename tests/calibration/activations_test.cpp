@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
+#include <vector>
 
 #include "strata/core/error.h"
 #include "strata/core/random.h"
@@ -61,6 +63,49 @@ TEST_F(Activations, AreThoseOfTheWholeModelWithTheWeightsReplacedSoFar) {
   EXPECT_TRUE(at::allclose(stream.decoder().logits(stream.hidden(0, 7)), whole.forward(calibration_.ids),
                            1e-4, 1e-5));
   EXPECT_THROW(stream.advance(), Error);
+}
+
+// A layer that goes from input to input, some of them left out, sees and gives what one whole run does.
+TEST_F(Activations, ALayerProceedsFromInputToInput) {
+  const std::vector<std::vector<Role>> ways = {
+      {}, {Role::Q}, {Role::O}, {Role::Gate}, {Role::Down}, {Role::Q, Role::O, Role::Gate, Role::Down}};
+  for (const std::vector<Role>& way : ways) {
+    ActivationStream whole(model_, calibration_, {}), parted(model_, calibration_, {});
+    for (; !whole.at_end(); whole.advance(), parted.advance()) {
+      for (const Role role : {Role::K, Role::O, Role::Up, Role::Down}) {
+        const std::string tensor = model_.module(whole.layer(), role).tensor;
+        const at::Tensor other = 0.7 * whole.decoder().weight(tensor);
+        whole.decoder().replace(tensor, other);
+      }
+      std::map<Role, at::Tensor> expected;
+      whole.observe([&](Role role, const at::Tensor& input) { expected[role] = input.clone(); });
+      for (const Role role : {Role::Q, Role::O, Role::Gate, Role::Down}) {
+        if (std::find(way.begin(), way.end(), role) != way.end()) {
+          at::Tensor seen;
+          parted.proceed_to(role, [&](const at::Tensor& input) { seen = input.clone(); });
+          EXPECT_TRUE(at::allclose(seen, expected.at(role), 1e-4, 1e-5)) << name_of(role);
+        }
+        // A role's matrices are replaced once its inputs have been seen.
+        for (const Module& module : model_.modules)
+          if (module.layer == whole.layer() && input_role(module.role) == role)
+            parted.decoder().replace(module.tensor, whole.decoder().weight(module.tensor));
+      }
+    }
+    EXPECT_TRUE(at::allclose(parted.hidden(0, 7), whole.hidden(0, 7), 1e-4, 1e-5)) << way.size();
+  }
+}
+
+TEST_F(Activations, ALayerDoesNotGoBack) {
+  ActivationStream stream(model_, calibration_, {});
+  const auto ignore = [](const at::Tensor&) {};
+  EXPECT_THROW(stream.proceed_to(Role::K, ignore), Error);
+  stream.proceed_to(Role::O, ignore);
+  for (const Role role : {Role::Q, Role::O}) EXPECT_THROW(stream.proceed_to(role, ignore), Error);
+  EXPECT_THROW(stream.observe([](Role, const at::Tensor&) {}), Error);
+  stream.proceed_to(Role::Down, ignore);
+  EXPECT_THROW(stream.proceed_to(Role::Gate, ignore), Error);
+  stream.advance();
+  stream.proceed_to(Role::Q, ignore);
 }
 
 TEST_F(Activations, AreKeptInBfloat16AndThenOnDisk) {
