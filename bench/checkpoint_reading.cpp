@@ -68,7 +68,7 @@ void read_weights(DType type) {
   });
   fmt::print("read {} x {} {} at once {:.4f} s, {:.2f} G weights/s; 64 rows at a time {:.4f} s\n", rows, cols,
              name_of(type), whole, static_cast<double>(rows * cols) / whole / 1e9, pieces);
-  std::filesystem::remove_all(directory);
+  remove_tree(directory);
 }
 
 }  // namespace

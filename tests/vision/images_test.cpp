@@ -169,7 +169,7 @@ TEST_F(ImageFiles, NpyOfBytesAndFloatsInBothLayouts) {
 TEST_F(ImageFiles, RefusesWhatDoesNotDecode) {
   const std::string png = read_text(kImages / "colours.png"), jpeg = read_text(kImages / "colours.jpg");
   const auto error_with = [&](const std::string& name, const std::string& bytes) {
-    std::filesystem::remove_all(directory_ / "set");
+    remove_tree(directory_ / "set");
     write("set/class/" + name, bytes);
     const std::string error = load_error(options("set"), {3, 8, 8});
     EXPECT_NE(error.find(name), std::string::npos) << error;
