@@ -12,13 +12,13 @@
 namespace strata::cli {
 namespace {
 
-struct Options {
+struct AllocateArguments {
   std::string scores, output, schemes;
   BudgetOptions budget;
   AllocationOptions allocation;
 };
 
-void run(const Options& options, const CommonOptions& common) {
+void run(const AllocateArguments& options, const CommonOptions& common) {
   const Scores scores = read_scores(options.scores);
   AllocatorOptions allocator = options.allocation.resolve();
   if (!options.schemes.empty()) allocator.schemes = parse_schemes(options.schemes);
@@ -34,7 +34,7 @@ void run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_allocate(Program& program) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<AllocateArguments>();
   CLI::App* command = add_command(program, "allocate", "turn scores into a plan under a budget",
                                   [&program, options] { run(*options, program.common); });
   command->add_option("scores", options->scores, "a file written by strata score")

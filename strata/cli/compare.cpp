@@ -17,7 +17,7 @@
 namespace strata::cli {
 namespace {
 
-struct Options {
+struct CompareArguments {
   CompareRequest request;
   std::string model, methods = "uniform,random,first-last,weight-error,zd,ewq,kurtboost,nsds",
                      budgets = "2.5,3,3.5,4.5";
@@ -38,7 +38,7 @@ double parse_budget(const std::string& text) {
   return value;
 }
 
-Json json_of(const Comparison& comparison, const Options& options) {
+Json json_of(const Comparison& comparison, const CompareArguments& options) {
   Json rows = Json::array();
   for (const CompareRow& row : comparison.unquantized) rows.push_back(row_json(row));
   for (const CompareRow& row : comparison.rows) rows.push_back(row_json(row));
@@ -73,7 +73,7 @@ void print_tables(const Comparison& comparison, bool markdown) {
   print(correlation_table(comparison));
 }
 
-void run(Options& options, const CommonOptions& common, const CLI::App& command) {
+void run(CompareArguments& options, const CommonOptions& common, const CLI::App& command) {
   if (is_onnx(options.model)) {
     compare_vision_methods(options.model, given(command, "--methods", options.methods), options.request.seeds,
                            options.markdown, options.vision, common);
@@ -101,7 +101,7 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
 }  // namespace
 
 void add_compare(Program& program) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<CompareArguments>();
   CLI::App* command = add_command(
       program, "compare", "put methods side by side at equal stored bytes",
       [&program, options] { run(*options, program.common, *program.app.get_subcommand("compare")); });

@@ -12,14 +12,14 @@
 namespace strata::cli {
 namespace {
 
-struct Options {
+struct EvalArguments {
   std::string model, text, reference, dtype = "float32";
   bool stream = false;
   EvaluationOptions evaluation;
   VisionCliOptions vision;
 };
 
-DecoderOptions decoder_options(const Options& options, const CommonOptions& common) {
+DecoderOptions decoder_options(const EvalArguments& options, const CommonOptions& common) {
   DecoderOptions decoder;
   decoder.device = parse_device(common.device);
   if (options.dtype == "bfloat16") decoder.dtype = at::kBFloat16;
@@ -27,7 +27,7 @@ DecoderOptions decoder_options(const Options& options, const CommonOptions& comm
   return decoder;
 }
 
-void run(const Options& options, const CommonOptions& common) {
+void run(const EvalArguments& options, const CommonOptions& common) {
   if (is_onnx(options.model)) return eval_vision(options.model, options.vision, common);
   require_text(options.text);
   const Stopwatch stopwatch;
@@ -78,7 +78,7 @@ void run(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 void add_eval(Program& program) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EvalArguments>();
   CLI::App* command =
       add_command(program, "eval", "measure perplexity, and the loss against a reference model",
                   [&program, options] { run(*options, program.common); });

@@ -15,7 +15,7 @@
 namespace strata::cli {
 namespace {
 
-struct Options {
+struct InspectArguments {
   std::string model;
   bool tensors = false;
 };
@@ -131,7 +131,7 @@ void print(const Model& model, bool with_tensors) {
 }  // namespace
 
 void add_inspect(Program& program) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InspectArguments>();
   CLI::App* command =
       add_command(program, "inspect", "show a model's architecture, layers and sizes", [&program, options] {
         if (is_onnx(options->model)) return inspect_vision(options->model, program.common);

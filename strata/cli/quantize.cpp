@@ -16,7 +16,7 @@
 namespace strata::cli {
 namespace {
 
-struct Options {
+struct QuantizeArguments {
   QuantizeRequest request;
   std::string model, output, method = "auto", scores, plan, text, plan_output, shard_size;
   BudgetOptions budget;
@@ -40,7 +40,7 @@ Table measurements_table(const QuantizeResult& result) {
   return table;
 }
 
-Json to_json(const Options& options, const QuantizeResult& result, double seconds) {
+Json to_json(const QuantizeArguments& options, const QuantizeResult& result, double seconds) {
   Json measurements = Json::array();
   for (const Measurement& m : result.measurements) {
     const Evaluation& e = m.evaluation;
@@ -69,7 +69,7 @@ Json to_json(const Options& options, const QuantizeResult& result, double second
           {"plan", strata::to_json(result.plan)}};
 }
 
-void run(Options& options, const CommonOptions& common, const CLI::App& command) {
+void run(QuantizeArguments& options, const CommonOptions& common, const CLI::App& command) {
   if (is_onnx(options.model)) {
     quantize_vision_model(options.model, options.output, given(command, "--method", options.method),
                           options.budget.size, options.plan_output, options.vision, common);
@@ -109,7 +109,7 @@ void run(Options& options, const CommonOptions& common, const CLI::App& command)
 }  // namespace
 
 void add_quantize(Program& program) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<QuantizeArguments>();
   CLI::App* command = add_command(
       program, "quantize", "score, allocate, quantize and write, in one go",
       [&program, options] { run(*options, program.common, *program.app.get_subcommand("quantize")); });

@@ -10,7 +10,7 @@
 namespace strata::cli {
 namespace {
 
-struct Options {
+struct RecipeArguments {
   std::string plan, kind, output;
 };
 
@@ -20,7 +20,7 @@ Plan plan_of(const std::filesystem::path& path) {
                                                                              : stored_plan(open_model(path));
 }
 
-void run(const Options& options, const CommonOptions& common) {
+void run(const RecipeArguments& options, const CommonOptions& common) {
   const std::string text = recipe_text(options.kind, plan_of(options.plan));
   if (!options.output.empty()) write_text(options.output, text);
   if (common.json)
@@ -39,7 +39,7 @@ std::string kinds() {
 }  // namespace
 
 void add_recipe(Program& program) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<RecipeArguments>();
   CLI::App* command = add_command(program, "recipe", "say a plan in the words of another quantizer",
                                   [&program, options] { run(*options, program.common); });
   command->add_option("plan", options->plan, "a plan.json, or a quantized model whose mix is wanted")

@@ -13,7 +13,7 @@
 namespace strata::cli {
 namespace {
 
-struct Options {
+struct ScoreArguments {
   std::string model, method = "nsds", output, schemes, imatrix_output, interactions = "on";
   SensitivityCliOptions sensitivity;
   VisionCliOptions vision;
@@ -48,7 +48,7 @@ void save_imatrix(const Model& model, SensitivityOptions& sensitivity, const std
                 measure_imatrix(model, *sensitivity.calibration, sensitivity.device, sensitivity.cache));
 }
 
-void run(const Options& options, const CommonOptions& common, const CLI::App& command) {
+void run(const ScoreArguments& options, const CommonOptions& common, const CLI::App& command) {
   if (is_onnx(options.model))
     return score_vision_model(options.model, given(command, "--method", options.method), options.output,
                               options.vision, common);
@@ -69,7 +69,7 @@ void run(const Options& options, const CommonOptions& common, const CLI::App& co
 }  // namespace
 
 void add_score(Program& program) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ScoreArguments>();
   CLI::App* command = add_command(
       program, "score", "measure how sensitive every layer is",
       [&program, options] { run(*options, program.common, *program.app.get_subcommand("score")); });
