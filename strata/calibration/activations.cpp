@@ -153,7 +153,7 @@ void ActivationStream::attend(const SeeInput& see) {
   const LayerWeights weights = decoder_.layer_weights(layer_);
   for_each_piece([&](int64_t first, int64_t count) {
     const at::Tensor attended =
-        at::linear(mixed_->read(first, count), weights.o, weights.o_bias).add_(states_.read(first, count));
+        project(weights, Role::O, mixed_->read(first, count)).add_(states_.read(first, count));
     states_.write(first, attended);
     if (see) see(as_rows(mlp_input(model_.config, weights, attended)));
   });

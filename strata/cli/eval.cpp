@@ -13,7 +13,7 @@ namespace strata::cli {
 namespace {
 
 struct EvalArguments {
-  std::string model, text, reference, dtype = "float32";
+  std::string model, text, reference, dtype = "float32", runtime = "none";
   bool stream = false;
   EvaluationOptions evaluation;
   VisionCliOptions vision;
@@ -33,7 +33,9 @@ void run(const EvalArguments& options, const CommonOptions& common) {
   const Stopwatch stopwatch;
   const Model model = open_model(options.model);
   const std::vector<int32_t> ids = tokenize_file(model, options.text);
-  Decoder decoder(model, decoder_options(options, common));
+  DecoderOptions with_rounding = decoder_options(options, common);
+  with_rounding.rounding = parse_runtime_rounding(options.runtime);
+  Decoder decoder(model, with_rounding);
 
   Evaluation result;
   if (options.reference.empty()) {
@@ -105,6 +107,12 @@ void add_eval(Program& program) {
       ->capture_default_str();
   command->add_option("--dtype", options->dtype, "type of the computation")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
+  command
+      ->add_option("--runtime", options->runtime,
+                   "llama.cpp: round what it rounds on a CPU, the inputs of a GGUF's quantized matrices to 8 bits "
+                   "and keys and values to F16; the reference keeps float32")
+      ->check(CLI::IsMember({"none", "llama.cpp"}))
       ->capture_default_str();
   command->add_flag("--stream", options->stream, "load one layer at a time, for models larger than memory");
   options->vision.add_images(*command);

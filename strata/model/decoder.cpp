@@ -28,6 +28,11 @@ Decoder::Decoder(const Model& model, DecoderOptions options) : model_(model), op
   require_runnable(model, "the forward pass");
   if (options_.dtype != at::kFloat && options_.dtype != at::kBFloat16)
     fail_usage("a decoder computes in float32 or bfloat16, not in {}", c10::toString(options_.dtype));
+  if (options_.rounding != RuntimeRounding::None) {
+    if (options_.dtype != at::kFloat) fail_usage("what a runtime rounds can be followed in float32 only");
+    if (model.path.extension() != ".gguf")
+      fail_usage("{} is no GGUF: what llama.cpp rounds depends on the types of its tensors", model.path.string());
+  }
   use_threads();
 }
 
@@ -58,12 +63,12 @@ at::Tensor Decoder::layer(int index, const at::Tensor& hidden) {
     fail("there is no layer {} in a model of {} layers", index, model_.config.num_layers);
   const LayerWeights weights = layer_weights(index);
   const RopeTable rope = rope_table(hidden.size(1));
+  const Attention attend = attention(index);
   const auto run = [&](const at::Tensor& piece) {
     const InputObserver observe = [&](std::string_view what, const at::Tensor& value) {
       if (observer_) observer_(index, what, value);
     };
-    at::Tensor output =
-        run_decoder_layer(model_.config, weights, rope, model_.config.window_of(index), piece, observe);
+    at::Tensor output = run_decoder_layer(model_.config, weights, rope, attend, piece, observe);
     observe("layer", output);
     return output;
   };
@@ -97,7 +102,8 @@ at::Tensor Decoder::by_windows(int64_t batch, int64_t length, const RunWindows& 
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;
-  const at::Tensor normed = rms_norm(hidden, weight(model_.final_norm), model_.config.rms_norm_eps);
+  const at::Tensor normed = rounded_input(
+      model_.head, rms_norm(hidden, weight(model_.final_norm), model_.config.rms_norm_eps));
   if (options_.resident || in_memory(model_.head))
     return at::linear(normed, weight(model_.head)).to(at::kFloat);
   const int64_t vocab_size = model_.config.vocab_size;
@@ -192,7 +198,25 @@ LayerWeights Decoder::layer_weights(int index) {
   w.gate_bias = take("mlp.gate_proj.bias", config.mlp_bias);
   w.up_bias = take("mlp.up_proj.bias", config.mlp_bias);
   w.down_bias = take("mlp.down_proj.bias", config.mlp_bias);
+  if (options_.rounding != RuntimeRounding::None)
+    w.round_input = [this, index](Role role, const at::Tensor& input) {
+      return rounded_input(model_.module(index, role).tensor, input);
+    };
   return w;
+}
+
+at::Tensor Decoder::rounded_input(const std::string& tensor, const at::Tensor& input) const {
+  if (options_.rounding == RuntimeRounding::None) return input;
+  return round_as_llama_cpp(input, model_.checkpoint->info(tensor).type);
+}
+
+Attention Decoder::attention(int index) const {
+  const Attention exact = causal_attention_over(model_.config.window_of(index));
+  if (options_.rounding == RuntimeRounding::None) return exact;
+  const auto as_kept = [](const at::Tensor& values) { return values.to(at::kHalf).to(at::kFloat); };
+  return [=](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    return exact(q, as_kept(k), as_kept(v));
+  };
 }
 
 RopeTable Decoder::rope_table(int64_t length) {

@@ -10,6 +10,7 @@
 #include "strata/model/decoder_layer.h"
 #include "strata/model/device.h"
 #include "strata/model/model.h"
+#include "strata/model/runtime_rounding.h"
 
 namespace strata {
 
@@ -17,6 +18,7 @@ struct DecoderOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // or at::kBFloat16
   bool resident = true;               // false: a layer's weights are loaded when it runs and dropped after
+  RuntimeRounding rounding = RuntimeRounding::None;  // other: the model is a GGUF, in float32
 };
 
 // Sees activations as the layers run: `what` is "self_attn.q_proj" (the input of that module) or "layer" (its
@@ -58,6 +60,8 @@ class Decoder {
   const DecoderOptions& options() const { return options_; }
 
  private:
+  Attention attention(int index) const;
+  at::Tensor rounded_input(const std::string& tensor, const at::Tensor& input) const;
   at::Tensor weight_rows(const std::string& tensor, int64_t first, int64_t count);
   bool in_memory(const std::string& tensor) const;
   int64_t windows_per_piece(int64_t length) const;

@@ -1,7 +1,8 @@
 #include "strata/model/decoder_layer.h"
 
-#include "strata/core/error.h"
+#include <type_traits>
 
+#include "strata/core/error.h"
 #include "strata/model/attention.h"
 #include "strata/model/rope.h"
 
@@ -12,28 +13,46 @@ void show(const InputObserver& observe, std::string_view module, const at::Tenso
   if (observe) observe(module, input);
 }
 
-}  // namespace
+// `Weights` is LayerWeights, const or not, and `Tensor` an at::Tensor of the same kind.
+template <class Tensor>
+struct Matrix {
+  Tensor *weight, *bias;
+};
 
-at::Tensor& weight_of(LayerWeights& weights, Role role) {
+template <class Weights>
+auto matrix_of(Weights& w, Role role) {
+  using Of = Matrix<std::remove_reference_t<decltype((w.q))>>;
   switch (role) {
     case Role::Q:
-      return weights.q;
+      return Of{&w.q, &w.q_bias};
     case Role::K:
-      return weights.k;
+      return Of{&w.k, &w.k_bias};
     case Role::V:
-      return weights.v;
+      return Of{&w.v, &w.v_bias};
     case Role::O:
-      return weights.o;
+      return Of{&w.o, &w.o_bias};
     case Role::Gate:
-      return weights.gate;
+      return Of{&w.gate, &w.gate_bias};
     case Role::Up:
-      return weights.up;
+      return Of{&w.up, &w.up_bias};
     case Role::Down:
-      return weights.down;
+      return Of{&w.down, &w.down_bias};
     case Role::Other:
       break;
   }
   fail("a matrix without a role in the decoder layer cannot be run");
+}
+
+}  // namespace
+
+at::Tensor& weight_of(LayerWeights& weights, Role role) {
+  return *matrix_of(weights, role).weight;
+}
+
+at::Tensor project(const LayerWeights& weights, Role role, const at::Tensor& input) {
+  const auto matrix = matrix_of(weights, role);
+  return at::linear(weights.round_input ? weights.round_input(role, input) : input, *matrix.weight,
+                    *matrix.bias);
 }
 
 RopeTable make_rope_table(const ModelConfig& config, int64_t length, at::Device device) {
@@ -73,12 +92,12 @@ at::Tensor attention_input(const ModelConfig& config, const LayerWeights& weight
 at::Tensor mixed_values(const ModelConfig& config, const LayerWeights& w, const RopeTable& rope,
                         const Attention& attention, const at::Tensor& input) {
   const int64_t batch = input.size(0), length = input.size(1);
-  const auto project = [&](const at::Tensor& weight, const at::Tensor& bias, int64_t heads) {
-    return at::linear(input, weight, bias).view({batch, length, heads, config.head_dim}).transpose(1, 2);
+  const auto by_head = [&](Role role, int64_t heads) {
+    return project(w, role, input).view({batch, length, heads, config.head_dim}).transpose(1, 2);
   };
-  at::Tensor q = project(w.q, w.q_bias, config.num_heads);
-  at::Tensor k = project(w.k, w.k_bias, config.num_kv_heads);
-  const at::Tensor v = project(w.v, w.v_bias, config.num_kv_heads);
+  at::Tensor q = by_head(Role::Q, config.num_heads);
+  at::Tensor k = by_head(Role::K, config.num_kv_heads);
+  const at::Tensor v = by_head(Role::V, config.num_kv_heads);
   if (config.qk_norm) {
     q = rms_norm(q, w.q_norm, config.rms_norm_eps);
     k = rms_norm(k, w.k_norm, config.rms_norm_eps);
@@ -91,8 +110,8 @@ at::Tensor mlp_input(const ModelConfig& config, const LayerWeights& weights, con
 }
 
 at::Tensor gated_activation(const LayerWeights& weights, const at::Tensor& input) {
-  at::Tensor gate = at::linear(input, weights.gate, weights.gate_bias);
-  return at::silu_(gate).mul_(at::linear(input, weights.up, weights.up_bias));
+  at::Tensor gate = project(weights, Role::Gate, input);
+  return at::silu_(gate).mul_(project(weights, Role::Up, input));
 }
 
 at::Tensor attention_output(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
@@ -103,7 +122,7 @@ at::Tensor attention_output(const ModelConfig& config, const LayerWeights& weigh
     show(observe, module, input);
   const at::Tensor mixed = mixed_values(config, weights, rope, attention, input);
   show(observe, "self_attn.o_proj", mixed);
-  return at::linear(mixed, weights.o, weights.o_bias);
+  return project(weights, Role::O, mixed);
 }
 
 at::Tensor mlp_output(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& attended,
@@ -113,7 +132,7 @@ at::Tensor mlp_output(const ModelConfig& config, const LayerWeights& weights, co
   show(observe, "mlp.up_proj", input);
   const at::Tensor gated = gated_activation(weights, input);
   show(observe, "mlp.down_proj", gated);
-  return at::linear(gated, weights.down, weights.down_bias);
+  return project(weights, Role::Down, gated);
 }
 
 at::Tensor run_decoder_layer(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,

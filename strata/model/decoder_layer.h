@@ -15,10 +15,15 @@ struct LayerWeights {
   at::Tensor q, k, v, o, gate, up, down;       // [out, in]
   at::Tensor q_bias, k_bias, v_bias, o_bias, gate_bias, up_bias, down_bias;
   at::Tensor q_norm, k_norm;  // [head_dim]
+  // What becomes of a matrix's input before the product; null where that keeps its values.
+  std::function<at::Tensor(Role role, const at::Tensor& input)> round_input;
 };
 
 // The matrix of a role.
 at::Tensor& weight_of(LayerWeights& weights, Role role);
+
+// W x + b with the matrix and the bias of a role: input [..., in] -> [..., out].
+at::Tensor project(const LayerWeights& weights, Role role, const at::Tensor& input);
 
 // Cosines and sines of the rotary angles, float [T, head_dim / 2].
 struct RopeTable {
@@ -41,8 +46,8 @@ using InputObserver = std::function<void(std::string_view module, const at::Tens
 using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
 
 // A layer's steps from one module input to the next. They make up the whole of it:
-//   mixed = mixed_values(attention_input(hidden));        attended = hidden + o(mixed)
-//   gated = gated_activation(mlp_input(attended));        output = attended + down(gated)
+//   mixed = mixed_values(attention_input(hidden));        attended = hidden + project(O, mixed)
+//   gated = gated_activation(mlp_input(attended));        output = attended + project(Down, gated)
 at::Tensor attention_input(const ModelConfig& config, const LayerWeights& weights, const at::Tensor& hidden);
 at::Tensor mixed_values(const ModelConfig& config, const LayerWeights& weights, const RopeTable& rope,
                         const Attention& attention, const at::Tensor& input);  // [B, T, H * D]

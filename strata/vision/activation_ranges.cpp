@@ -4,7 +4,10 @@
 #include <cmath>
 
 #include "strata/core/error.h"
+#include "strata/core/progress.h"
 #include "strata/core/threads.h"
+#include "strata/model/device.h"
+#include "strata/vision/batches.h"
 #include "strata/vision/rounding.h"
 #include "strata/vision/top_k.h"
 
@@ -73,15 +76,19 @@ float quantile(const std::vector<float>& ascending, double fraction) {
 
 std::vector<InputStatistics> observe_inputs(const Graph& graph, const ImageSet& images) {
   std::vector<Collector> collectors(graph.layers().size());
-  const int64_t batch = image_batch(graph.device());
-  const int64_t batches = (images.size() + batch - 1) / batch;
+  const int64_t batches = batch_count(images.size(), graph.device());
   Overrides overrides(graph.layers().size());
   for (size_t l = 0; l < overrides.size(); ++l)
     overrides[l].input = [&collectors, l, batches](const at::Tensor& input) {
       collectors[l].add(input, kSample / batches);
       return input;
     };
-  compute_logits(graph, images, overrides);
+  use_threads();
+  Progress progress("Calibrating", images.size(), "images");
+  for_each_batch_in_order(images.size(), graph.device(), [&](int64_t, int64_t first, int64_t count) {
+    batch_logits(graph, images, first, count, overrides);
+    progress.advance(count);
+  });
   std::vector<InputStatistics> statistics;
   for (size_t l = 0; l < collectors.size(); ++l) {
     statistics.push_back(collectors[l].finish());

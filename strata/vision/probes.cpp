@@ -2,7 +2,6 @@
 
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -10,7 +9,7 @@
 #include "strata/core/progress.h"
 #include "strata/information/sliced.h"
 #include "strata/model/device.h"
-#include "strata/vision/top_k.h"
+#include "strata/vision/batches.h"
 
 namespace strata {
 namespace {
@@ -37,28 +36,40 @@ class Observatory {
   // Runs copies of the batches to the end with the changes; `reached` are the nodes worth reading.
   at::Tensor run(const Batches& batches, const Overrides& overrides, const std::vector<bool>& reached,
                  InformationFlow& flow) {
-    c10::InferenceMode inference;
-    std::vector<std::vector<at::Tensor>> features(nodes_.size());
-    std::vector<at::Tensor> logits, stems;
-    for (const Execution& batch : batches) {
-      Execution execution = batch;
+    // By batch, so that their order is the images'.
+    struct Seen {
+      std::vector<at::Tensor> features;  // by observer
+      at::Tensor stem, logits;
+    };
+    std::vector<Seen> seen(batches.size());
+    for_each_batch(images_.size(), graph_.device(), [&](int64_t index, int64_t, int64_t) {
+      Seen& of_batch = seen[static_cast<size_t>(index)];
+      of_batch.features.resize(nodes_.size());
+      Execution execution = batches[static_cast<size_t>(index)];
       const auto observe = [&](size_t n, const at::Tensor& output) {
-        if (needs_stem() && n == graph_.layers().front().node) stems.push_back(stem_features(output));
+        if (needs_stem() && n == graph_.layers().front().node) of_batch.stem = stem_features(output);
         for (size_t o = 0; o < nodes_.size(); ++o)
-          if (nodes_[o] == n && reached[n]) features[o].push_back(pooled_features(output));
+          if (nodes_[o] == n && reached[n]) of_batch.features[o] = pooled_features(output);
       };
-      logits.push_back(execution.finish(overrides, observe).to(at::kCPU, at::kFloat));
-    }
-    if (needs_stem()) stem_ = along_directions(at::cat(stems), nodes_.size());
+      of_batch.logits = execution.finish(overrides, observe).to(at::kCPU, at::kFloat);
+    });
+    const c10::InferenceMode inference;
+    const auto gather = [&](const auto& part_of) {
+      std::vector<at::Tensor> parts;
+      for (const Seen& of_batch : seen) parts.push_back(part_of(of_batch));
+      return at::cat(parts);
+    };
+    if (needs_stem())
+      stem_ = along_directions(gather([](const Seen& s) { return s.stem; }), nodes_.size());
     flow.label.assign(nodes_.size(), kUnread);
     flow.input.assign(nodes_.size(), kUnread);
     for (size_t o = 0; o < nodes_.size(); ++o) {
-      if (features[o].empty()) continue;
-      const at::Tensor projected = along_directions(at::cat(features[o]), o);
+      if (!reached[nodes_[o]]) continue;
+      const at::Tensor projected = along_directions(gather([&](const Seen& s) { return s.features[o]; }), o);
       if (options_.labels) flow.label[o] = sliced_information(projected, images_.labels, options_.neighbours);
       if (options_.inputs) flow.input[o] = sliced_information(projected, stem_, options_.neighbours);
     }
-    return at::cat(logits);
+    return gather([](const Seen& s) { return s.logits; });
   }
 
  private:
@@ -116,10 +127,9 @@ ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const P
   Observatory observatory(graph, images, options);
   Overrides overrides = layers.overrides(std::vector<Widths>(graph.layers().size()));
   Batches batches;
-  const int64_t together = image_batch(graph.device());
-  for (int64_t first = 0; first < images.size(); first += together)
-    batches.emplace_back(graph,
-                         images.batch(first, std::min(together, images.size() - first), graph.device()));
+  for_each_batch_in_order(images.size(), graph.device(), [&](int64_t, int64_t first, int64_t count) {
+    batches.emplace_back(graph, images.batch(first, count, graph.device()));
+  });
 
   ProbeResults results;
   results.observers = observatory.nodes();
@@ -129,10 +139,9 @@ ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const P
   progress.advance();
   for (size_t l : free_layers(graph, options.free_ends)) {
     const size_t node = graph.layers()[l].node;
-    {
-      c10::InferenceMode inference;
-      for (Execution& batch : batches) batch.run_beside(node, overrides);
-    }
+    for_each_batch(images.size(), graph.device(), [&](int64_t index, int64_t, int64_t) {
+      batches[static_cast<size_t>(index)].run_beside(node, overrides);
+    });
     const std::vector<bool> reached = graph.followers(node);
     for (const bool activation : {false, true}) {
       if (!(activation ? options.activations : options.weights)) continue;

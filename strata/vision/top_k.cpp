@@ -4,28 +4,31 @@
 #include <algorithm>
 
 #include "strata/core/error.h"
-#include "strata/core/interrupt.h"
 #include "strata/core/progress.h"
 #include "strata/model/device.h"
+#include "strata/vision/batches.h"
 
 namespace strata {
 
+at::Tensor batch_logits(const Graph& graph, const ImageSet& images, int64_t first, int64_t count,
+                        const Overrides& overrides) {
+  Execution execution(graph, images.batch(first, count, graph.device()));
+  const at::Tensor logits = execution.finish(overrides);
+  if (logits.dim() != 2 || logits.size(0) != count)
+    fail("{}: the output has {} values for {} images, expected one row of classes for each image",
+         graph.model().path.string(), fmt::join(logits.sizes().vec(), " x "), count);
+  return logits;
+}
+
 at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides) {
   use_threads();
-  c10::InferenceMode inference;
   Progress progress("Evaluating", images.size(), "images");
-  std::vector<at::Tensor> parts;
-  const int64_t batch = image_batch(graph.device());
-  for (int64_t first = 0; first < images.size(); first += batch) {
-    const int64_t count = std::min(batch, images.size() - first);
-    Execution execution(graph, images.batch(first, count, graph.device()));
-    const at::Tensor logits = execution.finish(overrides);
-    if (logits.dim() != 2 || logits.size(0) != count)
-      fail("{}: the output has {} values for {} images, expected one row of classes for each image",
-           graph.model().path.string(), fmt::join(logits.sizes().vec(), " x "), count);
-    parts.push_back(logits.to(at::kCPU, at::kFloat));
+  std::vector<at::Tensor> parts(static_cast<size_t>(batch_count(images.size(), graph.device())));
+  for_each_batch(images.size(), graph.device(), [&](int64_t index, int64_t first, int64_t count) {
+    parts[static_cast<size_t>(index)] =
+        batch_logits(graph, images, first, count, overrides).to(at::kCPU, at::kFloat);
     progress.advance(count);
-  }
+  });
   return at::cat(parts);
 }
 

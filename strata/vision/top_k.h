@@ -14,12 +14,11 @@ struct Accuracy {
   double cross_entropy = 0;   // mean, nats
 };
 
-// Images that run together: on a CPU as few as stay near its caches.
-inline int64_t image_batch(at::Device device) {
-  return device.is_cpu() ? 16 : 256;
-}
+// Logits of one batch [count, classes], on the device. Throws when the network gives anything else.
+at::Tensor batch_logits(const Graph& graph, const ImageSet& images, int64_t first, int64_t count,
+                        const Overrides& overrides);
 
-// Logits [N, classes] on the CPU. Shows progress and answers Ctrl-C.
+// Logits of all images [N, classes] on the CPU; the functions of `overrides` are called by several threads. Shows progress and answers Ctrl-C.
 at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides = {});
 
 // Throws naming the images when a label is not among the classes. Equal logits count in favour of the lower

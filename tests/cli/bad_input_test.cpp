@@ -94,6 +94,19 @@ TEST_F(BadInput, CalibrationThatCannotServe) {
   expect_refusal(score("--calib no/such.txt"), 1, "no/such.txt");
   expect_refusal(score("--calib " + text + " --calib-window 1"), 2, "--calib-window");
   expect_refusal(score("--imatrix " + text), 1, "short.txt");
+  const std::string empty = (scratch_ / "empty.txt").string();
+  std::ofstream(empty).close();
+  expect_refusal(score("--calib " + empty), 1, "fewer than one window");
+  expect_refusal(quantize(std::string(kModel) + " --method high-impact --quantizer hybrid --format strata "
+                                                "--schemes w2g64+w3 --bpw 2.6 --calib " + empty),
+                 1, "fewer than one window");
+  expect_refusal(score("--calib-tokens 0"), 2, "--calib-tokens");
+}
+
+TEST_F(BadInput, RoundingOfARuntimeNeedsItsFile) {
+  expect_refusal(run(scratch_, std::string("eval --quiet ") + kModel + " --text " + kModel +
+                                   "/config.json --runtime llama.cpp"),
+                 2, "no GGUF");
 }
 
 TEST_F(BadInput, UnwritableTargets) {

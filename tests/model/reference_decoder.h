@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <functional>
 #include <vector>
 
 #include "tests/support/tiny_model.h"
@@ -20,6 +21,9 @@ class ReferenceDecoder {
   std::vector<double> frequencies;  // radians a position; tests of scaling overwrite them
   int64_t window = 0;
   int64_t first_sliding_layer = 0;
+  // What becomes of a matrix's input, and of a key or a value that is kept.
+  std::function<std::vector<double>(const std::vector<double>&)> take_input = [](const auto& x) { return x; };
+  std::function<double(double)> keep = [](double x) { return x; };
 
   // Row t: the logits after tokens 0..t.
   std::vector<std::vector<double>> logits(const std::vector<int64_t>& ids) const {
@@ -47,7 +51,8 @@ class ReferenceDecoder {
     return y;
   }
 
-  Vector multiply(const std::string& name, const Vector& x) const {
+  Vector multiply(const std::string& name, const Vector& input) const {
+    const Vector x = take_input(input);
     const std::vector<float>& matrix = tensor(name + ".weight");
     Vector y(matrix.size() / x.size(), 0.0);
     for (size_t r = 0; r < y.size(); ++r)
@@ -105,7 +110,7 @@ class ReferenceDecoder {
       for (int64_t s = 0; s <= t; ++s) {
         const Vector key = head(k[s], kv, at + "self_attn.k_norm", s);
         double score = 0;
-        for (int64_t i = 0; i < m_.head_dim; ++i) score += query[i] * key[i];
+        for (int64_t i = 0; i < m_.head_dim; ++i) score += query[i] * keep(key[i]);
         const bool seen = window == 0 || layer < first_sliding_layer || t - s < window;
         scores.push_back(seen ? std::exp(score / std::sqrt(static_cast<double>(m_.head_dim))) : 0);
         total += scores.back();
@@ -113,7 +118,7 @@ class ReferenceDecoder {
       Vector head_output(m_.head_dim, 0.0);
       for (int64_t s = 0; s <= t; ++s)
         for (int64_t i = 0; i < m_.head_dim; ++i)
-          head_output[i] += scores[s] / total * v[s][kv * m_.head_dim + i];
+          head_output[i] += scores[s] / total * keep(v[s][kv * m_.head_dim + i]);
       mixed.insert(mixed.end(), head_output.begin(), head_output.end());
     }
     return mixed;

@@ -19,6 +19,7 @@ def versions(*names):
 class LlamaCpp:
     name = "llama.cpp (xllamacpp)"
     keeps_floats = False  # 8 bits
+    rounding = "llama.cpp"  # for strata eval --runtime
 
     def __init__(self, path, device):
         import llama_cpp

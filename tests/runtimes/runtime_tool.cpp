@@ -117,10 +117,13 @@ void write_decoded(const fs::path& path, const fs::path& target) {
 
 // For the first windows of 512 tokens of a text: the tokens, and for all but the last of each window the most
 // probable next token (int32) and the loss of the true one (float).
-void write_predictions(const fs::path& path, const fs::path& text, int64_t windows, const fs::path& target) {
+void write_predictions(const fs::path& path, const fs::path& text, int64_t windows, const fs::path& target,
+                       RuntimeRounding rounding) {
   constexpr int64_t kWindow = 512;
   const Model model = open_model(path);
-  Decoder decoder(model, DecoderOptions{});
+  DecoderOptions options;
+  options.rounding = rounding;
+  Decoder decoder(model, options);
   std::vector<int32_t> ids = tokenize_file(model, text);
   if (static_cast<int64_t>(ids.size()) < windows * kWindow) fail("{} is too short", text.string());
   ids.resize(static_cast<size_t>(windows * kWindow));
@@ -190,7 +193,8 @@ int run(const std::vector<std::string>& arguments) {
   else if (what == "perplexity")
     print_perplexity(arguments.at(2), arguments.at(3), std::stoll(arguments.at(4)));
   else if (what == "predictions")
-    write_predictions(arguments.at(2), arguments.at(3), std::stoll(arguments.at(4)), arguments.at(5));
+    write_predictions(arguments.at(2), arguments.at(3), std::stoll(arguments.at(4)), arguments.at(5),
+                      parse_runtime_rounding(arguments.size() > 6 ? arguments[6] : "none"));
   else if (what == "decode")
     write_decoded(arguments.at(2), arguments.at(3));
   else if (what == "architectures")
