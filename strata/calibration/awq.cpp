@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/threads.h"
@@ -134,7 +135,7 @@ class LayerSearch {
     };
     // Threads share small matrices best by taking an exponent each.
     if (tokens.device().is_cpu() && weights.front().numel() <= kSmallMatrix) {
-      const SingleThreadedBlas single_threaded;
+      const BlasThreads one_thread(1);
       parallel_for(options_.grid, 1, measure);
     } else {
       measure(0, options_.grid);

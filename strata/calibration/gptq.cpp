@@ -7,6 +7,7 @@
 #include <memory>
 #include <tuple>
 
+#include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/model/device.h"
 
@@ -18,9 +19,9 @@ constexpr int64_t kInvertedWhole = 64;  // triangles up to this size are inverte
 // In products of up to so many columns the threads of a BLAS would only wait for each other.
 constexpr int64_t kSmall = 1024;
 
-std::unique_ptr<SingleThreadedBlas> one_thread_for_small(int64_t cols) {
+std::unique_ptr<BlasThreads> one_thread_for_small(int64_t cols) {
   use_threads();
-  return cols <= kSmall ? std::make_unique<SingleThreadedBlas>() : nullptr;
+  return cols <= kSmall ? std::make_unique<BlasThreads>(1) : nullptr;
 }
 
 // Replaces a lower triangular L by its inverse, by halves: the products take all the time.

@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <atomic>
+
 namespace strata {
 namespace {
 
@@ -21,14 +23,22 @@ int threads() {
   return get ? get() : 0;
 }
 
+std::atomic<int> scopes{0};
+
 }  // namespace
 
+void set_blas_threads(int count) {
+  if (scopes == 0) set_threads(count);
+}
+
 BlasThreads::BlasThreads(int count) : before_(threads()) {
+  ++scopes;
   if (before_ > 0) set_threads(count);
 }
 
 BlasThreads::~BlasThreads() {
   if (before_ > 0) set_threads(before_);
+  --scopes;
 }
 
 }  // namespace strata

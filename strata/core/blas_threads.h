@@ -2,9 +2,15 @@
 
 namespace strata {
 
-// Sets the number of OpenBLAS's own threads for a scope. Many small LAPACK calls from several threads at once
-// otherwise queue for OpenBLAS's one pool and spin there, which costs many times what the calls do. Does
-// nothing where BLAS is another library.
+// OpenBLAS keeps a pool of threads of its own that neither LibTorch nor OpenMP knows of. Where BLAS is another
+// library all of this does nothing.
+
+// Sets the number of its threads from now on; without effect while a BlasThreads lives.
+void set_blas_threads(int count);
+
+// The number of OpenBLAS's threads for a scope. With one, each product is computed in the thread that asks for
+// it: threads that have work of their own otherwise queue for the pool and spin there, which for small
+// products costs many times what they do.
 class BlasThreads {
  public:
   explicit BlasThreads(int count);

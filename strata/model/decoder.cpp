@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
 #include "strata/model/device.h"
@@ -92,7 +93,7 @@ at::Tensor Decoder::by_windows(int64_t batch, int64_t length, const RunWindows& 
       outputs[static_cast<size_t>(piece)] = run(piece * size, std::min(batch, (piece + 1) * size));
   };
   if (spread) {
-    const SingleThreadedBlas single_threaded;
+    const BlasThreads one_thread(1);
     parallel_for(pieces, 1, run_pieces);
   } else {
     run_pieces(0, pieces);

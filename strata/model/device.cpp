@@ -2,39 +2,18 @@
 
 #include <ATen/Parallel.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 
+#include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
 
 namespace strata {
 
-namespace {
-
-// OpenBLAS keeps a pool of threads of its own that LibTorch does not know of; with other libraries nothing
-// happens here.
-void set_openblas_threads(int count) {
-  using SetThreads = void (*)(int);
-  static const auto set_threads =
-      reinterpret_cast<SetThreads>(dlsym(RTLD_DEFAULT, "openblas_set_num_threads"));
-  if (set_threads != nullptr) set_threads(count);
-}
-
-}  // namespace
-
 void use_threads() {
   at::set_num_threads(thread_count());
-  set_openblas_threads(thread_count());
-}
-
-SingleThreadedBlas::SingleThreadedBlas() {
-  set_openblas_threads(1);
-}
-
-SingleThreadedBlas::~SingleThreadedBlas() {
-  set_openblas_threads(thread_count());
+  set_blas_threads(thread_count());
 }
 
 at::Device parse_device(const std::string& name) {

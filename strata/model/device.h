@@ -15,16 +15,6 @@ at::Device parse_device(const std::string& name);
 // Gives LibTorch and its BLAS the thread count of core/threads.h. Decoders do it by themselves.
 void use_threads();
 
-// While this lives OpenBLAS computes each product in the thread that asks for it, so that threads which have
-// work of their own do not wait for its pool.
-class SingleThreadedBlas {
- public:
-  SingleThreadedBlas();
-  ~SingleThreadedBlas();
-  SingleThreadedBlas(const SingleThreadedBlas&) = delete;
-  SingleThreadedBlas& operator=(const SingleThreadedBlas&) = delete;
-};
-
 // Reads one tensor to a device as float or bfloat16, in the checkpoint's shape.
 at::Tensor load_tensor(const Checkpoint& checkpoint, const std::string& name, at::Device device,
                        at::ScalarType dtype);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "strata/calibration/result_cache.h"
+#include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/threads.h"
@@ -122,7 +123,7 @@ class ChangeMeasurement {
     };
     if (options_.device.is_cpu() && pieces() >= thread_count()) {
       // Whole sequences are what threads share best.
-      const SingleThreadedBlas single_threaded;
+      const BlasThreads one_thread(1);
       parallel_for(pieces(), 1, [&](int64_t begin, int64_t) { measure_piece(begin); });
     } else {
       for (int64_t piece = 0; piece < pieces(); ++piece) measure_piece(piece);

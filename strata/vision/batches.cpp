@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "strata/core/blas_threads.h"
 #include "strata/core/interrupt.h"
 #include "strata/core/threads.h"
-#include "strata/model/device.h"
 
 namespace strata {
 
@@ -28,7 +28,7 @@ void for_each_batch_in_order(int64_t images, at::Device device, const BatchBody&
 void for_each_batch(int64_t images, at::Device device, const BatchBody& body) {
   if (!device.is_cpu() || thread_count() == 1 || batch_count(images, device) == 1)
     return for_each_batch_in_order(images, device, body);
-  const SingleThreadedBlas single_threaded;
+  const BlasThreads one_thread(1);
   const int64_t size = image_batch(device);
   parallel_for(batch_count(images, device), 1, [&](int64_t begin, int64_t end) {
     const c10::InferenceMode inference;
