@@ -6,8 +6,8 @@ probable next token as strata's own forward pass on the same file, and its perpl
 
 8 windows of 512 tokens are 4,096. A runtime that keeps float32 activations must name the same token in 99.5 % of places
 and reach the same perplexity within 0.1 %; one that rounds them, 97 % and 1 %, or as many places as strata itself has
-in common with and without that rounding (strata eval --runtime), less a hundredth for chance. What is not installed is said to be not
-run. The model is an unquantized Hugging Face directory or a GGUF. See docs/runtimes.md.
+in common with and without that rounding (strata eval --runtime), less a hundredth for chance. What is not installed is
+said to be not run. The model is an unquantized Hugging Face directory or a GGUF. See docs/runtimes.md.
 """
 
 import argparse
@@ -30,13 +30,15 @@ def log_losses(logits, ids):
     return np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(ids)), ids]
 
 
-SCHEMES = {"gguf": "gguf,IQ2_S,IQ3_XXS"}  # beside each format's own
+# Where not the format's own.
+SCHEMES = {"gguf": "gguf,IQ2_S,IQ3_XXS",
+           "compressed-tensors-s": ",".join(f"w{bits}g64s" for bits in (2, 3, 4, 5, 6, 8))}
 
 
 def quantize(options, format_, budget, path):
     """Writes the file at the budget, or at the smallest that the format can hold; the bits a weight it came to."""
-    command = [options.strata, "quantize", options.model, "--method", options.method, "--format", format_, "--quiet",
-               "--json", "-o", path]
+    command = [options.strata, "quantize", options.model, "--method", options.method, "--quiet", "--json", "-o", path,
+               "--format", format_.removesuffix("-s")]
     if format_ in SCHEMES:
         command += ["--schemes", SCHEMES[format_]]
     result = subprocess.run([*command, "--bpw", str(budget)], capture_output=True, text=True)

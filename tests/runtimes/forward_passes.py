@@ -217,6 +217,7 @@ RUNTIMES = {
     "gguf": [LlamaCpp],
     "mlx": [MlxLm, MlxKernels],
     "compressed-tensors": [Transformers, CompressedTensors],
+    "compressed-tensors-s": [Transformers, CompressedTensors],  # symmetric
     "gptq": [GptqModel],
     "gptq_v2": [GptqModel],
     "hf": [Transformers],
