@@ -76,10 +76,10 @@ void ActivationStream::observe(const See& see) {
 }
 
 void ActivationStream::advance(const See& see) {
-  if (stage_ == Stage::Before)
-    run(see, true);
-  else
+  if (stage_ != Stage::Before && !see)
     finish_layer();
+  else
+    run(see, true);
   for (const Module& module : model_.modules)
     if (module.layer == layer_) decoder_.restore(module.tensor);
   decoder_.drop_layer(layer_);

@@ -27,12 +27,13 @@ void LayerwiseQuantizer::quantize_layer(int layer) {
   for (const Role input : {Role::Q, Role::O, Role::Gate, Role::Down})
     if (is_planned(layer, input)) inputs.push_back(input);
   std::map<Role, at::Tensor> moments;
-  const auto add = [&](Role role, const at::Tensor& input) {
-    if (std::find(inputs.begin(), inputs.end(), role) != inputs.end()) add_products(moments[role], input);
-  };
-  if (!options_.sequential && !inputs.empty()) stream_->observe(add);
+  if (!options_.sequential && !inputs.empty())
+    stream_->observe([&](Role role, const at::Tensor& input) {
+      if (is_planned(layer, role)) add_products(moments[role], input);
+    });
   for (const Role role : inputs) {
-    if (options_.sequential) stream_->proceed_to(role, [&](const at::Tensor& input) { add(role, input); });
+    if (options_.sequential)
+      stream_->proceed_to(role, [&](const at::Tensor& input) { add_products(moments[role], input); });
     quantize_readers(layer, role, moments.at(role));
     moments.erase(role);
   }

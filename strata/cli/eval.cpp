@@ -33,9 +33,9 @@ void run(const EvalArguments& options, const CommonOptions& common) {
   const Stopwatch stopwatch;
   const Model model = open_model(options.model);
   const std::vector<int32_t> ids = tokenize_file(model, options.text);
-  DecoderOptions with_rounding = decoder_options(options, common);
-  with_rounding.rounding = parse_runtime_rounding(options.runtime);
-  Decoder decoder(model, with_rounding);
+  DecoderOptions own = decoder_options(options, common);
+  own.rounding = parse_runtime_rounding(options.runtime);
+  Decoder decoder(model, own);
 
   Evaluation result;
   if (options.reference.empty()) {
@@ -55,6 +55,7 @@ void run(const EvalArguments& options, const CommonOptions& common) {
         {"model", options.model},  {"text", options.text}, {"window", options.evaluation.window},
         {"tokens", result.tokens}, {"ppl", result.ppl},    {"ppl_standard_error", result.ppl_standard_error},
         {"nll", result.nll}};
+    if (own.rounding != RuntimeRounding::None) document["runtime"] = options.runtime;
     if (result.kld) {
       document["reference"] = options.reference;
       document["kld"] = *result.kld;
@@ -110,8 +111,8 @@ void add_eval(Program& program) {
       ->capture_default_str();
   command
       ->add_option("--runtime", options->runtime,
-                   "llama.cpp: round what it rounds on a CPU, the inputs of a GGUF's quantized matrices to 8 bits "
-                   "and keys and values to F16; the reference keeps float32")
+                   "llama.cpp: round what it rounds on a CPU, the inputs of a GGUF's quantized matrices to 8 bits, "
+                   "those of F16 and BF16 to these, and attention to F16; the reference keeps float32")
       ->check(CLI::IsMember({"none", "llama.cpp"}))
       ->capture_default_str();
   command->add_flag("--stream", options->stream, "load one layer at a time, for models larger than memory");

@@ -10,7 +10,7 @@ void set_blas_threads(int count);
 
 // The number of OpenBLAS's threads for a scope. With one, each product is computed in the thread that asks for
 // it: threads that have work of their own otherwise queue for the pool and spin there, which for small
-// products costs many times what they do.
+// products costs many times what they do. Scopes nest, also those of several threads.
 class BlasThreads {
  public:
   explicit BlasThreads(int count);

@@ -32,7 +32,8 @@ Decoder::Decoder(const Model& model, DecoderOptions options) : model_(model), op
   if (options_.rounding != RuntimeRounding::None) {
     if (options_.dtype != at::kFloat) fail_usage("what a runtime rounds can be followed in float32 only");
     if (model.path.extension() != ".gguf")
-      fail_usage("{} is no GGUF: what llama.cpp rounds depends on the types of its tensors", model.path.string());
+      fail_usage("{} is no GGUF: what llama.cpp rounds depends on the types of its tensors",
+                 model.path.string());
   }
   use_threads();
 }
@@ -214,9 +215,9 @@ at::Tensor Decoder::rounded_input(const std::string& tensor, const at::Tensor& i
 Attention Decoder::attention(int index) const {
   const Attention exact = causal_attention_over(model_.config.window_of(index));
   if (options_.rounding == RuntimeRounding::None) return exact;
-  const auto as_kept = [](const at::Tensor& values) { return values.to(at::kHalf).to(at::kFloat); };
+  const auto in_half = [](const at::Tensor& values) { return values.to(at::kHalf).to(at::kFloat); };
   return [=](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-    return exact(q, as_kept(k), as_kept(v));
+    return exact(in_half(q), in_half(k), in_half(v));
   };
 }
 

@@ -1,7 +1,5 @@
 #include "strata/model/decoder_layer.h"
 
-#include <type_traits>
-
 #include "strata/core/error.h"
 #include "strata/model/attention.h"
 #include "strata/model/rope.h"
@@ -13,30 +11,27 @@ void show(const InputObserver& observe, std::string_view module, const at::Tenso
   if (observe) observe(module, input);
 }
 
-// `Weights` is LayerWeights, const or not, and `Tensor` an at::Tensor of the same kind.
-template <class Tensor>
 struct Matrix {
-  Tensor *weight, *bias;
+  at::Tensor LayerWeights::*weight;
+  at::Tensor LayerWeights::*bias;
 };
 
-template <class Weights>
-auto matrix_of(Weights& w, Role role) {
-  using Of = Matrix<std::remove_reference_t<decltype((w.q))>>;
+Matrix matrix_of(Role role) {
   switch (role) {
     case Role::Q:
-      return Of{&w.q, &w.q_bias};
+      return {&LayerWeights::q, &LayerWeights::q_bias};
     case Role::K:
-      return Of{&w.k, &w.k_bias};
+      return {&LayerWeights::k, &LayerWeights::k_bias};
     case Role::V:
-      return Of{&w.v, &w.v_bias};
+      return {&LayerWeights::v, &LayerWeights::v_bias};
     case Role::O:
-      return Of{&w.o, &w.o_bias};
+      return {&LayerWeights::o, &LayerWeights::o_bias};
     case Role::Gate:
-      return Of{&w.gate, &w.gate_bias};
+      return {&LayerWeights::gate, &LayerWeights::gate_bias};
     case Role::Up:
-      return Of{&w.up, &w.up_bias};
+      return {&LayerWeights::up, &LayerWeights::up_bias};
     case Role::Down:
-      return Of{&w.down, &w.down_bias};
+      return {&LayerWeights::down, &LayerWeights::down_bias};
     case Role::Other:
       break;
   }
@@ -46,13 +41,13 @@ auto matrix_of(Weights& w, Role role) {
 }  // namespace
 
 at::Tensor& weight_of(LayerWeights& weights, Role role) {
-  return *matrix_of(weights, role).weight;
+  return weights.*matrix_of(role).weight;
 }
 
 at::Tensor project(const LayerWeights& weights, Role role, const at::Tensor& input) {
-  const auto matrix = matrix_of(weights, role);
-  return at::linear(weights.round_input ? weights.round_input(role, input) : input, *matrix.weight,
-                    *matrix.bias);
+  const Matrix matrix = matrix_of(role);
+  return at::linear(weights.round_input ? weights.round_input(role, input) : input, weights.*matrix.weight,
+                    weights.*matrix.bias);
 }
 
 RopeTable make_rope_table(const ModelConfig& config, int64_t length, at::Device device) {

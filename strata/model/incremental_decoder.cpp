@@ -11,6 +11,8 @@ namespace strata {
 
 IncrementalDecoder::IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t length)
     : decoder_(decoder), length_(length) {
+  if (decoder.options().rounding != RuntimeRounding::None)
+    fail_usage("what a runtime rounds is not followed token by token");
   const ModelConfig& config = decoder.model().config;
   const auto options = at::TensorOptions().dtype(decoder.options().dtype).device(decoder.options().device);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {

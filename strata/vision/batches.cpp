@@ -7,6 +7,17 @@
 #include "strata/core/threads.h"
 
 namespace strata {
+namespace {
+
+void run_batches(int64_t begin, int64_t end, int64_t images, int64_t size, const BatchBody& body) {
+  const c10::InferenceMode inference;
+  for (int64_t index = begin; index < end; ++index) {
+    check_interrupted();
+    body(index, index * size, std::min(size, images - index * size));
+  }
+}
+
+}  // namespace
 
 int64_t image_batch(at::Device device) {
   return device.is_cpu() ? 16 : 256;
@@ -17,25 +28,16 @@ int64_t batch_count(int64_t images, at::Device device) {
 }
 
 void for_each_batch_in_order(int64_t images, at::Device device, const BatchBody& body) {
-  const c10::InferenceMode inference;
-  const int64_t size = image_batch(device);
-  for (int64_t index = 0; index < batch_count(images, device); ++index) {
-    check_interrupted();
-    body(index, index * size, std::min(size, images - index * size));
-  }
+  run_batches(0, batch_count(images, device), images, image_batch(device), body);
 }
 
 void for_each_batch(int64_t images, at::Device device, const BatchBody& body) {
-  if (!device.is_cpu() || thread_count() == 1 || batch_count(images, device) == 1)
+  const int64_t batches = batch_count(images, device);
+  if (!device.is_cpu() || thread_count() == 1 || batches < thread_count())
     return for_each_batch_in_order(images, device, body);
   const BlasThreads one_thread(1);
-  const int64_t size = image_batch(device);
-  parallel_for(batch_count(images, device), 1, [&](int64_t begin, int64_t end) {
-    const c10::InferenceMode inference;
-    for (int64_t index = begin; index < end; ++index) {
-      check_interrupted();
-      body(index, index * size, std::min(size, images - index * size));
-    }
+  parallel_for(batches, 1, [&](int64_t begin, int64_t end) {
+    run_batches(begin, end, images, image_batch(device), body);
   });
 }
 

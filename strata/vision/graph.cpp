@@ -127,10 +127,8 @@ Execution::Execution(const Graph& graph, const at::Tensor& images)
   ++uses_left_[static_cast<size_t>(graph.output())];
 }
 
-void Execution::run_beside(size_t node, const Overrides& overrides, const OutputObserver& observer) {
-  const std::vector<bool> follows = graph_->followers(node);
-  for (size_t n = 0; n < done_.size(); ++n)
-    if (!follows[n]) compute(n, overrides, observer);
+void Execution::run_before(size_t node, const Overrides& overrides, const OutputObserver& observer) {
+  for (size_t n = 0; n < node; ++n) compute(n, overrides, observer);
 }
 
 at::Tensor Execution::finish(const Overrides& overrides, const OutputObserver& observer) {

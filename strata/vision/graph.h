@@ -83,8 +83,8 @@ class Execution {
  public:
   Execution(const Graph& graph, const at::Tensor& images);
 
-  // Computes everything that does not depend on `node`.
-  void run_beside(size_t node, const Overrides& overrides = {}, const OutputObserver& observer = {});
+  // Computes all nodes before `node`.
+  void run_before(size_t node, const Overrides& overrides = {}, const OutputObserver& observer = {});
 
   // Computes the rest and returns the graph's output.
   at::Tensor finish(const Overrides& overrides = {}, const OutputObserver& observer = {});

@@ -140,7 +140,7 @@ ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const P
   for (size_t l : free_layers(graph, options.free_ends)) {
     const size_t node = graph.layers()[l].node;
     for_each_batch(images.size(), graph.device(), [&](int64_t index, int64_t, int64_t) {
-      batches[static_cast<size_t>(index)].run_beside(node, overrides);
+      batches[static_cast<size_t>(index)].run_before(node, overrides);
     });
     const std::vector<bool> reached = graph.followers(node);
     for (const bool activation : {false, true}) {

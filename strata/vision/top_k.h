@@ -18,7 +18,8 @@ struct Accuracy {
 at::Tensor batch_logits(const Graph& graph, const ImageSet& images, int64_t first, int64_t count,
                         const Overrides& overrides);
 
-// Logits of all images [N, classes] on the CPU; the functions of `overrides` are called by several threads. Shows progress and answers Ctrl-C.
+// Logits of all images [N, classes] on the CPU. On a CPU several threads call the functions of `overrides` at
+// the same time. Shows progress and answers Ctrl-C.
 at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides = {});
 
 // Throws naming the images when a label is not among the classes. Equal logits count in favour of the lower

@@ -102,6 +102,7 @@ TEST_F(Activations, ALayerDoesNotGoBack) {
   stream.proceed_to(Role::O, ignore);
   for (const Role role : {Role::Q, Role::O}) EXPECT_THROW(stream.proceed_to(role, ignore), Error);
   EXPECT_THROW(stream.observe([](Role, const at::Tensor&) {}), Error);
+  EXPECT_THROW(stream.advance([](Role, const at::Tensor&) {}), Error);
   stream.proceed_to(Role::Down, ignore);
   EXPECT_THROW(stream.proceed_to(Role::Gate, ignore), Error);
   stream.advance();

@@ -18,9 +18,13 @@ TEST(BlasThreads, HoldForAScopeAndAreRestored) {
       const BlasThreads two(2);
       EXPECT_EQ(count(), 2);
     }
+    set_blas_threads(2);  // the scope's choice stands
     EXPECT_EQ(count(), 1);
   }
   EXPECT_EQ(count(), before);
+  set_blas_threads(before + 1);
+  EXPECT_EQ(count(), before + 1);
+  set_blas_threads(before);
 }
 
 }  // namespace

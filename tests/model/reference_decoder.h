@@ -21,7 +21,7 @@ class ReferenceDecoder {
   std::vector<double> frequencies;  // radians a position; tests of scaling overwrite them
   int64_t window = 0;
   int64_t first_sliding_layer = 0;
-  // What becomes of a matrix's input, and of a key or a value that is kept.
+  // What becomes of a matrix's input, and of queries, keys and values.
   std::function<std::vector<double>(const std::vector<double>&)> take_input = [](const auto& x) { return x; };
   std::function<double(double)> keep = [](double x) { return x; };
 
@@ -110,7 +110,7 @@ class ReferenceDecoder {
       for (int64_t s = 0; s <= t; ++s) {
         const Vector key = head(k[s], kv, at + "self_attn.k_norm", s);
         double score = 0;
-        for (int64_t i = 0; i < m_.head_dim; ++i) score += query[i] * keep(key[i]);
+        for (int64_t i = 0; i < m_.head_dim; ++i) score += keep(query[i]) * keep(key[i]);
         const bool seen = window == 0 || layer < first_sliding_layer || t - s < window;
         scores.push_back(seen ? std::exp(score / std::sqrt(static_cast<double>(m_.head_dim))) : 0);
         total += scores.back();

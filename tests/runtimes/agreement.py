@@ -6,7 +6,7 @@ probable next token as strata's own forward pass on the same file, and its perpl
 
 8 windows of 512 tokens are 4,096. A runtime that keeps float32 activations must name the same token in 99.5 % of places
 and reach the same perplexity within 0.1 %; one that rounds them, 97 % and 1 %, or as many places as strata itself has
-in common with and without that rounding (strata eval --runtime), less a hundredth for chance. What is not installed is
+in common with and without that rounding (strata eval --runtime), less three standard errors. What is not installed is
 said to be not run. The model is an unquantized Hugging Face directory or a GGUF. See docs/runtimes.md.
 """
 
@@ -22,7 +22,6 @@ import forward_passes
 import numpy as np
 
 WINDOW = 512
-CHANCE = 0.01  # three standard errors of a share near 0.965 of 4,088 places
 
 
 def log_losses(logits, ids):
@@ -60,14 +59,14 @@ def own_predictions(options, path, scratch, rounding="none"):
     return tokens, raw[:, 0], raw[:, 1].copy().view(np.float32).astype(np.float64)
 
 
-def compare(runtime, tokens, best, losses):
-    """Share of places with the same token, perplexity in the runtime and in strata."""
-    same, theirs = 0, 0.0
-    for window, own in zip(tokens, best):
+def runtime_predictions(runtime, tokens):
+    """The runtime's next tokens and losses [windows, 511]."""
+    best, losses = [], []
+    for window in tokens:
         logits = runtime.logits(window)[: WINDOW - 1].astype(np.float64)
-        same += (logits.argmax(-1) == own).sum()
-        theirs += log_losses(logits, window[1:]).sum()
-    return same / best.size, np.exp(theirs / best.size), np.exp(losses.mean())
+        best.append(logits.argmax(-1))
+        losses.append(log_losses(logits, window[1:]))
+    return np.array(best), np.array(losses)
 
 
 def row(format_, bits, name, outcome):
@@ -80,6 +79,8 @@ def run_cell(options, format_, budget):
     with tempfile.TemporaryDirectory() as scratch:
         path = f"{scratch}/out.gguf" if format_ == "gguf" else f"{scratch}/out"
         bits = quantize(options, format_, budget, path)
+        tokens, best, losses = own_predictions(options, path, scratch)
+        own = np.exp(losses.mean())
         for kind in forward_passes.RUNTIMES[format_]:
             try:
                 runtime = kind(path, options.device)
@@ -87,15 +88,16 @@ def run_cell(options, format_, budget):
                 lines = str(error).strip().splitlines() or [""]
                 row(format_, bits, kind.name, f"not run: {type(error).__name__}, {lines[0][:140]}")
                 continue
-            ours = own_predictions(options, path, scratch)
-            top1, theirs, own = compare(runtime, *ours)
+            theirs_best, theirs_losses = runtime_predictions(runtime, tokens)
+            top1, theirs = (theirs_best == best).mean(), np.exp(theirs_losses.mean())
             least, spread = (0.995, 0.001) if runtime.keeps_floats else (0.97, 0.01)
             note = ""
-            if getattr(runtime, "rounding", None):
+            if not runtime.keeps_floats and runtime.rounding:
                 _, rounded, _ = own_predictions(options, path, scratch, runtime.rounding)
-                alone = (rounded == ours[1]).mean()
-                least = min(least, alone - CHANCE)
-                note = f", {100 * alone:.2f} % by rounding alone"
+                alone = (rounded == best).mean()
+                least = min(least, alone - 3 * np.sqrt(alone * (1 - alone) / best.size))
+                note = (f", {100 * alone:.2f} % by rounding alone, "
+                        f"{100 * (theirs_best == rounded).mean():.2f} % rounded alike")
             ok = top1 >= least and abs(theirs / own - 1) <= spread
             agreed &= ok
             row(format_, bits, runtime.name, f"{100 * top1:.2f} % | {theirs:.4f} | {own:.4f} | "

@@ -1,7 +1,8 @@
 """The runtimes that agreement.py compares with strata: each opens a file and gives logits [tokens, vocabulary].
 
 A class is made with the path and the device ("cpu" or "cuda"); it raises where its packages are missing or do not
-load the file. `keeps_floats`: activations stay in float32.
+load the file. `keeps_floats`: activations stay in float32. `rounding`: what strata eval --runtime calls what it does
+to them otherwise.
 """
 
 import json
@@ -19,7 +20,7 @@ def versions(*names):
 class LlamaCpp:
     name = "llama.cpp (xllamacpp)"
     keeps_floats = False  # 8 bits
-    rounding = "llama.cpp"  # for strata eval --runtime
+    rounding = "llama.cpp"
 
     def __init__(self, path, device):
         import llama_cpp
@@ -203,6 +204,7 @@ class GptqModel(Torch):
 
     name = "GPTQModel"
     keeps_floats = False
+    rounding = None  # fp16
 
     def __init__(self, path, device):
         import torch

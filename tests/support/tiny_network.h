@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -106,6 +107,19 @@ inline OnnxModel tiny_network(uint64_t seed = 1) {
        {"logits"},
        {whole("transB", 1)}},
   };
+  return model;
+}
+
+// The same with a convolution on the block's shortcut, behind those of its other branch.
+inline OnnxModel tiny_network_with_shortcut() {
+  OnnxModel model = tiny_network();
+  Random random(9);
+  add_constant(model, "shortcut.weight", {6, 6, 1, 1}, random, 0.5);
+  add_constant(model, "shortcut.bias", {6}, random, 0.2);
+  const auto add = std::find_if(model.nodes.begin(), model.nodes.end(),
+                                [](const OnnxNode& node) { return node.op_type == "Add"; });
+  add->inputs = {"e", "s"};
+  model.nodes.insert(add, {"Conv", "shortcut", "", {"b", "shortcut.weight", "shortcut.bias"}, {"s"}, {}});
   return model;
 }
 

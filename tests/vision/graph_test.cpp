@@ -29,9 +29,8 @@ TEST(Graph, FindsLayersAndCountsMultiplications) {
   EXPECT_EQ(count_multiplications(graph, {3, 8, 8}), expected);
 }
 
-// What run_beside leaves must be exactly the change's followers, and give what a run from the start gives.
-TEST(Graph, ContinuesFromAChange) {
-  const Graph graph(tiny_network(), at::kCPU);
+// What run_before leaves begins with the change, and gives what a run from the start gives.
+void expect_continuing_from_changes(const Graph& graph) {
   const at::Tensor images = tiny_images(3).pixels;
   for (size_t l = 0; l < graph.layers().size(); ++l) {
     Overrides overrides(graph.layers().size());
@@ -41,7 +40,7 @@ TEST(Graph, ContinuesFromAChange) {
     const at::Tensor whole_run = Execution(graph, images).finish(overrides);
     Execution reference(graph, images);
     size_t before = 0, after = 0;
-    reference.run_beside(graph.layers()[l].node, {}, [&](size_t, const at::Tensor&) { ++before; });
+    reference.run_before(graph.layers()[l].node, {}, [&](size_t, const at::Tensor&) { ++before; });
     Execution probe = reference;
     EXPECT_TRUE(at::equal(probe.finish(overrides, [&](size_t, const at::Tensor&) { ++after; }), whole_run))
         << l;
@@ -49,6 +48,11 @@ TEST(Graph, ContinuesFromAChange) {
     EXPECT_EQ(before, graph.layers()[l].node);
     EXPECT_FALSE(at::allclose(reference.finish(), whole_run)) << "the change did nothing";
   }
+}
+
+TEST(Graph, ContinuesFromAChange) {
+  expect_continuing_from_changes(Graph(tiny_network(), at::kCPU));
+  expect_continuing_from_changes(Graph(tiny_network_with_shortcut(), at::kCPU));
 }
 
 TEST(Graph, ReplacesOutputs) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "strata/core/error.h"
+#include "strata/core/threads.h"
 #include "strata/vision/hessian.h"
 #include "strata/vision/onnx_export.h"
 #include "strata/vision/probes.h"
@@ -15,7 +16,9 @@ namespace strata {
 namespace {
 
 struct Bench {
-  Graph graph{tiny_network(), at::kCPU};
+  explicit Bench(const OnnxModel& network = tiny_network()) : graph(network, at::kCPU) {}
+
+  Graph graph;
   ImageSet images = tiny_images(40);
   QuantizedLayers layers{graph, images, {}};
 };
@@ -108,24 +111,38 @@ TEST(Hessian, OfASoftmaxRegression) {
   EXPECT_NEAR(traces.inputs[0], of_inputs.item<double>(), 0.08 * of_inputs.item<double>());
 }
 
-// Every probe's outputs against a run from the start.
-TEST(Probes, EqualPlainRuns) {
-  Bench bench;
+// Every probe's outputs against a run from the start: two widths of weights and of activations.
+void expect_probes_like_plain_runs(Bench& bench, ObserverChoice observers) {
+  const size_t layers = bench.graph.layers().size();
   ProbeOptions options;
   options.bits = {2, 5};
   options.directions = 8;
   options.inputs = true;
+  options.observers = observers;
   const ProbeResults results = run_probes(bench.layers, bench.images, options);
-  ASSERT_EQ(results.probes.size(), 8u);  // two free layers, two widths, weights and activations
+  ASSERT_EQ(results.probes.size(), 4 * (layers - 2));
   ASSERT_FALSE(results.observers.empty());
   for (const Probe& probe : results.probes) {
-    std::vector<Widths> plan(4);
+    std::vector<Widths> plan(layers);
     (probe.activation ? plan[probe.layer].activation : plan[probe.layer].weight) = probe.bits;
     const at::Tensor expected = compute_logits(bench.graph, bench.images, bench.layers.overrides(plan));
     EXPECT_TRUE(at::allclose(probe.logits, expected, 1e-5, 1e-5));
+    EXPECT_FALSE(at::allclose(probe.logits, results.reference_logits, 1e-5, 1e-5)) << probe.layer;
     EXPECT_FALSE(std::isnan(probe.flow.label.back()));
     EXPECT_FALSE(std::isnan(probe.flow.input.back()));
   }
+}
+
+TEST(Probes, EqualPlainRuns) {
+  for (const int threads : {1, 3}) {  // 40 images are three batches
+    set_thread_count(threads);
+    for (const OnnxModel& network : {tiny_network(), tiny_network_with_shortcut()}) {
+      Bench bench(network);
+      for (const ObserverChoice observers : {ObserverChoice::Blocks, ObserverChoice::Layers})
+        expect_probes_like_plain_runs(bench, observers);
+    }
+  }
+  set_thread_count(0);
 }
 
 TEST(Probes, NeedEnoughImages) {
