@@ -45,7 +45,7 @@ struct ProbeResults {
 // Layers that probes and plans may change: all but the first and the last, or all.
 std::vector<size_t> free_layers(const Graph& graph, bool free_ends);
 
-// Runs the network once with every change. What a change does not reach is computed once for all of them: the
+// Runs the network once with every change. What stands before a layer is computed once for all its probes: the
 // reference walks from layer to layer, and each probe leaves it there.
 ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const ProbeOptions& options);
 
