@@ -111,10 +111,10 @@ void ActivationStream::run(const See& see, bool keep) {
 void ActivationStream::proceed_to(Role role, const SeeInput& see) {
   const at::NoGradGuard no_grad;
   if (at_end()) fail("all {} layers have run: there is none behind the last", model_.config.num_layers);
-  const bool passed = role == Role::Down   ? false
-                      : role == Role::Gate ? stage_ == Stage::Attended
-                                           : stage_ != Stage::Before;
-  if (passed || input_role(role) != role)
+  const Stage latest = role == Role::Down   ? Stage::Attended
+                       : role == Role::Gate ? Stage::Mixed
+                                            : Stage::Before;
+  if (stage_ > latest || input_role(role) != role)
     fail("layer {} does not come to the input of {} any more", layer_, name_of(role));
   decoder_.hold_layer(layer_);
   if (role == Role::Q) return see_attention_inputs(see);

@@ -14,8 +14,8 @@ int64_t image_batch(at::Device device);
 int64_t batch_count(int64_t images, at::Device device);
 
 // Calls body(index, first image, images) for every batch, without gradients. On a CPU, where there is a batch
-// for every thread, each thread has its own, which computes small convolutions half as fast again as threads
-// that share them; batches then come in any order and at the same time.
+// for every thread, each thread has its own, which computes small convolutions faster than threads that share
+// them; batches then come in any order and at the same time.
 using BatchBody = std::function<void(int64_t index, int64_t first, int64_t count)>;
 void for_each_batch(int64_t images, at::Device device, const BatchBody& body);
 
