@@ -139,14 +139,19 @@ struct Iq4NlLevels {
   }
 };
 
-// codes[i] = code(x[i]), integers from 0 to 255 in floats, for n consecutive weights, a multiple of 8.
+// codes[i] = the integer nearest to code(x[i]), which lies in [0, 255], for n consecutive weights, a multiple of 8.
 template <class Code>
 HWY_INLINE void write_codes_of(const float* HWY_RESTRICT x, int n, uint8_t* HWY_RESTRICT codes,
                                const Code& code) {
   const Floats f;
+  const hn::RebindToUnsigned<Floats> bits;
   const hn::Rebind<uint8_t, Floats> bytes;
-  for (int i = 0; i < n; i += column_width)
-    hn::StoreU(hn::DemoteTo(bytes, hn::NearestInt(code(hn::LoadU(f, x + i)))), bytes, codes + i);
+  // Floats from 2^23 on are spaced by one: the sum is rounded, and its lowest byte is the integer.
+  const Vec spaced_by_one = splat(0x1.0p23f);
+  for (int i = 0; i < n; i += column_width) {
+    const Vec rounded = hn::Add(code(hn::LoadU(f, x + i)), spaced_by_one);
+    hn::StoreU(hn::TruncateTo(bytes, hn::BitCast(bits, rounded)), bytes, codes + i);
+  }
 }
 
 // codes[i] = nearest integer to (x[i] + offset) * inverse within [low, high], less low.

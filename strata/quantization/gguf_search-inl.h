@@ -55,8 +55,8 @@ HWY_INLINE Vec extreme(const Column<weighted>& column) {
   return hn::IfThenElse(hn::Gt(hn::Neg(low), high), low, high);
 }
 
-// Sums run in two halves, even and odd weights, so that one addition need not wait for the one before.
-constexpr int halves = 2;
+// Sums run in two halves, even and odd weights, so that one addition need not wait for the one before. The halves are
+// variables of their own: GCC keeps an array of vectors in memory.
 
 // S(w q x) and S(w q q) with q = levels(x * inverse).
 struct SymmetricSums {
@@ -65,30 +65,36 @@ struct SymmetricSums {
 
 template <bool weighted, class Levels>
 HWY_INLINE SymmetricSums symmetric_sums(const Column<weighted>& column, const Levels& levels, Vec inverse) {
-  Vec qx[halves] = {zero(), zero()}, qq[halves] = {zero(), zero()};
-  for (int i = 0; i < column.size; i += halves)
-    for (int h = 0; h < halves; ++h) {
-      const Vec x = column.value(i + h);
-      const Vec q = levels(hn::Mul(x, inverse));
-      const Vec wq = column.times_weight(q, i + h);
-      qx[h] = hn::MulAdd(wq, x, qx[h]);
-      qq[h] = hn::MulAdd(wq, q, qq[h]);
-    }
-  return {hn::Add(qx[0], qx[1]), hn::Add(qq[0], qq[1])};
+  SymmetricSums even{zero(), zero()}, odd{zero(), zero()};
+  const auto add = [&](int i, SymmetricSums& sums) HWY_ATTR {
+    const Vec x = column.value(i);
+    const Vec q = levels(hn::Mul(x, inverse));
+    const Vec wq = column.times_weight(q, i);
+    sums.qx = hn::MulAdd(wq, x, sums.qx);
+    sums.qq = hn::MulAdd(wq, q, sums.qq);
+  };
+  for (int i = 0; i < column.size; i += 2) {
+    add(i, even);
+    add(i + 1, odd);
+  }
+  return {hn::Add(even.qx, odd.qx), hn::Add(even.qq, odd.qq)};
 }
 
 // S(w (x - a q)^2) with q = levels(x / a), x shifted by `shift`.
 template <bool weighted, class Levels>
 HWY_INLINE Vec squared_error(const Column<weighted>& column, const Levels& levels, Vec a, Vec shift) {
   const Vec inverse = ratio(splat(1), a);
-  Vec error[halves] = {zero(), zero()};
-  for (int i = 0; i < column.size; i += halves)
-    for (int h = 0; h < halves; ++h) {
-      const Vec x = hn::Add(column.value(i + h), shift);
-      const Vec rest = hn::NegMulAdd(levels(hn::Mul(x, inverse)), a, x);
-      error[h] = hn::MulAdd(column.times_weight(rest, i + h), rest, error[h]);
-    }
-  return hn::Add(error[0], error[1]);
+  Vec even = zero(), odd = zero();
+  const auto add = [&](int i, Vec& error) HWY_ATTR {
+    const Vec x = hn::Add(column.value(i), shift);
+    const Vec rest = hn::NegMulAdd(levels(hn::Mul(x, inverse)), a, x);
+    error = hn::MulAdd(column.times_weight(rest, i), rest, error);
+  };
+  for (int i = 0; i < column.size; i += 2) {
+    add(i, even);
+    add(i + 1, odd);
+  }
+  return hn::Add(even, odd);
 }
 
 // The best scale of x ~ a q among candidates that map the weight of largest magnitude to the (real)
@@ -119,17 +125,20 @@ struct AffineSums {
 template <bool weighted>
 HWY_INLINE AffineSums affine_sums(const Column<weighted>& column, float high, Vec inverse, Vec offset) {
   const UniformLevels levels{0, high};
-  Vec total[halves] = {zero(), zero()}, qq[halves] = {zero(), zero()}, qx[halves] = {zero(), zero()};
-  for (int i = 0; i < column.size; i += halves)
-    for (int h = 0; h < halves; ++h) {
-      const Vec x = column.value(i + h);
-      const Vec q = levels(hn::MulAdd(x, inverse, offset));
-      const Vec wq = column.times_weight(q, i + h);
-      total[h] = hn::Add(total[h], wq);
-      qq[h] = hn::MulAdd(wq, q, qq[h]);
-      qx[h] = hn::MulAdd(wq, x, qx[h]);
-    }
-  return {hn::Add(total[0], total[1]), hn::Add(qq[0], qq[1]), hn::Add(qx[0], qx[1])};
+  AffineSums even{zero(), zero(), zero()}, odd{zero(), zero(), zero()};
+  const auto add = [&](int i, AffineSums& sums) HWY_ATTR {
+    const Vec x = column.value(i);
+    const Vec q = levels(hn::MulAdd(x, inverse, offset));
+    const Vec wq = column.times_weight(q, i);
+    sums.q = hn::Add(sums.q, wq);
+    sums.qq = hn::MulAdd(wq, q, sums.qq);
+    sums.qx = hn::MulAdd(wq, x, sums.qx);
+  };
+  for (int i = 0; i < column.size; i += 2) {
+    add(i, even);
+    add(i + 1, odd);
+  }
+  return {hn::Add(even.q, odd.q), hn::Add(even.qq, odd.qq), hn::Add(even.qx, odd.qx)};
 }
 
 // Weighted mean of every sub-block, and its smallest and largest weight less that mean.
@@ -141,15 +150,18 @@ struct CentredRange {
 template <bool weighted>
 HWY_INLINE CentredRange centre(const Column<weighted>& column, float* x, Vec total_weight) {
   Vec smallest = column.value(0), largest = smallest;
-  Vec sum[halves] = {zero(), zero()};
-  for (int i = 0; i < column.size; i += halves)
-    for (int h = 0; h < halves; ++h) {
-      const Vec value = column.value(i + h);
-      smallest = hn::Min(smallest, value);
-      largest = hn::Max(largest, value);
-      sum[h] = hn::Add(sum[h], column.times_weight(value, i + h));
-    }
-  const Vec mean = hn::Div(hn::Add(sum[0], sum[1]), total_weight);
+  Vec even = zero(), odd = zero();
+  const auto add = [&](int i, Vec& sum) HWY_ATTR {
+    const Vec value = column.value(i);
+    smallest = hn::Min(smallest, value);
+    largest = hn::Max(largest, value);
+    sum = hn::Add(sum, column.times_weight(value, i));
+  };
+  for (int i = 0; i < column.size; i += 2) {
+    add(i, even);
+    add(i + 1, odd);
+  }
+  const Vec mean = hn::Div(hn::Add(even, odd), total_weight);
   for (int i = 0; i < column.size; ++i) store(hn::Sub(column.value(i), mean), x + lane_count * i);
   return {mean, hn::Sub(smallest, mean), hn::Sub(largest, mean)};
 }

@@ -128,7 +128,7 @@ inline constexpr Choice<CandidateEnds> q5_1 = {ends(q5_1_plain, 1), ends(codes_3
 inline constexpr float q3_k_plain[] = {-4.2f, -3.4f};
 inline constexpr float q3_k_weighted[] = {-4.4f, -5.9f, -3.4f, 5, -3.9f, -8, -5, 7.1f, 2.7f, 4};
 inline constexpr float q3_k_starts[] = {-32};
-inline constexpr Offsets q3_k_rounds[] = {{0, 0, 0}, {-1, 1, 0}};
+inline constexpr Offsets q3_k_rounds[] = {{-1, 1, 0}};
 inline constexpr SymmetricTuning q3_k = {-4,
                                          3,
                                          -32,
