@@ -31,6 +31,122 @@ class FloatRounder : public ColumnRounder {
   QuantizedMatrix matrix_;
 };
 
+// Encodes the blocks of kTileGroups rows that begin in one column.
+class TileEncoder {
+ public:
+  TileEncoder(GgufType type, std::vector<float> column_weights)
+      : type_(type), column_weights_(std::move(column_weights)), traits_(traits_of(type)) {}
+
+  // To be called before the blocks among these columns are encoded: their weights, as many times as there are rows.
+  void arrange(int64_t first, int64_t count) {
+    arranged_.clear();
+    for (int64_t k = 0; k < count; k += traits_.block_elements) {
+      const float* weights = column_weights_.data() + first + k;
+      std::vector<float> repeated;
+      for (int64_t i = 0; i < kTileGroups; ++i)
+        repeated.insert(repeated.end(), weights, weights + traits_.block_elements);
+      arranged_.push_back(arrange_importance(type_, repeated.data(), static_cast<int64_t>(repeated.size())));
+    }
+  }
+
+  // The tile from column k of the arranged ones on: column j at values + 16 j. The encoders work on eight blocks at a
+  // time, so the blocks of all rows go through as one long row.
+  std::vector<std::byte> encode(int64_t k, const float* values) const {
+    std::vector<float> weights(static_cast<size_t>(kTileGroups * traits_.block_elements));
+    for (int64_t i = 0; i < kTileGroups; ++i) {
+      for (int64_t j = 0; j < traits_.block_elements; ++j) {
+        const float w = values[j * kTileGroups + i];
+        if (!std::isfinite(w)) fail("error feedback gave a weight that is not finite; use more damping");
+        weights[static_cast<size_t>(i * traits_.block_elements + j)] = w;
+      }
+    }
+    std::vector<std::byte> blocks(static_cast<size_t>(kTileGroups * traits_.block_bytes));
+    const std::vector<float>& arranged = arranged_[static_cast<size_t>(k / traits_.block_elements)];
+    encode_row(type_, weights.data(), static_cast<int64_t>(weights.size()), arranged.data(), blocks.data());
+    return blocks;
+  }
+
+ private:
+  GgufType type_;
+  std::vector<float> column_weights_;
+  GgufTypeTraits traits_;
+  std::vector<std::vector<float>> arranged_;
+};
+
+// Calls body(first row, rows, the tile: column k of them at values + 16 k) for all rows, on all threads.
+template <class Body>
+void for_tiles(const FeedbackBlock& block, int64_t rows, const Body& body) {
+  const int64_t tiles = (rows + kTileGroups - 1) / kTileGroups;
+  parallel_for(tiles, kTilesPerTask, [&](int64_t begin, int64_t end) {
+    std::vector<float> values(static_cast<size_t>(block.count * kTileGroups));
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t first = t * kTileGroups, count = std::min(kTileGroups, rows - first);
+      std::fill(values.begin(), values.end(), 0.0f);
+      for (int64_t i = 0; i < count; ++i) {
+        const float* row = block.weights + (first + i) * block.count;
+        for (int64_t k = 0; k < block.count; ++k) values[static_cast<size_t>(k * kTileGroups + i)] = row[k];
+      }
+      body(first, count, values.data());
+    }
+  });
+}
+
+// Types without levels: a block is encoded whole, and the columns after it make up for the error e of all its columns
+// together. The best change of these is -e U_BB^-1 U_BR, so that the errors to be handed on are e U_BB^-1.
+class WholeBlockRounder : public ColumnRounder {
+ public:
+  WholeBlockRounder(int64_t rows, int64_t cols, const Scheme& scheme, GgufType type, const FeedbackOptions& options)
+      : type_(type), traits_(traits_of(type)), encoder_(type, options.column_weights) {
+    matrix_.scheme = scheme;
+    matrix_.rows = rows;
+    matrix_.cols = cols;
+    matrix_.blocks.resize(static_cast<size_t>(rows * cols / traits_.block_elements * traits_.block_bytes));
+  }
+
+  int64_t block_size() const override { return traits_.block_elements; }
+
+  void round(const FeedbackBlock& block) override {
+    encoder_.arrange(block.first, block.count);
+    for_tiles(block, matrix_.rows, [&](int64_t first_row, int64_t rows, float* values) {
+      const std::vector<std::byte> blocks = encoder_.encode(0, values);
+      std::vector<float> decoded(static_cast<size_t>(kTileGroups * block.count));
+      decode_gguf(type_, blocks.data(), static_cast<int64_t>(decoded.size()), decoded.data());
+      for (int64_t i = 0; i < rows; ++i) {
+        std::copy_n(blocks.data() + i * traits_.block_bytes, traits_.block_bytes, block_at(first_row + i, block.first));
+        for (int64_t k = 0; k < block.count; ++k)
+          values[k * kTileGroups + i] -= decoded[static_cast<size_t>(i * block.count + k)];
+      }
+      solve(block, first_row, rows, values);
+    });
+  }
+
+  QuantizedMatrix finish() override { return std::move(matrix_); }
+
+ private:
+  // Writes X with X U_BB = E for the errors E of a tile, column by column.
+  static void solve(const FeedbackBlock& block, int64_t first_row, int64_t rows, float* values) {
+    for (int64_t k = 0; k < block.count; ++k) {
+      const float* factor = block.factor + k * block.count + k;
+      float errors[kTileGroups] = {};
+      for (int64_t i = 0; i < rows; ++i) {
+        errors[i] = values[k * kTileGroups + i] / *factor;
+        block.errors[(first_row + i) * block.count + k] = errors[i];
+      }
+      spread_errors(errors, factor + 1, block.count - k - 1, values + (k + 1) * kTileGroups);
+    }
+  }
+
+  std::byte* block_at(int64_t row, int64_t column) {
+    const int64_t index = (row * matrix_.cols + column) / traits_.block_elements;
+    return matrix_.blocks.data() + index * traits_.block_bytes;
+  }
+
+  QuantizedMatrix matrix_;
+  GgufType type_;
+  GgufTypeTraits traits_;
+  TileEncoder encoder_;
+};
+
 class GgufRounder : public ColumnRounder {
  public:
   // `matrix` holds the blocks that the encoders make of the weights as given.
@@ -42,6 +158,7 @@ class GgufRounder : public ColumnRounder {
         block_elements_(traits_of(type).block_elements),
         block_bytes_(traits_of(type).block_bytes),
         as_reached_(options.scales == GroupScales::AsReached),
+        encoder_(type, options.column_weights),
         codes_(static_cast<size_t>(matrix_.rows * matrix_.cols)),
         scales_(static_cast<size_t>(matrix_.rows * spans_per_row())),
         mins_(scales_.size()) {
@@ -55,13 +172,11 @@ class GgufRounder : public ColumnRounder {
   int64_t block_size() const override { return kBlock; }
 
   void round(const FeedbackBlock& block) override {
-    if (as_reached_) arrange_column_weights(block);
-    const int64_t tiles = (matrix_.rows + kTileGroups - 1) / kTileGroups;
-    parallel_for(tiles, kTilesPerTask, [&](int64_t begin, int64_t end) {
-      std::vector<float> values(static_cast<size_t>(block.count * kTileGroups));
-      for (int64_t t = begin; t < end; ++t) {
-        const int64_t row = t * kTileGroups;
-        round_rows(block, row, std::min(kTileGroups, matrix_.rows - row), values);
+    if (as_reached_) encoder_.arrange(block.first, block.count);
+    for_tiles(block, matrix_.rows, [&](int64_t first_row, int64_t rows, float* values) {
+      for (int64_t k = 0; k < block.count; ++k, values += kTileGroups) {
+        if (as_reached_ && k % block_elements_ == 0) reach_block(block.first + k, k, first_row, rows, values);
+        round_column(block, k, first_row, rows, values);
       }
     });
   }
@@ -91,48 +206,11 @@ class GgufRounder : public ColumnRounder {
     std::copy_n(levels.min, block_elements_ / kSpan, mins_.data() + at);
   }
 
-  // For each block among these columns the weights of its columns, as many times as there are rows in a tile.
-  void arrange_column_weights(const FeedbackBlock& block) {
-    arranged_.clear();
-    for (int64_t k = 0; k < block.count; k += block_elements_) {
-      const float* first = options_.column_weights.data() + block.first + k;
-      std::vector<float> repeated;
-      for (int64_t i = 0; i < kTileGroups; ++i)
-        repeated.insert(repeated.end(), first, first + block_elements_);
-      arranged_.push_back(arrange_importance(type_, repeated.data(), static_cast<int64_t>(repeated.size())));
-    }
-  }
-
-  void round_rows(const FeedbackBlock& block, int64_t first_row, int64_t rows, std::vector<float>& values) {
-    std::fill(values.begin(), values.end(), 0.0f);
+  void reach_block(int64_t column, int64_t k, int64_t first_row, int64_t rows, const float* values) {
+    const std::vector<std::byte> blocks = encoder_.encode(k, values);
     for (int64_t i = 0; i < rows; ++i) {
-      const float* row = block.weights + (first_row + i) * block.count;
-      for (int64_t k = 0; k < block.count; ++k) values[static_cast<size_t>(k * kTileGroups + i)] = row[k];
-    }
-    for (int64_t k = 0; k < block.count; ++k) {
-      if (as_reached_ && k % block_elements_ == 0)
-        reach_block(block, k, first_row, rows, values.data() + k * kTileGroups);
-      round_column(block, k, first_row, rows, values.data() + k * kTileGroups);
-    }
-  }
-
-  // The encoders work on eight blocks at a time, so the blocks of all rows go through as one long row.
-  void reach_block(const FeedbackBlock& block, int64_t k, int64_t first_row, int64_t rows,
-                   const float* values) {
-    std::vector<float> weights(static_cast<size_t>(kTileGroups * block_elements_));
-    for (int64_t i = 0; i < kTileGroups; ++i) {
-      for (int64_t j = 0; j < block_elements_; ++j) {
-        const float w = values[j * kTileGroups + i];
-        if (!std::isfinite(w)) fail("error feedback gave a weight that is not finite; use more damping");
-        weights[static_cast<size_t>(i * block_elements_ + j)] = w;
-      }
-    }
-    std::vector<std::byte> blocks(static_cast<size_t>(kTileGroups * block_bytes_));
-    const std::vector<float>& arranged = arranged_[static_cast<size_t>(k / block_elements_)];
-    encode_row(type_, weights.data(), kTileGroups * block_elements_, arranged.data(), blocks.data());
-    for (int64_t i = 0; i < rows; ++i) {
-      std::copy_n(blocks.data() + i * block_bytes_, block_bytes_, block_at(first_row + i, block.first + k));
-      remember_levels(first_row + i, block.first + k);
+      std::copy_n(blocks.data() + i * block_bytes_, block_bytes_, block_at(first_row + i, column));
+      remember_levels(first_row + i, column);
     }
   }
 
@@ -157,9 +235,9 @@ class GgufRounder : public ColumnRounder {
   GgufType type_;
   int64_t block_elements_, block_bytes_;
   bool as_reached_;
+  TileEncoder encoder_;
   std::vector<uint8_t> codes_;        // [rows, cols]
   std::vector<float> scales_, mins_;  // [rows, spans]
-  std::vector<std::vector<float>> arranged_;
 };
 
 }  // namespace
@@ -171,11 +249,17 @@ std::unique_ptr<ColumnRounder> make_gguf_rounder(MatrixView<const float> weights
         "{} cannot store groups of columns in the order of their activations; use static scales "
         "(--act-order static)",
         scheme.name());
+  const GgufType type = stored_type(scheme.gguf, weights.cols);
+  const bool has_blocks = traits_of(type).block_elements > 1;
+  if (has_blocks && !has_levels(type)) {
+    if (!options.order.empty())
+      fail_usage("{} takes whole blocks of neighbouring columns; leave out --act-order", scheme.name());
+    return std::make_unique<WholeBlockRounder>(weights.rows, weights.cols, scheme, type, options);
+  }
   QuantizerOptions encoding;
   encoding.importance = options.column_weights.data();
   QuantizedMatrix matrix = quantize_matrix(weights, scheme, encoding);
-  const GgufType type = stored_type(scheme.gguf, weights.cols);
-  if (traits_of(type).block_elements == 1) return std::make_unique<FloatRounder>(std::move(matrix));
+  if (!has_blocks) return std::make_unique<FloatRounder>(std::move(matrix));
   return std::make_unique<GgufRounder>(std::move(matrix), type, options);
 }
 

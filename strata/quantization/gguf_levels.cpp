@@ -118,6 +118,25 @@ uint8_t nearest_iq4_nl(float level) {
 
 }  // namespace
 
+bool has_levels(GgufType type) {
+  switch (type) {
+    case GgufType::Q8_0:
+    case GgufType::Q4_0:
+    case GgufType::Q5_0:
+    case GgufType::Q4_1:
+    case GgufType::Q5_1:
+    case GgufType::Q2_K:
+    case GgufType::Q3_K:
+    case GgufType::Q4_K:
+    case GgufType::Q5_K:
+    case GgufType::Q6_K:
+    case GgufType::IQ4_NL:
+      return true;
+    default:
+      return false;
+  }
+}
+
 void read_levels(GgufType type, const std::byte* block, BlockLevels& levels) {
   switch (type) {
     case GgufType::Q8_0:

@@ -290,6 +290,58 @@ TEST(GptqTest, GgufTypesEqualTextbookObqInDoublePrecision) {
   }
 }
 
+// The least-squares reply of the columns after the first 256 to the error of these, by the definition: the change d of
+// W_R with the least tr((e, d) H (e, d)^T) is -e H_BR H_RR^-1.
+Matrix<float> after_the_first_block(const Matrix<float>& weights, const std::vector<float>& rounded,
+                                    const std::vector<Doubles>& h) {
+  const size_t n = h.size(), block = 256;
+  std::vector<Doubles> later(n - block);
+  for (size_t r = block; r < n; ++r) later[r - block].assign(h[r].begin() + block, h[r].end());
+  const std::vector<Doubles> inverse = inverse_of(later);
+  Matrix<float> result(weights.rows, static_cast<int64_t>(n - block));
+  for (int64_t row = 0; row < weights.rows; ++row) {
+    Doubles products(n - block, 0);
+    for (size_t b = 0; b < block; ++b) {
+      const size_t at = static_cast<size_t>(row) * n + b;
+      for (size_t r = block; r < n; ++r)
+        products[r - block] += (static_cast<double>(weights.values[at]) - rounded[at]) * h[b][r];
+    }
+    for (size_t r = 0; r < n - block; ++r) {
+      double change = 0;
+      for (size_t k = 0; k < n - block; ++k) change += products[k] * inverse[k][r];
+      result.values[static_cast<size_t>(row) * (n - block) + r] =
+          static_cast<float>(weights.values[static_cast<size_t>(row) * n + block + r] + change);
+    }
+  }
+  return result;
+}
+
+TEST(GptqTest, GridTypesAreEncodedInBlocksThatMakeUpForEarlierOnes) {
+  const int64_t rows = 18, cols = 512;
+  const Case made = make_case(rows, cols, 11);
+  const InverseFactor factor = factor_inverse(made.moments, {});
+  for (const char* name : {"IQ4_XS", "IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"}) {
+    const Scheme scheme = parse_scheme(name);
+    const std::vector<float> values = values_of(gptq(made.weights.view(), factor, scheme, {}));
+    QuantizerOptions weighed;
+    weighed.importance = factor.column_weights.data();
+    const std::vector<float> alone = values_of(quantize_matrix(made.weights.view(), scheme, weighed));
+    const Matrix<float> later = after_the_first_block(made.weights, values, damped(made.moments, 0.01));
+    weighed.importance += 256;
+    const std::vector<float> expected = values_of(quantize_matrix(later.view(), scheme, weighed));
+    int64_t differing = 0;
+    for (int64_t r = 0; r < rows; ++r) {
+      EXPECT_TRUE(std::equal(values.begin() + r * cols, values.begin() + r * cols + 256, alone.begin() + r * cols));
+      differing +=
+          !std::equal(values.begin() + r * cols + 256, values.begin() + (r + 1) * cols, expected.begin() + r * 256);
+    }
+    EXPECT_LE(differing, kTies) << name;
+    EXPECT_LT(output_error(made.weights, values, made.moments),
+              0.9 * output_error(made.weights, alone, made.moments))
+        << name;
+  }
+}
+
 TEST(GptqTest, OutputErrorIsFarBelowThatOfRoundToNearestAndHqq) {
   const Case made = make_case(32, 256, 3);
   for (const char* scheme :
