@@ -19,6 +19,7 @@ struct AllocateArguments {
 };
 
 void run(const AllocateArguments& options, const CommonOptions& common) {
+  require_apart({options.output}, "", {options.scores});
   const Scores scores = read_scores(options.scores);
   AllocatorOptions allocator = options.allocation.resolve();
   if (!options.schemes.empty()) allocator.schemes = parse_schemes(options.schemes);

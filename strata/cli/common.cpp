@@ -2,7 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <set>
+
 #include "strata/core/error.h"
+#include "strata/core/file.h"
 
 namespace strata::cli {
 
@@ -33,6 +37,22 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
 
 void print_json(const Json& document) {
   fmt::print("{}\n", document.dump(1, ' ', false, Json::error_handler_t::replace));
+}
+
+void require_apart(const std::vector<std::string>& written, const std::string& output,
+                   const std::vector<std::string>& read) {
+  std::set<std::filesystem::path> taken;
+  const auto take = [&](const std::string& name) {
+    if (!name.empty() && !taken.insert(std::filesystem::absolute(name).lexically_normal()).second)
+      fail_usage("{} was given as the name of two outputs; choose another for one of them", name);
+  };
+  take(output);
+  for (const std::string& name : written) {
+    if (name.empty()) continue;
+    take(name);
+    require_output_file(name);
+    for (const std::string& input : read) require_other_file(name, input);
+  }
 }
 
 std::vector<std::string> split(const std::string& list) {

@@ -70,6 +70,8 @@ Json to_json(const QuantizeArguments& options, const QuantizeResult& result, dou
 }
 
 void run(QuantizeArguments& options, const CommonOptions& common, const CLI::App& command) {
+  require_apart({options.plan_output}, options.output,
+                {options.model, options.scores, options.plan, options.text});
   if (is_onnx(options.model)) {
     quantize_vision_model(options.model, options.output, given(command, "--method", options.method),
                           options.budget.size, options.plan_output, options.vision, common);
@@ -120,8 +122,8 @@ void add_quantize(Program& program) {
       ->type_name("OUT");
   command->add_option(
       "--format", request.format,
-      "gguf (llama.cpp), compressed-tensors (vLLM), gptq, gptq_v2 (GPTQModel, SGLang), mlx, or hf "
-      "(dequantized weights, loads anywhere); by default the output's ending decides: .gguf, or a "
+      "gguf (llama.cpp), compressed-tensors (vLLM), gptq, gptq_v2 (GPTQModel, SGLang), mlx, strata (its own, "
+      "mixed rows included), or hf (dequantized weights, loads anywhere); by default the output's ending decides: .gguf, or a "
       "directory for hf");
   command->add_option(
       "--runtime", request.runtime,
@@ -174,6 +176,8 @@ void add_quantize(Program& program) {
   options->vision.add_scoring(*command);
   options->vision.add_budget(*command, false);
   options->vision.add_int8(*command);
+  for (const char* decided : {"--method", "--scores", "--schemes", "--bpw", "--avg-bits", "--size"})
+    command->get_option("--plan")->excludes(command->get_option(decided));
 }
 
 }  // namespace strata::cli

@@ -21,6 +21,7 @@ Plan plan_of(const std::filesystem::path& path) {
 }
 
 void run(const RecipeArguments& options, const CommonOptions& common) {
+  require_apart({options.output}, "", {options.plan});
   const std::string text = recipe_text(options.kind, plan_of(options.plan));
   if (!options.output.empty()) write_text(options.output, text);
   if (common.json)

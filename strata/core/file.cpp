@@ -6,9 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <mutex>
+#include <set>
 #include <system_error>
 
 #include "strata/core/error.h"
@@ -24,18 +27,104 @@ std::string reason(int error) {
 
 fs::path unfinished_name(const fs::path& target) {
   fs::path name = target;
-  if (!name.has_filename()) name = name.parent_path();
   name += fmt::format(".unfinished-{}", getpid());
   return name;
 }
 
 void require_parent(const fs::path& target) {
+  if (target.empty()) fail("the name of what is to be written is empty");
   const fs::path parent = fs::absolute(target).parent_path();
   if (!fs::is_directory(parent))
     fail("cannot write {}: the directory {} does not exist; make it first", target.string(), parent.string());
 }
 
+// The canonical paths of all files that are mapped now.
+class MappedPaths {
+ public:
+  static MappedPaths& instance() {
+    static MappedPaths paths;
+    return paths;
+  }
+
+  void add(const fs::path& path) {
+    if (path.empty()) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    paths_.insert(path);
+  }
+
+  void remove(const fs::path& path) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = paths_.find(path);
+    if (found != paths_.end()) paths_.erase(found);
+  }
+
+  bool contains(const fs::path& path) {  // not if it is empty
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return paths_.count(path) > 0;
+  }
+
+  // One that lies within the directory; empty if none does.
+  fs::path one_within(const fs::path& directory) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const fs::path& path : paths_)
+      if (std::mismatch(directory.begin(), directory.end(), path.begin(), path.end()).first == directory.end())
+        return path;
+    return {};
+  }
+
+ private:
+  std::mutex mutex_;
+  std::multiset<fs::path> paths_;
+};
+
+fs::path canonical_or_empty(const fs::path& path) {
+  std::error_code error;
+  const fs::path canonical = fs::canonical(path, error);
+  return error ? fs::path() : canonical;
+}
+
+bool belongs_to_a_model(const fs::directory_entry& entry) {
+  const std::string name = entry.path().filename(), ending = entry.path().extension();
+  return entry.is_regular_file() &&
+         (ending == ".json" || ending == ".jinja" || ending == ".model" || ending == ".safetensors" ||
+          name == "merges.txt" || name == "LICENSE" || name == "LICENSE.txt" || name == "NOTICE");
+}
+
+fs::path without_slash(const fs::path& target) {
+  return target.has_filename() ? target : target.parent_path();
+}
+
 }  // namespace
+
+void require_output_file(const fs::path& target) {
+  require_parent(target);
+  if (fs::is_directory(target)) fail("cannot write {}: it is a directory", target.string());
+  if (MappedPaths::instance().contains(canonical_or_empty(target)))
+    fail("cannot write {}: it is being read; choose another name", target.string());
+}
+
+void require_output_directory(const fs::path& target) {
+  require_parent(without_slash(target));
+  if (!fs::exists(target)) return;
+  if (!fs::is_directory(target))
+    fail("cannot write the directory {}: a file of that name exists", target.string());
+  const fs::path read = MappedPaths::instance().one_within(canonical_or_empty(target));
+  if (!read.empty())
+    fail("cannot write {}: {} in it is being read; choose another name", target.string(), read.string());
+  if (!fs::is_empty(target) && !fs::exists(target / "config.json"))
+    fail("cannot write {}: the directory exists and does not hold a model; choose another name",
+         target.string());
+  for (const fs::directory_entry& entry : fs::directory_iterator(target))
+    if (!belongs_to_a_model(entry))
+      fail("cannot write {}: the directory exists and holds {}, which is no part of a model; choose another name",
+           target.string(), entry.path().filename().string());
+}
+
+void require_other_file(const fs::path& output, const fs::path& input) {
+  std::error_code ignored;
+  if (fs::equivalent(output, input, ignored))
+    fail("cannot write {}: it is {}, which is read; choose another name", output.string(), input.string());
+}
 
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -56,10 +145,13 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
     data_ = static_cast<std::byte*>(address);
   }
   close(descriptor);
+  canonical_ = canonical_or_empty(path);
+  MappedPaths::instance().add(canonical_);
 }
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(data_, size_);
+  MappedPaths::instance().remove(canonical_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept {
@@ -68,6 +160,7 @@ MappedFile::MappedFile(MappedFile&& other) noexcept {
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(canonical_, other.canonical_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
@@ -82,8 +175,7 @@ void MappedFile::release(size_t offset, size_t length) const {
 }
 
 OutputFile::OutputFile(fs::path target) : target_(std::move(target)), unfinished_(unfinished_name(target_)) {
-  require_parent(target_);
-  if (fs::is_directory(target_)) fail("cannot write {}: it is a directory", target_.string());
+  require_output_file(target_);
   descriptor_ = open(unfinished_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor_ < 0) fail("cannot write {}: {}", target_.string(), reason(errno));
 }
@@ -130,17 +222,9 @@ void OutputFile::commit() {
   committed_ = true;
 }
 
-OutputDirectory::OutputDirectory(fs::path target) : target_(std::move(target)) {
-  if (!target_.has_filename()) target_ = target_.parent_path();
-  unfinished_ = unfinished_name(target_);
-  require_parent(target_);
-  if (fs::exists(target_)) {
-    if (!fs::is_directory(target_))
-      fail("cannot write the directory {}: a file of that name exists", target_.string());
-    if (!fs::is_empty(target_) && !fs::exists(target_ / "config.json"))
-      fail("cannot write {}: the directory exists and does not hold a model; choose another name",
-           target_.string());
-  }
+OutputDirectory::OutputDirectory(fs::path target)
+    : target_(without_slash(target)), unfinished_(unfinished_name(target_)) {
+  require_output_directory(target_);
   std::error_code error;
   fs::create_directory(unfinished_, error);
   if (error) fail("cannot write {}: {}", target_.string(), error.message());

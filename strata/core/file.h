@@ -7,7 +7,8 @@
 
 namespace strata {
 
-// A file mapped for reading. Pages come in as they are touched and can be given back.
+// A file mapped for reading. Pages come in as they are touched and can be given back. While it lives, nothing
+// that is written here takes its place.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
@@ -26,6 +27,7 @@ class MappedFile {
 
  private:
   std::filesystem::path path_;
+  std::filesystem::path canonical_;
   std::byte* data_ = nullptr;
   size_t size_ = 0;
 };
@@ -53,8 +55,8 @@ class OutputFile {
 };
 
 // The same promise for a directory: files go to path(), commit() puts the whole directory in the target's
-// place. An existing target is replaced only if it is empty or looks like a model directory (has
-// config.json).
+// place. An existing target is replaced only if it is empty or a model directory: with config.json and with
+// no other files than such directories have (.json, .jinja, .model and .safetensors, merges.txt, licences).
 class OutputDirectory {
  public:
   explicit OutputDirectory(std::filesystem::path target);
@@ -69,6 +71,15 @@ class OutputDirectory {
   std::filesystem::path target_, unfinished_;
   bool committed_ = false;
 };
+
+// What the constructors check first, to be asked before long work: that there is a name and its parent
+// directory, that what stands there may be replaced, and that it is no file mapped for reading and no
+// directory with one.
+void require_output_file(const std::filesystem::path& target);
+void require_output_directory(const std::filesystem::path& target);
+
+// Throws if both are the same file, for inputs that are read once.
+void require_other_file(const std::filesystem::path& output, const std::filesystem::path& input);
 
 // Removes a file or a directory with all it holds; what cannot be removed stays. (By the system's own walk:
 // programs linked with PyTorch's libtorch.so get a std::filesystem::remove_all from there, which crashes.)

@@ -34,10 +34,6 @@ void check_options(const EvaluationOptions& options) {
 }
 
 Windows cut(int64_t tokens, const EvaluationOptions& options) {
-  if (tokens == 0) fail("the text is empty: there is no token to predict");
-  if (tokens < options.window)
-    fail("the text has {} tokens, fewer than one window of {}; give a longer text or a smaller window",
-         tokens, options.window);
   Windows windows;
   windows.length = options.window;
   windows.stride = options.stride > 0 ? options.stride : options.window;
@@ -126,6 +122,11 @@ at::Tensor logits_of(Decoder& decoder, const at::Tensor& rows, int64_t first, in
   return decoder.logits(rows.narrow(0, first, count).unsqueeze(0)).squeeze(0);
 }
 
+int64_t tokens_of(const std::vector<int32_t>& ids, const EvaluationOptions& options) {
+  const int64_t available = static_cast<int64_t>(ids.size());
+  return options.max_tokens > 0 ? std::min(options.max_tokens, available) : available;
+}
+
 }  // namespace
 
 std::vector<int32_t> tokenize_file(const Model& model, const std::filesystem::path& text) {
@@ -134,14 +135,21 @@ std::vector<int32_t> tokenize_file(const Model& model, const std::filesystem::pa
   return make_tokenizer(model.vocabulary())->encode(content);
 }
 
+void require_evaluable(const std::vector<int32_t>& ids, const EvaluationOptions& options, const Model& model) {
+  check_options(options);
+  const int64_t tokens = tokens_of(ids, options);
+  if (tokens == 0) fail("the text is empty: there is no token to predict");
+  if (tokens < options.window)
+    fail("the text has {} tokens, fewer than one window of {}; give a longer text or a smaller window",
+         tokens, options.window);
+  check_ids(ids, tokens, model);
+}
+
 Evaluation evaluate(Decoder& decoder, const std::vector<int32_t>& ids, const EvaluationOptions& options,
                     Decoder* reference) {
   const at::NoGradGuard no_grad;
-  check_options(options);
-  const int64_t available = static_cast<int64_t>(ids.size());
-  const int64_t tokens = options.max_tokens > 0 ? std::min(options.max_tokens, available) : available;
-  const Windows windows = cut(tokens, options);
-  check_ids(ids, tokens, decoder.model());
+  require_evaluable(ids, options, decoder.model());
+  const Windows windows = cut(tokens_of(ids, options), options);
   if (reference != nullptr && reference->model().config.vocab_size != decoder.model().config.vocab_size)
     fail("the vocabularies differ: {} has {} tokens and its reference {} has {}",
          decoder.model().path.string(), decoder.model().config.vocab_size, reference->model().path.string(),

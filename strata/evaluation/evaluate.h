@@ -30,10 +30,13 @@ struct Evaluation {
 // empty or the tokenizer does not fit the model.
 std::vector<int32_t> tokenize_file(const Model& model, const std::filesystem::path& text);
 
+// Throws when there are fewer ids than one window, an id lies outside the vocabulary, or the options contradict
+// each other: to be asked before long work that ends with evaluate().
+void require_evaluable(const std::vector<int32_t>& ids, const EvaluationOptions& options, const Model& model);
+
 // Mean negative log likelihood of `ids` under a decoder; with a reference also the KL divergence
 // KL(reference || decoder) of the next-token distributions and how often both predict the same token.
-// Throws when there are fewer ids than one window, an id lies outside the vocabulary, the vocabularies of the
-// two differ, or the options contradict each other.
+// Throws as require_evaluable() does, and when the vocabularies of the two differ.
 Evaluation evaluate(Decoder& decoder, const std::vector<int32_t>& ids, const EvaluationOptions& options,
                     Decoder* reference = nullptr);
 

@@ -101,7 +101,10 @@ const std::vector<ExportFormat>& export_formats() {
 }
 
 const ExportFormat& format_for(const std::filesystem::path& target, const std::string& name) {
-  const std::string ending = std::filesystem::is_directory(target) ? "" : target.extension().string();
+  const bool is_directory = std::filesystem::is_directory(target);
+  if (name.empty() && is_directory && target.extension() == ".gguf")
+    fail("cannot write {}: it is a directory", target.string());
+  const std::string ending = is_directory ? "" : target.extension().string();
   for (const ExportFormat& format : export_formats())
     if (name.empty() ? format.ending == ending : format.name == name) return format;
   if (!name.empty()) fail_usage("unknown format '{}'; known are {}", name, known_formats());

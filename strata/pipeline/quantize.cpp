@@ -1,9 +1,13 @@
 #include "strata/pipeline/quantize.h"
 
+#include <algorithm>
+
 #include "strata/core/error.h"
+#include "strata/core/file.h"
 #include "strata/core/progress.h"
 #include "strata/core/units.h"
 #include "strata/export/export_plan.h"
+#include "strata/export/hf_files.h"
 #include "strata/export/runtimes.h"
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/automatic.h"
@@ -33,7 +37,19 @@ void choose_boundaries(const QuantizeRequest& request, const Model& model, const
   }
 }
 
-// Bytes of the output that do not depend on the plan, so that a limit on the file becomes one on the
+// Bytes of the files that stand beside the weights in a directory: the tokenizer's, and a config.json that names the
+// scheme of every matrix.
+uint64_t companion_bytes(const Model& model, const ExportFormat& format, const std::filesystem::path& target) {
+  if (!format.ending.empty()) return 0;
+  constexpr uint64_t kSchemeOfOne = 200;
+  const OutputDirectory scratch(target);
+  write_model_files(model, scratch.path());
+  uint64_t bytes = kSchemeOfOne * model.modules.size();
+  for (const auto& entry : std::filesystem::directory_iterator(scratch.path())) bytes += entry.file_size();
+  return bytes;
+}
+
+// Bytes of the weights' files that do not depend on the plan, so that a limit on them becomes one on the
 // matrices.
 uint64_t fixed_bytes(const Model& model, const ExportPlan& base, const ExportFormat& format,
                      const Scheme& any) {
@@ -84,8 +100,12 @@ class Job {
   }
 
   QuantizeResult run() {
-    if (!request_.text.empty()) require_runnable(model_, "measuring on a text");
-    if (!request_.text.empty()) ids_ = tokenize_file(model_, request_.text);
+    require_output();
+    if (!request_.text.empty()) {
+      require_runnable(model_, "measuring on a text");
+      ids_ = tokenize_file(model_, request_.text);
+      require_evaluable(ids_, request_.evaluation, model_);
+    }
     result_.format = format_.name;
     prepare_export();
     choose_plan();
@@ -102,6 +122,16 @@ class Job {
   }
 
  private:
+  // Before the work, so that none is lost.
+  void require_output() const {
+    if (format_.ending.empty())
+      require_output_directory(request_.output);
+    else
+      require_output_file(request_.output);
+    if (format_.name == "hf" && request_.allocator.budget.bytes)
+      fail_usage("hf stores dequantized weights, whose size no plan changes; give --bpw instead of --size");
+  }
+
   void prepare_export() {
     ExportPlan& plan = result_.exported_plan;
     if (quantizer_.gptq.act_order == ActOrder::Reordered && !format_.holds_scattered_groups)
@@ -117,6 +147,7 @@ class Job {
     if (!request_.plan.empty()) return;
     menu_ = storable_menu(format_, runtime_, asked_menu(request_, method_, format_), request_.allocator.ties,
                           model_);
+    require_quantizable(quantizer_, menu_.schemes);
     result_.notes = menu_.notes;
     for (const std::string& text : menu_.notes) show_note(text);
   }
@@ -132,9 +163,10 @@ class Job {
     const Budget& budget = request_.allocator.budget;
     if (budget.empty() && allocator_.name != "boost")
       fail_usage("a budget is missing; give --bpw, --avg-bits, --size or --plan");
+    const uint64_t companions = budget.bytes ? companion_bytes(model_, format_, request_.output) : 0;
     if (budget.bytes)
       allocator_.budget = budget_of_matrices(
-          budget, fixed_bytes(model_, result_.exported_plan, format_, menu_.schemes.front()));
+          budget, companions + fixed_bytes(model_, result_.exported_plan, format_, menu_.schemes.front()));
     std::optional<PartedCalibration> parted;  // so that a plan of auto is checked on tokens it has not seen
     if (!request_.scores.empty()) {
       result_.scores = read_scores(request_.scores);
@@ -151,8 +183,23 @@ class Job {
       result_.scores = score(model_, method_.score_method, options);
     }
     result_.plan = make_plan(model_, result_.scores, allocator_);
+    if (budget.bytes) fit_file(*budget.bytes - companions);
     if (parted) check_plan(*parted->checking);
     if (budget.bytes) result_.plan.budget = format_bytes(*budget.bytes) + " in all";
+  }
+
+  // Plans again for fewer bytes where the weights' files would be larger than these: beyond a scheme's own bits GPTQ
+  // stores zero points that depend on the plan.
+  void fit_file(uint64_t limit) {
+    constexpr int kTries = 8;
+    for (int attempt = 0; attempt < kTries; ++attempt) {
+      ExportPlan plan = result_.exported_plan;
+      plan.schemes = schemes_of(result_.plan);
+      const uint64_t size = format_.file_size(model_, plan);
+      if (size <= limit) return;
+      allocator_.budget.bytes = *allocator_.budget.bytes - std::min(*allocator_.budget.bytes, size - limit);
+      result_.plan = make_plan(model_, result_.scores, allocator_);
+    }
   }
 
   // Takes the uniform plan instead where it loses less on these tokens.

@@ -8,6 +8,7 @@
 #include "strata/calibration/awq.h"
 #include "strata/calibration/layerwise_quantizer.h"
 #include "strata/core/error.h"
+#include "strata/quantization/gguf_levels.h"
 
 namespace strata {
 namespace {
@@ -46,6 +47,18 @@ bool needs_calibration(const QuantizerChoice& choice) {
   if (std::find(known.begin(), known.end(), choice.name) == known.end())
     fail_usage("quantizer '{}' is not known; expected one of {}", choice.name, fmt::join(known, ", "));
   return choice.name != "rtn" && choice.name != "hqq";
+}
+
+void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu) {
+  for (const Scheme& scheme : menu) {
+    const bool affine = scheme.kind == Scheme::Kind::Affine || scheme.kind == Scheme::Kind::MixedRows;
+    if (learning_of(choice) && !affine)
+      fail_usage("{} learns affine groups, but {} is on the menu; choose schemes such as w3g64 (--schemes)",
+                 choice.name, scheme.name());
+    if (has_part(choice, "gptq") && choice.gptq.act_order != ActOrder::Off &&
+        scheme.kind == Scheme::Kind::Gguf && traits_of(scheme.gguf).block_elements > 1 && !has_levels(scheme.gguf))
+      fail_usage("{} takes whole blocks of neighbouring columns; leave out --act-order", scheme.name());
+  }
 }
 
 void rank_rows(const Model& model, const std::map<std::string, Scheme>& schemes,

@@ -41,6 +41,9 @@ std::vector<std::string> quantizer_choices();
 // Throws UsageError for a name that is not known.
 bool needs_calibration(const QuantizerChoice& choice);
 
+// Throws UsageError for a scheme of a menu that the quantizer cannot make: to be asked before scores are measured.
+void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu);
+
 // A model and what quantizes it.
 struct PreparedQuantizer {
   std::shared_ptr<const Model> model;               // as given, or its equivalent with AWQ's scales

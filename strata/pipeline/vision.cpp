@@ -5,6 +5,7 @@
 #include <map>
 
 #include "strata/core/error.h"
+#include "strata/core/file.h"
 #include "strata/core/statistics.h"
 #include "strata/core/stopwatch.h"
 #include "strata/vision/equalize.h"
@@ -163,6 +164,8 @@ VisionScores score_vision(const VisionRequest& request, const std::string& metho
 
 VisionQuantizeResult quantize_vision(const VisionQuantizeRequest& request) {
   check_method(request.method, true);
+  require_output_file(request.output);
+  require_other_file(request.output, request.model);
   Workplace place(request, Reports::Accuracy);
   VisionQuantizeResult result;
   result.sizes = place.sizes();

@@ -57,6 +57,10 @@ TEST_F(BadInput, Quantizers) {
   expect_refusal(quantize(three_bits + " --quantizer gptq --act-order reordered"), 2, "--act-order static");
   expect_refusal(quantize(three_bits + " --quantizer gptq --calib no/such/text"), 1, "no/such/text");
   expect_refusal(quantize(three_bits + " --schemes nf4"), 2, "nf4");
+  const std::string calibrated = std::string(kModel) + " --bpw 3.5 --calib no/such/text ";
+  expect_refusal(quantize(calibrated + "--quantizer adaround"), 2, "learns affine groups, but Q2_K");
+  expect_refusal(quantize(calibrated + "--quantizer gptq --act-order static --schemes Q4_K,IQ2_S"), 2,
+                 "IQ2_S takes whole blocks");
   EXPECT_EQ(files(), 0u);
 }
 
@@ -115,6 +119,45 @@ TEST_F(BadInput, UnwritableTargets) {
                  1, "/no/such/place");
   std::filesystem::create_directory(scratch_ / "out.gguf");
   expect_refusal(quantize(std::string(kModel) + " --format gguf --method zd --bpw 3"), 1, "directory");
+  expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 3"), 1, "directory");
+  expect_refusal(run(scratch_, std::string("quantize --quiet --method zd --bpw 3 -o '' ") + kModel), 1, "empty");
+}
+
+// Whatever is read, or would be written twice, stays as it is.
+TEST_F(BadInput, OutputsThatWouldReplaceWhatIsRead) {
+  const auto path = [&](const std::string& name) { return (scratch_ / name).string(); };
+  ASSERT_EQ(run(scratch_, std::string("quantize --quiet --method uniform --bpw 4 --shard-size 3MB ") + kModel + " -o " +
+                              path("m.gguf")).code, 0);
+  const std::string first = path("m-00001-of-00003.gguf"), second = path("m-00002-of-00003.gguf");
+  const std::string model = slurp(first), part = slurp(second);
+  expect_refusal(run(scratch_, "quantize --quiet --bpw 3 " + first + " -o " + second), 1, "being read");
+  expect_refusal(run(scratch_, "recipe " + first + " --for llama-quantize -o " + first), 1, "which is read");
+  expect_refusal(run(scratch_, "score --quiet --method uniform " + first + " -o " + first), 1, "which is read");
+  expect_refusal(quantize(first + " --bpw 3 --save-plan " + first), 1, "which is read");
+  expect_refusal(quantize(first + " --bpw 3 --save-plan " + target()), 2, "two outputs");
+  expect_refusal(quantize(first + " --bpw 3 --save-plan /no/such/plan.json"), 1, "/no/such");
+  EXPECT_EQ(slurp(first), model);
+  EXPECT_EQ(slurp(second), part);
+
+  std::ofstream(scratch_ / "scores.json") << "earlier";
+  expect_refusal(run(scratch_, "allocate --bpw 3 " + path("scores.json") + " -o " + path("scores.json")), 1,
+                 "which is read");
+  EXPECT_EQ(slurp(scratch_ / "scores.json"), "earlier");
+  expect_refusal(run(scratch_, std::string("quantize --quiet --bpw 3 --format hf -o ") + scratch_.path().string() + " " +
+                                   first), 1, "being read");
+}
+
+TEST_F(BadInput, WhatCannotBeMeasuredIsSaidBeforeTheFileIsReplaced) {
+  std::ofstream(scratch_ / "short.txt") << "Too short for a window.";
+  std::ofstream(scratch_ / "out.gguf") << "earlier";
+  expect_refusal(quantize(std::string(kModel) + " --method uniform --bpw 3.5 --text " + (scratch_ / "short.txt").string()),
+                 1, "512");
+  EXPECT_EQ(slurp(target()), "earlier");
+}
+
+TEST_F(BadInput, OptionsThatAPlanDecides) {
+  for (const char* option : {"--bpw 3", "--size 5MB", "--method nsds", "--schemes gguf", "--scores s.json"})
+    expect_refusal(quantize(std::string(kModel) + " --plan p.json " + option), 2, "excludes");
 }
 
 // A file-size limit stands for a full disk: write() fails half-way.

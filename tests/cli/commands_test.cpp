@@ -100,6 +100,21 @@ TEST(Commands, SizeLimitsTheWholeFile) {
             "6.68 MiB in all");  // what was asked for, not what is left for the matrices
 }
 
+TEST(Commands, SizeLimitsADirectoryWithAllItsFiles) {
+  const Scratch scratch;
+  for (const char* format : {"compressed-tensors", "gptq", "gptq_v2", "mlx", "strata"}) {
+    const auto target = scratch / format;
+    json_of(run(scratch, std::string("quantize --json --method uniform --size 10MB ") + kModel + " --format " + format +
+                             " -o " + target.string()));
+    uint64_t bytes = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(target)) bytes += entry.file_size();
+    EXPECT_LE(bytes, 10000000u) << format;
+    EXPECT_GT(bytes, 9700000u) << format;
+  }
+  EXPECT_EQ(run(scratch, std::string("quantize --method uniform --size 10MB --format hf ") + kModel + " -o " +
+                             (scratch / "hf").string()).code, 2);
+}
+
 // Rows of two widths, planned, written, opened and measured.
 TEST(Commands, MixedRowsGoThroughAllStages) {
   const Scratch scratch;

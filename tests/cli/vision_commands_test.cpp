@@ -92,6 +92,12 @@ TEST_F(VisionCommands, NeverReportsOnImagesThatItScoredOn) {
   EXPECT_EQ(json["original"]["images"], 30);
 }
 
+TEST_F(VisionCommands, NeverReplaceTheModel) {
+  const std::string before = slurp(file("m.onnx"));
+  expect_refusal(run_on("quantize", "--compression 5x -o " + file("m.onnx")), 1, "which is read");
+  EXPECT_EQ(slurp(file("m.onnx")), before);
+}
+
 TEST_F(VisionCommands, SizeIsThePackedSize) {
   const Json json = json_of(
       run_on("quantize", "--json --method kl --equalize --int8-only --size 440B -o " + file("q.onnx")));

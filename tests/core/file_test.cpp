@@ -130,11 +130,11 @@ TEST(OutputDirectory, AppearsOnlyWhenCommitted) {
   for (const std::string content : {"1", "2"}) {  // the second replaces the first
     OutputDirectory output(target);
     write_text(output.path() / "config.json", content);
-    write_text(output.path() / content, "");
+    write_text(output.path() / (content + ".safetensors"), "");
     output.commit();
     EXPECT_EQ(read_text(target / "config.json"), content);
   }
-  EXPECT_FALSE(fs::exists(target / "1"));
+  EXPECT_FALSE(fs::exists(target / "1.safetensors"));
   EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 1);
 }
 
@@ -147,6 +147,44 @@ TEST(OutputDirectory, NeverReplacesSomethingElse) {
       has(error_of([&] { OutputDirectory output(directory / "documents"); }), "does not hold a model"));
   EXPECT_TRUE(has(error_of([&] { OutputDirectory output(directory / "file"); }), "a file of that name"));
   EXPECT_EQ(read_text(directory / "documents" / "letter"), "dear");
+
+  const fs::path model = directory / "model";
+  fs::create_directories(model / "notes");
+  write_text(model / "config.json", "{}");
+  EXPECT_TRUE(has(error_of([&] { OutputDirectory output(model); }), "holds notes, which is no part of a model"));
+  fs::remove(model / "notes");
+  write_text(model / "notes.txt", "mine");
+  EXPECT_TRUE(has(error_of([&] { OutputDirectory output(model); }), "holds notes.txt"));
+  EXPECT_EQ(read_text(model / "notes.txt"), "mine");
+}
+
+TEST(OutputFile, NeverReplacesWhatIsBeingRead) {
+  TemporaryDirectory directory;
+  const fs::path model = directory / "model", weights = model / "model.safetensors";
+  fs::create_directory(model);
+  write_text(model / "config.json", "{}");
+  write_text(weights, "weights");
+  {
+    MappedFile mapped(weights);
+    const MappedFile moved = std::move(mapped);
+    EXPECT_TRUE(has(error_of([&] { OutputFile file(model / "." / "model.safetensors"); }), "is being read"));
+    EXPECT_TRUE(has(error_of([&] { OutputDirectory output(model); }), "model.safetensors in it is being read"));
+    EXPECT_TRUE(has(error_of([&] { OutputDirectory output(directory.path()); }), "is being read"));
+    OutputDirectory beside(directory / "mode");  // a name that the other begins with
+    OutputFile another(model / "other.safetensors");
+  }
+  OutputDirectory output(model);
+  OutputFile file(weights);
+}
+
+TEST(OutputFile, OtherFilesAreToldApart) {
+  TemporaryDirectory directory;
+  write_text(directory / "a", "");
+  write_text(directory / "b", "");
+  EXPECT_TRUE(has(error_of([&] { require_other_file(directory / "." / "a", directory / "a"); }), "which is read"));
+  require_other_file(directory / "b", directory / "a");
+  require_other_file(directory / "new", directory / "a");
+  EXPECT_TRUE(has(error_of([&] { OutputFile file(""); }), "empty"));
 }
 
 }  // namespace

@@ -89,9 +89,9 @@ TEST_F(HfExportTest, FilesBesideTheWeightsAreCopied) {
 TEST_F(HfExportTest, AnEarlierExportIsReplaced) {
   const Model model = make_model("llama");
   export_hf(model, uniform_plan(model, "w2g64", "F32"), target("out"));
-  std::ofstream(target("out") / "leftover.bin") << "x";
+  std::ofstream(target("out") / "leftover.safetensors") << "x";
   export_hf(model, uniform_plan(model, "F32", "F32"), target("out"));
-  EXPECT_FALSE(fs::exists(target("out") / "leftover.bin"));
+  EXPECT_FALSE(fs::exists(target("out") / "leftover.safetensors"));
   const std::string q = model.modules[0].tensor;
   EXPECT_EQ(open_model(target("out")).checkpoint->read(q), model.checkpoint->read(q));
   EXPECT_EQ(written(), std::vector<std::string>{"out"});
