@@ -24,19 +24,21 @@ struct SchemeModules {
   std::vector<LayerModule> modules;
 };
 
-int64_t layers_of(const Plan& plan) {
+using Place = LayerModule (*)(const std::string& tensor);
+
+int64_t layers_of(const Plan& plan, Place place = layer_module) {
   std::set<int> layers;
-  for (const Assignment& assignment : plan.assignments) layers.insert(layer_module(assignment.tensor).layer);
+  for (const Assignment& assignment : plan.assignments) layers.insert(place(assignment.tensor).layer);
   return static_cast<int64_t>(layers.size());
 }
 
-std::vector<SchemeModules> by_scheme(const Plan& plan) {
+std::vector<SchemeModules> by_scheme(const Plan& plan, Place place = layer_module) {
   std::vector<SchemeModules> groups;
   for (const Assignment& assignment : plan.assignments) {
     auto found = std::find_if(groups.begin(), groups.end(),
                               [&](const SchemeModules& g) { return g.scheme == assignment.scheme; });
     if (found == groups.end()) found = groups.insert(found, {assignment.scheme, {}});
-    found->modules.push_back(layer_module(assignment.tensor));
+    found->modules.push_back(place(assignment.tensor));
   }
   std::stable_sort(groups.begin(), groups.end(), [](const SchemeModules& a, const SchemeModules& b) {
     return a.modules.size() > b.modules.size();
@@ -66,27 +68,23 @@ std::string lower_case(std::string_view text) {
 
 // A line for every set of layers of a type: "^blk\.(0|7)\.(attn_q|attn_k)\.weight$=q4_k".
 std::string llama_quantize(const Plan& plan) {
-  const int64_t layers = layers_of(plan);
-  std::string text;
   for (const Assignment& a : plan.assignments)
     if (a.scheme.kind != Scheme::Kind::Gguf)
       fail_usage(
           "the plan gives {} the scheme {}, which llama-quantize cannot make; plan with GGUF types (Q4_K)",
           a.tensor, a.scheme.name());
+  const int64_t layers = layers_of(plan, gguf_layer_module);
   std::map<std::string, std::map<std::vector<int>, std::vector<std::string>>> lines;  // type, layers, names
-  for (const SchemeModules& group : by_scheme(plan)) {
+  for (const SchemeModules& group : by_scheme(plan, gguf_layer_module)) {
     std::map<std::string, std::vector<int>> layers_by_name;
-    for (const LayerModule& module : group.modules) {
-      const std::string name = gguf_name(fmt::format("model.layers.0.{}.weight", module.name));
-      layers_by_name[name].push_back(module.layer);
-    }
+    for (const LayerModule& module : group.modules)
+      layers_by_name[escaped(module.name)].push_back(module.layer);
     for (const auto& [name, numbers] : layers_by_name) lines[group.scheme.name()][numbers].push_back(name);
   }
+  std::string text;
   for (const auto& [type, sets] : lines)
     for (const auto& [numbers, names] : sets) {
-      std::vector<std::string> stems;  // "blk.0.attn_q.weight" without what surrounds it
-      for (const std::string& name : names) stems.push_back(name.substr(6, name.size() - 6 - 7));
-      const std::string stem = stems.size() == 1 ? stems.front() : fmt::format("({})", fmt::join(stems, "|"));
+      const std::string stem = names.size() == 1 ? names.front() : fmt::format("({})", fmt::join(names, "|"));
       text += fmt::format("^blk\\.{}\\.{}\\.weight$={}\n", layers_pattern(numbers, layers), stem,
                           lower_case(type));
     }

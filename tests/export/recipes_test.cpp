@@ -4,6 +4,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/json.h"
+#include "tests/support/error_of.h"
 
 namespace strata {
 namespace {
@@ -42,6 +43,31 @@ TEST(Recipes, TensorTypesComeBack) {
   }
   EXPECT_EQ(recipe_text("llama-quantize", plan_of({"Q4_K"})),
             "^blk\\.[0-9]+\\.(attn_k|attn_output|attn_q|attn_v|ffn_down|ffn_gate|ffn_up)\\.weight$=q4_k\n");
+}
+
+TEST(Recipes, NamesOfOtherArchitecturesStandAsTheyAre) {
+  Plan plan;
+  for (const char* tensor : {"blk.0.ffn_gate_exps.weight", "blk.1.ffn_gate_exps.weight",
+                             "blk.0.ffn_up.3.weight", "model.layers.1.mlp.up_proj.weight"})
+    plan.assignments.push_back({tensor, 256, 256, parse_scheme("Q4_K")});
+  plan.assignments[2].scheme = parse_scheme("Q6_K");
+  plan.assignments[3].scheme = parse_scheme("Q8_0");
+  const std::string text = recipe_text("llama-quantize", plan);
+  EXPECT_NE(text.find("\\.ffn_gate_exps\\.weight$=q4_k\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("^blk\\.0\\.ffn_up\\.3\\.weight$=q6_k\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("^blk\\.1\\.ffn_up\\.weight$=q8_0\n"), std::string::npos) << text;
+}
+
+TEST(Recipes, ANameThatGgufDoesNotKnowIsRefused) {
+  for (const char* tensor :
+       {"model.layers.0.foo.weight", "blk.x.attn_q.weight", "token_embd.weight", "blk.0"}) {
+    Plan plan = plan_of({"Q4_K"});
+    plan.assignments[3].tensor = tensor;
+    EXPECT_EQ(error_of([&] { recipe_text("llama-quantize", plan); }),
+              std::string(tensor) +
+                  " is not the weight of a layer's module with a name in GGUF files, such as "
+                  "model.layers.0.self_attn.q_proj.weight or blk.0.attn_q.weight");
+  }
 }
 
 TEST(Recipes, TheFirstExpressionDecides) {
