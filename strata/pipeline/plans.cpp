@@ -1,10 +1,11 @@
 #include "strata/pipeline/plans.h"
 
-#include <algorithm>
 #include <optional>
+#include <unordered_map>
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/text.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/recipes.h"
 
@@ -41,14 +42,33 @@ Plan plan_from_gguf(const Model& model, const std::filesystem::path& path) {
   return plan;
 }
 
-void check_names(const Plan& plan, const Model& model, const std::filesystem::path& path) {
-  for (const Assignment& assignment : plan.assignments) {
-    const auto module = std::find_if(model.modules.begin(), model.modules.end(),
-                                     [&](const Module& m) { return m.tensor == assignment.tensor; });
-    if (module == model.modules.end())
+// A plan.json that is for all of the model's matrices and no others, with shapes where it gives none.
+Plan complete_plan(const Model& model, const std::filesystem::path& path) {
+  Plan plan = read_plan(path);
+  std::unordered_map<std::string, const Module*> left;
+  for (const Module& module : model.modules) left[module.tensor] = &module;
+  for (Assignment& assignment : plan.assignments) {
+    const auto found = left.find(assignment.tensor);
+    if (found == left.end())
       fail("the plan {} names the tensor {}, which {} does not have among its layers' matrices",
-           path.string(), assignment.tensor, model.path.string());
+           path.string(), printable(assignment.tensor), model.path.string());
+    const Module& module = *found->second;
+    if (assignment.rows > 0 && (assignment.rows != module.rows || assignment.cols != module.cols))
+      fail("the plan {} is for another model: its {} has the shape [{}, {}], and that of {} has [{}, {}]",
+           path.string(), assignment.tensor, assignment.rows, assignment.cols, model.path.string(),
+           module.rows, module.cols);
+    assignment.rows = module.rows;
+    assignment.cols = module.cols;
+    left.erase(found);
   }
+  for (const Module& module : model.modules)
+    if (left.count(module.tensor) > 0)
+      fail(
+          "the plan {} gives no scheme to {} ({} of {} matrices lack one); a plan of the whole model was "
+          "expected, in which F16 stands for what is to be kept",
+          path.string(), module.tensor, left.size(), model.modules.size());
+  plan.sum_up();
+  return plan;
 }
 
 }  // namespace
@@ -94,9 +114,7 @@ Plan read_plan_for(const Model& model, const std::filesystem::path& path) {
     plan.sum_up();
     return plan;
   }
-  Plan plan = read_plan(path);
-  check_names(plan, model, path);
-  return plan;
+  return complete_plan(model, path);
 }
 
 }  // namespace strata
