@@ -210,7 +210,7 @@ std::vector<Assignment> read_tensor_types(const std::string& text, const std::ve
   std::vector<Assignment> assignments;
   std::vector<const Assignment*> left;
   for (const Assignment& tensor : tensors) {
-    const std::string name = gguf_name(tensor.tensor);
+    const std::string name = name_in_gguf(tensor.tensor);
     bool decided = false;
     for (Rule& rule : rules) {
       if (!Regex::Matcher(rule.regex).find(name, 0)) continue;
@@ -226,10 +226,10 @@ std::vector<Assignment> read_tensor_types(const std::string& text, const std::ve
   for (const Rule& rule : rules)
     if (!rule.found)
       fail("{}, line {}: the expression \"{}\" matches no matrix of the model, whose names are like {}",
-           where, rule.line, printable(rule.expression), gguf_name(tensors.front().tensor));
+           where, rule.line, printable(rule.expression), name_in_gguf(tensors.front().tensor));
   if (!left.empty())
     fail("{} gives no type to {} ({} matrices in all); add a line such as .*=q4_k at its end", where,
-         gguf_name(left.front()->tensor), left.size());
+         name_in_gguf(left.front()->tensor), left.size());
   return assignments;
 }
 

@@ -80,6 +80,18 @@ TEST(Recipes, TheFirstExpressionDecides) {
   EXPECT_EQ(back[10].scheme.name(), "IQ4_XS");
 }
 
+TEST(Recipes, ExpressionsFindNamesOfOtherArchitectures) {
+  std::vector<Assignment> tensors;
+  for (const char* tensor : {"blk.0.attn_q.weight", "blk.0.ffn_gate_exps.weight"})
+    tensors.push_back({tensor, 256, 256, {}});
+  const auto types = read_tensor_types("_exps=q2_k\n.*=q6_k\n", tensors, "types.txt");
+  EXPECT_EQ(types[0].scheme.name(), "Q6_K");
+  EXPECT_EQ(types[1].scheme.name(), "Q2_K");
+  EXPECT_NE(
+      error_of([&] { read_tensor_types("_exps=q2_k", tensors, "types.txt"); }).find("blk.0.attn_q.weight"),
+      std::string::npos);
+}
+
 TEST(Recipes, WrongTensorTypesAreNamed) {
   const Plan plan = plan_of({"Q4_K"});
   const auto expect = [&](const std::string& text, const std::string& part) {
