@@ -53,6 +53,7 @@ Json to_json(const Plan& plan) {
   document["bytes"] = plan.bytes;
   if (plan.cost) document["cost"] = *plan.cost;
   if (plan.gap) document["gap"] = *plan.gap;
+  if (plan.layers > 0) document["layers"] = plan.layers;
   document["assignments"] = Json::array();
   for (const Assignment& assignment : plan.assignments) {
     Json line;
@@ -76,6 +77,7 @@ Plan plan_from_json(const Json& document, const std::string& where) {
   if (file.has("bytes")) plan.bytes = static_cast<uint64_t>(file.whole("bytes", 0, INT64_MAX));
   if (file.has("cost")) plan.cost = file.finite("cost");
   if (file.has("gap")) plan.gap = file.finite("gap");
+  if (file.has("layers")) plan.layers = file.whole("layers", 1, INT32_MAX);
 
   const Json& lines = file.list("assignments");
   if (lines.empty()) fail("{}: \"assignments\" is empty, expected a scheme for every module", where);

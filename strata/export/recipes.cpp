@@ -26,10 +26,13 @@ struct SchemeModules {
 
 using Place = LayerModule (*)(const std::string& tensor);
 
+// The number of the model's layers where the plan has all of them; 0 where it has not, or may not.
 int64_t layers_of(const Plan& plan, Place place = layer_module) {
   std::set<int> layers;
   for (const Assignment& assignment : plan.assignments) layers.insert(place(assignment.tensor).layer);
-  return static_cast<int64_t>(layers.size());
+  const bool all =
+      plan.layers > 0 && static_cast<int64_t>(layers.size()) == plan.layers && *layers.rbegin() < plan.layers;
+  return all ? plan.layers : 0;
 }
 
 std::vector<SchemeModules> by_scheme(const Plan& plan, Place place = layer_module) {

@@ -89,6 +89,7 @@ Plan stored_plan(const Model& model) {
   plan.method = "as stored";
   plan.allocator = "none";
   plan.budget = "none";
+  plan.layers = model.config.num_layers;
   plan.assignments = matrices_of(model);
   for (Assignment& assignment : plan.assignments) {
     const std::string& type = model.checkpoint->info(assignment.tensor).type;

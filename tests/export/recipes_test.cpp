@@ -12,6 +12,7 @@ namespace {
 // Two layers of all modules in the schemes given in turn.
 Plan plan_of(const std::vector<std::string>& schemes) {
   Plan plan;
+  plan.layers = 2;
   for (int layer = 0; layer < 2; ++layer)
     for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
                              "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"})
@@ -68,6 +69,24 @@ TEST(Recipes, ANameThatGgufDoesNotKnowIsRefused) {
                   " is not the weight of a layer's module with a name in GGUF files, such as "
                   "model.layers.0.self_attn.q_proj.weight or blk.0.attn_q.weight");
   }
+}
+
+TEST(Recipes, LayersAreNumberedUnlessThePlanHasThemAll) {
+  Plan part = plan_of({"Q4_K"}), unknown = part;
+  part.layers = 16;
+  unknown.layers = 0;
+  Plan gap = part;  // layers 0 and 2 of 2
+  gap.layers = 2;
+  for (Assignment& a : gap.assignments) a.tensor.replace(13, 1, a.tensor[13] == '1' ? "2" : "0");
+  for (const Plan* plan : {&part, &unknown, &gap}) {
+    const std::string numbers = plan == &gap ? "(0|2)" : "(0|1)";
+    const std::string text = recipe_text("llama-quantize", *plan);
+    EXPECT_EQ(text.rfind("^blk\\." + numbers + "\\.(attn_k|", 0), 0u) << text;
+  }
+  part = plan_of({"w4g128s", "w8g128s"});
+  part.layers = 16;
+  EXPECT_EQ(recipe_text("gptqmodel", part).find("[0-9]+"), std::string::npos);
+  EXPECT_EQ(recipe_text("llm-compressor", part).find("[0-9]+"), std::string::npos);
 }
 
 TEST(Recipes, TheFirstExpressionDecides) {

@@ -2,7 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "strata/core/file.h"
+#include "strata/allocation/allocator.h"
+#include "strata/sensitivity/method.h"
 #include "tests/support/error_of.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_gguf.h"
@@ -43,6 +44,18 @@ TEST_F(PlansForModels, APlanOfTheWholeModelIsTaken) {
   const Plan read = read_back(without_shapes);
   EXPECT_EQ(read.bytes, plan_.bytes);
   EXPECT_EQ(read.assignments.front().cols, 32);
+}
+
+TEST_F(PlansForModels, APlanKnowsHowManyLayersTheModelHas) {
+  SensitivityOptions options;
+  options.schemes = parse_schemes("Q4_0,Q8_0");
+  AllocatorOptions allocator;
+  allocator.schemes = options.schemes;
+  allocator.budget.bits_per_weight = 9;
+  Scores scores = score(model_, "uniform", options);
+  EXPECT_EQ(read_back(allocate(modules_of(scores), scores, allocator)).layers, 2);
+  scores.modules.clear();  // as another program may leave them out
+  EXPECT_EQ(allocate(modules_of(scores), scores, allocator).layers, 0);
 }
 
 TEST_F(PlansForModels, APlanOfAPartIsRefused) {
