@@ -186,6 +186,19 @@ std::vector<Rule> read_rules(const std::string& text, const std::string& where) 
   return rules;
 }
 
+// The scheme of the first rule that is found in the tensor's name, null where there is none; all that are
+// found are marked.
+const Scheme* find_scheme(std::vector<Rule>& rules, const std::string& tensor) {
+  const std::string name = name_in_gguf(tensor);
+  const Scheme* scheme = nullptr;
+  for (Rule& rule : rules) {
+    if (!Regex::Matcher(rule.regex).find(name, 0)) continue;
+    rule.found = true;
+    if (scheme == nullptr) scheme = &rule.scheme;
+  }
+  return scheme;
+}
+
 }  // namespace
 
 const std::vector<RecipeKind>& recipe_kinds() {
@@ -208,24 +221,18 @@ std::string recipe_text(const std::string& kind, const Plan& plan) {
 }
 
 std::vector<Assignment> read_tensor_types(const std::string& text, const std::vector<Assignment>& tensors,
-                                          const std::string& where) {
+                                          const std::string& where, const std::vector<std::string>& others) {
   std::vector<Rule> rules = read_rules(text, where);
   std::vector<Assignment> assignments;
   std::vector<const Assignment*> left;
   for (const Assignment& tensor : tensors) {
-    const std::string name = name_in_gguf(tensor.tensor);
-    bool decided = false;
-    for (Rule& rule : rules) {
-      if (!Regex::Matcher(rule.regex).find(name, 0)) continue;
-      rule.found = true;
-      if (!decided) {
-        assignments.push_back(tensor);
-        assignments.back().scheme = rule.scheme;
-      }
-      decided = true;
-    }
-    if (!decided) left.push_back(&tensor);
+    if (const Scheme* scheme = find_scheme(rules, tensor.tensor))
+      assignments.push_back({tensor.tensor, tensor.rows, tensor.cols, *scheme});
+    else
+      left.push_back(&tensor);
   }
+  for (const std::string& tensor : others)
+    if (const Scheme* scheme = find_scheme(rules, tensor)) assignments.push_back({tensor, 0, 0, *scheme});
   for (const Rule& rule : rules)
     if (!rule.found)
       fail("{}, line {}: the expression \"{}\" matches no matrix of the model, whose names are like {}",
