@@ -238,7 +238,7 @@ std::vector<Assignment> read_tensor_types(const std::string& text, const std::ve
       fail("{}, line {}: the expression \"{}\" matches no matrix of the model, whose names are like {}",
            where, rule.line, printable(rule.expression), name_in_gguf(tensors.front().tensor));
   if (!left.empty())
-    fail("{} gives no type to {} ({} matrices in all); add a line such as .*=q4_k at its end", where,
+    fail("{} gives no type to {} ({} matrices in all); add a line such as ^blk=q4_k at its end", where,
          name_in_gguf(left.front()->tensor), left.size());
   return assignments;
 }
