@@ -1,5 +1,6 @@
 #include "strata/allocation/allocator.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "strata/allocation/problem.h"
@@ -54,6 +55,8 @@ Plan plan_of(const AllocationProblem& problem, const Allocation& allocation) {
         plan.cost.reset();
     }
   if (allocation.cost) plan.cost = allocation.cost;
+  for (const AllocationModule& module : problem.scores.modules)  // all that the model has
+    plan.layers = std::max<int64_t>(plan.layers, module.layer + 1);
   plan.sum_up();
   return plan;
 }

@@ -11,15 +11,19 @@ namespace {
 
 constexpr char kFormat[] = "strata.plan";
 
+Scheme scheme_from_json(const Fields& line, const char* key) {
+  try {
+    return parse_scheme(line.text(key));
+  } catch (const UsageError& error) {
+    fail("{}: {}", line.where(), error.what());
+  }
+}
+
 Assignment assignment_from_json(const Fields& line) {
   Assignment assignment;
   assignment.tensor = line.text("tensor");
   if (line.has("shape")) line.shape("shape", assignment.rows, assignment.cols);
-  try {
-    assignment.scheme = parse_scheme(line.text("scheme"));
-  } catch (const UsageError& error) {
-    fail("{}: {}", line.where(), error.what());
-  }
+  assignment.scheme = scheme_from_json(line, "scheme");
   return assignment;
 }
 
@@ -53,6 +57,9 @@ Json to_json(const Plan& plan) {
   document["bytes"] = plan.bytes;
   if (plan.cost) document["cost"] = *plan.cost;
   if (plan.gap) document["gap"] = *plan.gap;
+  if (plan.embedding) document["embedding"] = plan.embedding->name();
+  if (plan.head) document["head"] = plan.head->name();
+  if (plan.layers > 0) document["layers"] = plan.layers;
   document["assignments"] = Json::array();
   for (const Assignment& assignment : plan.assignments) {
     Json line;
@@ -76,6 +83,9 @@ Plan plan_from_json(const Json& document, const std::string& where) {
   if (file.has("bytes")) plan.bytes = static_cast<uint64_t>(file.whole("bytes", 0, INT64_MAX));
   if (file.has("cost")) plan.cost = file.finite("cost");
   if (file.has("gap")) plan.gap = file.finite("gap");
+  if (file.has("embedding")) plan.embedding = scheme_from_json(file, "embedding");
+  if (file.has("head")) plan.head = scheme_from_json(file, "head");
+  if (file.has("layers")) plan.layers = file.whole("layers", 1, INT32_MAX);
 
   const Json& lines = file.list("assignments");
   if (lines.empty()) fail("{}: \"assignments\" is empty, expected a scheme for every module", where);

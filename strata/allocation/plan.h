@@ -27,6 +27,8 @@ struct Plan {
   std::optional<double> cost;  // total, where every assigned scheme has one
   std::optional<double> gap;   // relative optimality gap that the solver proved
   std::vector<Assignment> assignments;
+  std::optional<Scheme> embedding, head;  // where the plan has them too; bits and bytes leave them out
+  int64_t layers = 0;                     // of the model; 0 where it is not known
 
   void sum_up();  // fills bits_per_weight, average_code_bits and bytes from the assignments' shapes
 };

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <numeric>
 #include <utility>
 
 #include "strata/calibration/result_cache.h"
@@ -44,22 +45,39 @@ std::vector<float> read_floats(const GgufFile& file, const std::string& name, in
   return values;
 }
 
-Imatrix::Entry read_entry(const GgufFile& file, const Module& module) {
-  const std::string name = gguf_name(module.tensor);
+// Matrices that share a tensor, each with a count of its own; 1 where the model's have one each, or the file
+// does not say.
+int64_t experts_of(const GgufFile& file, const Model& model, const Module& module) {
+  const GgufTensor* counts = file.find_tensor(name_in_gguf(module.tensor) + kCounts);
+  if (model.runnable || counts == nullptr) return 1;
+  const auto experts = static_cast<int64_t>(counts->bytes() / sizeof(float));
+  if (experts < 1 || module.rows % experts != 0)
+    fail("the imatrix {} belongs to another model: it has {} counts for {}, whose {} rows they do not divide",
+         file.path().string(), experts, module.tensor, module.rows);
+  return experts;
+}
+
+Imatrix::Entry read_entry(const GgufFile& file, const Model& model, const Module& module) {
+  const std::string name = name_in_gguf(module.tensor);
+  const int64_t experts = experts_of(file, model, module);
+  const std::vector<float> sums = read_floats(file, name + kSquares, experts * module.cols, module.tensor);
+  const std::vector<float> counts = read_floats(file, name + kCounts, experts, module.tensor);
+  std::vector<double> squares(static_cast<size_t>(module.cols));
+  for (size_t i = 0; i < sums.size(); ++i) squares[i % squares.size()] += sums[i];
   Imatrix::Entry entry;
-  entry.squares = read_floats(file, name + kSquares, module.cols, module.tensor);
-  entry.count = read_floats(file, name + kCounts, 1, module.tensor).front();
+  entry.squares.assign(squares.begin(), squares.end());
+  entry.count = std::accumulate(counts.begin(), counts.end(), 0.0);
   if (!(entry.count > 0))
     fail("the imatrix {} saw no token for {}; make it from a longer text", file.path().string(), name);
   return entry;
 }
 
 // Throws when the file has sums for a layer's tensor that the model does not have.
-void check_no_other_layers(const GgufFile& file, const Imatrix& imatrix) {
+void check_no_other_layers(const GgufFile& file, const Model& model) {
   for (const GgufTensor& tensor : file.tensors()) {
     if (tensor.name.compare(0, 4, "blk.") != 0 || !ends_with(tensor.name, kSquares)) continue;
     const std::string name = tensor.name.substr(0, tensor.name.size() - std::strlen(kSquares));
-    if (imatrix.entries.count(hf_name(name)) == 0)
+    if (!model.checkpoint->contains(model.runnable ? hf_name(name) : name))
       fail("the imatrix {} belongs to another model: it has {}, which the model does not have",
            file.path().string(), printable(name));
   }
@@ -157,8 +175,8 @@ Imatrix read_imatrix(const std::filesystem::path& path, const Model& model) {
     fail("{} is a GGUF file but no imatrix: its general.type is {}", path.string(),
          name == nullptr ? "missing" : "\"" + printable(*name) + "\"");
   Imatrix imatrix;
-  for (const Module& module : model.modules) imatrix.entries[module.tensor] = read_entry(file, module);
-  check_no_other_layers(file, imatrix);
+  for (const Module& module : model.modules) imatrix.entries[module.tensor] = read_entry(file, model, module);
+  check_no_other_layers(file, model);
   read_origin(file, imatrix);
   return imatrix;
 }
@@ -171,7 +189,7 @@ void write_imatrix(const std::filesystem::path& path, const Imatrix& imatrix) {
       {"imatrix.chunk_size", gguf_u32(static_cast<uint32_t>(imatrix.chunk_size))}};
   std::vector<GgufTensor> tensors;
   for (const auto& [tensor, entry] : imatrix.entries) {
-    const std::string name = gguf_name(tensor);
+    const std::string name = name_in_gguf(tensor);
     tensors.push_back({name + kSquares, {static_cast<int64_t>(entry.squares.size())}, GgufType::F32, 0});
     tensors.push_back({name + kCounts, {1}, GgufType::F32, 0});
   }

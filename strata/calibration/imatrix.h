@@ -36,8 +36,9 @@ Imatrix measure_imatrix(const Model& model, const Calibration& calibration, at::
 
 // llama.cpp's GGUF form: per tensor <name>.in_sum2 [in] and <name>.counts [1], and the keys general.type,
 // imatrix.datasets, imatrix.chunk_count and imatrix.chunk_size. Throws unless the file has sums for every
-// linear module of the model, of its size, and for no layer that the model lacks; tensors of other kinds
-// (such as the output matrix) are ignored.
+// linear module of the model, of its size, and for no layer's tensor that the model lacks; others (such as
+// the output matrix, or a router) are ignored. Experts, which have sums and a count each, are added up: their
+// matrices share a scheme and so their importance.
 Imatrix read_imatrix(const std::filesystem::path& path, const Model& model);
 void write_imatrix(const std::filesystem::path& path, const Imatrix& imatrix);
 

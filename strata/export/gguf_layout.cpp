@@ -130,10 +130,13 @@ GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
       add(layout, stored.name, stored.shape, stored.type, std::move(source));
       continue;
     }
+    if (scheme != nullptr && !is_coded(stored.type))
+      fail("{}: {} is stored as {}, which cannot be decoded, so it can be kept but not become {}",
+           model.path.string(), stored.name, traits_of(stored.type).name, scheme->name());
     source.tensor = name;
     source.heads = model.runnable ? permuted_heads(model.config, name) : 0;
-    const GgufType type = scheme == nullptr ? type_of(model, plan, *tensor)
-                                            : stored_type(scheme->gguf, tensor->cols());
+    const GgufType type =
+        scheme == nullptr ? type_of(model, plan, *tensor) : stored_type(scheme->gguf, tensor->cols());
     add(layout, stored.name, stored.shape, type, std::move(source));
   }
   layout.keys = requantized_keys(*layout.input, layout.tensors);

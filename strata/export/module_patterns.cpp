@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "strata/core/error.h"
 #include "strata/core/text.h"
+#include "strata/model/gguf_names.h"
 
 namespace strata {
 namespace {
@@ -29,12 +31,6 @@ Name split_name(const std::string& module) {
   return name;
 }
 
-std::string escaped(const std::string& name) {
-  std::string text;
-  for (const char c : name) text += c == '.' ? "\\." : std::string(1, c);
-  return text;
-}
-
 std::string alternatives(const std::vector<std::string>& names) {
   return names.size() == 1 ? names.front() : fmt::format("({})", fmt::join(names, "|"));
 }
@@ -45,10 +41,9 @@ bool has_all(const std::vector<std::string>& leaves, std::initializer_list<const
   });
 }
 
-}  // namespace
-
-LayerModule layer_module(const std::string& tensor) {
-  const std::string start = "model.layers.", ending = ".weight";
+// The place of "<start>3.NAME.weight"; none for another kind of name.
+std::optional<LayerModule> place_of(const std::string& tensor, const std::string& start) {
+  const std::string ending = ".weight";
   const size_t digits = start.size(), dot = tensor.find('.', digits);
   const bool sound =
       tensor.compare(0, start.size(), start) == 0 && dot != std::string::npos && dot > digits &&
@@ -56,11 +51,34 @@ LayerModule layer_module(const std::string& tensor) {
       tensor.compare(tensor.size() - ending.size(), ending.size(), ending) == 0 &&
       std::all_of(tensor.begin() + static_cast<int64_t>(digits), tensor.begin() + static_cast<int64_t>(dot),
                   [](char c) { return c >= '0' && c <= '9'; });
-  if (!sound)
-    fail("{} is not the weight of a layer's module, such as model.layers.0.self_attn.q_proj.weight",
-         printable(tensor));
-  return {std::stoi(tensor.substr(digits, dot - digits)),
-          tensor.substr(dot + 1, tensor.size() - ending.size() - dot - 1)};
+  if (!sound) return std::nullopt;
+  return LayerModule{std::stoi(tensor.substr(digits, dot - digits)),
+                     tensor.substr(dot + 1, tensor.size() - ending.size() - dot - 1)};
+}
+
+}  // namespace
+
+LayerModule layer_module(const std::string& tensor) {
+  if (const auto place = place_of(tensor, "model.layers.")) return *place;
+  fail("{} is not the weight of a layer's module, such as model.layers.0.self_attn.q_proj.weight",
+       printable(tensor));
+}
+
+LayerModule gguf_layer_module(const std::string& tensor) {
+  if (const auto place = place_of(name_in_gguf(tensor), "blk.")) return *place;
+  fail(
+      "{} is not the weight of a layer's module with a name in GGUF files, such as "
+      "model.layers.0.self_attn.q_proj.weight or blk.0.attn_q.weight",
+      printable(tensor));
+}
+
+std::string escaped(const std::string& name) {
+  std::string text;
+  for (const char c : name) {
+    if (std::string_view("\\.^$|()[]{}*+?").find(c) != std::string_view::npos) text += '\\';
+    text += c;
+  }
+  return text;
 }
 
 std::string layers_pattern(const std::vector<int>& layers, int64_t all) {

@@ -24,19 +24,24 @@ struct SchemeModules {
   std::vector<LayerModule> modules;
 };
 
-int64_t layers_of(const Plan& plan) {
+using Place = LayerModule (*)(const std::string& tensor);
+
+// The number of the model's layers where the plan has all of them; 0 where it has not, or may not.
+int64_t layers_of(const Plan& plan, Place place = layer_module) {
   std::set<int> layers;
-  for (const Assignment& assignment : plan.assignments) layers.insert(layer_module(assignment.tensor).layer);
-  return static_cast<int64_t>(layers.size());
+  for (const Assignment& assignment : plan.assignments) layers.insert(place(assignment.tensor).layer);
+  const bool all =
+      plan.layers > 0 && static_cast<int64_t>(layers.size()) == plan.layers && *layers.rbegin() < plan.layers;
+  return all ? plan.layers : 0;
 }
 
-std::vector<SchemeModules> by_scheme(const Plan& plan) {
+std::vector<SchemeModules> by_scheme(const Plan& plan, Place place = layer_module) {
   std::vector<SchemeModules> groups;
   for (const Assignment& assignment : plan.assignments) {
     auto found = std::find_if(groups.begin(), groups.end(),
                               [&](const SchemeModules& g) { return g.scheme == assignment.scheme; });
     if (found == groups.end()) found = groups.insert(found, {assignment.scheme, {}});
-    found->modules.push_back(layer_module(assignment.tensor));
+    found->modules.push_back(place(assignment.tensor));
   }
   std::stable_sort(groups.begin(), groups.end(), [](const SchemeModules& a, const SchemeModules& b) {
     return a.modules.size() > b.modules.size();
@@ -66,27 +71,23 @@ std::string lower_case(std::string_view text) {
 
 // A line for every set of layers of a type: "^blk\.(0|7)\.(attn_q|attn_k)\.weight$=q4_k".
 std::string llama_quantize(const Plan& plan) {
-  const int64_t layers = layers_of(plan);
-  std::string text;
   for (const Assignment& a : plan.assignments)
     if (a.scheme.kind != Scheme::Kind::Gguf)
       fail_usage(
           "the plan gives {} the scheme {}, which llama-quantize cannot make; plan with GGUF types (Q4_K)",
           a.tensor, a.scheme.name());
+  const int64_t layers = layers_of(plan, gguf_layer_module);
   std::map<std::string, std::map<std::vector<int>, std::vector<std::string>>> lines;  // type, layers, names
-  for (const SchemeModules& group : by_scheme(plan)) {
+  for (const SchemeModules& group : by_scheme(plan, gguf_layer_module)) {
     std::map<std::string, std::vector<int>> layers_by_name;
-    for (const LayerModule& module : group.modules) {
-      const std::string name = gguf_name(fmt::format("model.layers.0.{}.weight", module.name));
-      layers_by_name[name].push_back(module.layer);
-    }
+    for (const LayerModule& module : group.modules)
+      layers_by_name[escaped(module.name)].push_back(module.layer);
     for (const auto& [name, numbers] : layers_by_name) lines[group.scheme.name()][numbers].push_back(name);
   }
+  std::string text;
   for (const auto& [type, sets] : lines)
     for (const auto& [numbers, names] : sets) {
-      std::vector<std::string> stems;  // "blk.0.attn_q.weight" without what surrounds it
-      for (const std::string& name : names) stems.push_back(name.substr(6, name.size() - 6 - 7));
-      const std::string stem = stems.size() == 1 ? stems.front() : fmt::format("({})", fmt::join(stems, "|"));
+      const std::string stem = names.size() == 1 ? names.front() : fmt::format("({})", fmt::join(names, "|"));
       text += fmt::format("^blk\\.{}\\.{}\\.weight$={}\n", layers_pattern(numbers, layers), stem,
                           lower_case(type));
     }
@@ -185,6 +186,19 @@ std::vector<Rule> read_rules(const std::string& text, const std::string& where) 
   return rules;
 }
 
+// The scheme of the first rule that is found in the tensor's name, null where there is none; all that are
+// found are marked.
+const Scheme* find_scheme(std::vector<Rule>& rules, const std::string& tensor) {
+  const std::string name = name_in_gguf(tensor);
+  const Scheme* scheme = nullptr;
+  for (Rule& rule : rules) {
+    if (!Regex::Matcher(rule.regex).find(name, 0)) continue;
+    rule.found = true;
+    if (scheme == nullptr) scheme = &rule.scheme;
+  }
+  return scheme;
+}
+
 }  // namespace
 
 const std::vector<RecipeKind>& recipe_kinds() {
@@ -207,31 +221,25 @@ std::string recipe_text(const std::string& kind, const Plan& plan) {
 }
 
 std::vector<Assignment> read_tensor_types(const std::string& text, const std::vector<Assignment>& tensors,
-                                          const std::string& where) {
+                                          const std::string& where, const std::vector<std::string>& others) {
   std::vector<Rule> rules = read_rules(text, where);
   std::vector<Assignment> assignments;
   std::vector<const Assignment*> left;
   for (const Assignment& tensor : tensors) {
-    const std::string name = gguf_name(tensor.tensor);
-    bool decided = false;
-    for (Rule& rule : rules) {
-      if (!Regex::Matcher(rule.regex).find(name, 0)) continue;
-      rule.found = true;
-      if (!decided) {
-        assignments.push_back(tensor);
-        assignments.back().scheme = rule.scheme;
-      }
-      decided = true;
-    }
-    if (!decided) left.push_back(&tensor);
+    if (const Scheme* scheme = find_scheme(rules, tensor.tensor))
+      assignments.push_back({tensor.tensor, tensor.rows, tensor.cols, *scheme});
+    else
+      left.push_back(&tensor);
   }
+  for (const std::string& tensor : others)
+    if (const Scheme* scheme = find_scheme(rules, tensor)) assignments.push_back({tensor, 0, 0, *scheme});
   for (const Rule& rule : rules)
     if (!rule.found)
       fail("{}, line {}: the expression \"{}\" matches no matrix of the model, whose names are like {}",
-           where, rule.line, printable(rule.expression), gguf_name(tensors.front().tensor));
+           where, rule.line, printable(rule.expression), name_in_gguf(tensors.front().tensor));
   if (!left.empty())
-    fail("{} gives no type to {} ({} matrices in all); add a line such as .*=q4_k at its end", where,
-         gguf_name(left.front()->tensor), left.size());
+    fail("{} gives no type to {} ({} matrices in all); add a line such as ^blk=q4_k at its end", where,
+         name_in_gguf(left.front()->tensor), left.size());
   return assignments;
 }
 

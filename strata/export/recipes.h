@@ -25,8 +25,10 @@ std::string recipe_text(const std::string& kind, const Plan& plan);
 // A tensor-type file of llama-quantize read back: the type of each of these tensors (names as in the
 // checkpoint; the expressions see their GGUF names). As there, the first expression that is found in a name
 // decides. Throws, naming the line, for an expression that does not compile or finds nothing, for an unknown
-// type, and naming the tensor for one that no expression finds.
+// type, and naming the tensor for one that no expression finds. Those of `others` that an expression finds
+// follow the result, without shapes.
 std::vector<Assignment> read_tensor_types(const std::string& text, const std::vector<Assignment>& tensors,
-                                          const std::string& where);
+                                          const std::string& where,
+                                          const std::vector<std::string>& others = {});
 
 }  // namespace strata

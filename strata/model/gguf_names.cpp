@@ -84,6 +84,11 @@ std::string hf_name(const std::string& gguf_name) {
   return translate_name(gguf_name, false);
 }
 
+std::string name_in_gguf(const std::string& tensor) {
+  const std::string name = gguf_name(tensor);
+  return name.empty() ? tensor : name;
+}
+
 std::string gguf_architecture(const std::string& model_type) {
   if (model_type == "llama" || model_type == "mistral") return "llama";
   if (model_type == "qwen2" || model_type == "qwen3") return model_type;

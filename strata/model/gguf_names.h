@@ -12,6 +12,10 @@ namespace strata {
 std::string gguf_name(const std::string& hf_name);
 std::string hf_name(const std::string& gguf_name);
 
+// The name of a checkpoint's tensor in a GGUF file: gguf_name's, or its own where there is no counterpart, as
+// in files of architectures that cannot be run, whose tensors keep their names.
+std::string name_in_gguf(const std::string& tensor);
+
 // `general.architecture` (also the prefix of the keys) for a model_type: "llama" and "mistral" -> "llama",
 // "qwen2", "qwen3". Throws for others.
 std::string gguf_architecture(const std::string& model_type);

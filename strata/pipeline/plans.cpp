@@ -1,12 +1,15 @@
 #include "strata/pipeline/plans.h"
 
-#include <algorithm>
 #include <optional>
+#include <unordered_map>
 
+#include "strata/checkpoint/gguf.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/text.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/recipes.h"
+#include "strata/model/gguf_names.h"
 
 namespace strata {
 namespace {
@@ -38,17 +41,72 @@ Plan plan_from_gguf(const Model& model, const std::filesystem::path& path) {
   if (plan.assignments.size() != model.modules.size())
     fail("{} has {} matrices in its layers and {} has {}; a file of the same model was expected",
          path.string(), plan.assignments.size(), model.path.string(), model.modules.size());
+  if (const TensorInfo* tensor = other.checkpoint->find(other.embedding))
+    plan.embedding = scheme_of(tensor->type);
+  if (const TensorInfo* tensor = other.checkpoint->find(other.head)) plan.head = scheme_of(tensor->type);
   return plan;
 }
 
-void check_names(const Plan& plan, const Model& model, const std::filesystem::path& path) {
-  for (const Assignment& assignment : plan.assignments) {
-    const auto module = std::find_if(model.modules.begin(), model.modules.end(),
-                                     [&](const Module& m) { return m.tensor == assignment.tensor; });
-    if (module == model.modules.end())
-      fail("the plan {} names the tensor {}, which {} does not have among its layers' matrices",
-           path.string(), assignment.tensor, model.path.string());
+// A plan of llama-quantize's lines REGEX=TYPE.
+Plan plan_from_types(const Model& model, const std::filesystem::path& path) {
+  Plan plan;
+  plan.model = model.path.string();
+  plan.method = path.filename().string();
+  plan.allocator = "none";
+  plan.budget = "none";
+  plan.layers = model.config.num_layers;
+  std::vector<std::string> boundaries = {model.embedding};
+  if (model.head != model.embedding) boundaries.push_back(model.head);
+  for (Assignment& found :
+       read_tensor_types(read_text(path), matrices_of(model), path.string(), boundaries)) {
+    if (found.tensor == model.embedding) plan.embedding = found.scheme;
+    if (found.tensor == model.head) plan.head = found.scheme;
+    if (found.tensor != model.embedding && found.tensor != model.head)
+      plan.assignments.push_back(std::move(found));
   }
+  plan.sum_up();
+  return plan;
+}
+
+// The type of a GGUF's matrix that cannot be decoded; none for all others.
+std::optional<Scheme> undecodable_type(const Model& model, const TensorInfo& tensor) {
+  if (scheme_of(tensor.type) || model.path.extension() != ".gguf") return std::nullopt;
+  const GgufFile file(model.path);
+  const GgufTensor* stored = file.find_tensor(name_in_gguf(tensor.name));
+  if (stored == nullptr || is_coded(stored->type)) return std::nullopt;
+  Scheme scheme;
+  scheme.kind = Scheme::Kind::Gguf;
+  scheme.gguf = stored->type;
+  return scheme;
+}
+
+// A plan.json that is for all of the model's matrices and no others, with shapes where it gives none.
+Plan complete_plan(const Model& model, const std::filesystem::path& path) {
+  Plan plan = read_plan(path);
+  std::unordered_map<std::string, const Module*> left;
+  for (const Module& module : model.modules) left[module.tensor] = &module;
+  for (Assignment& assignment : plan.assignments) {
+    const auto found = left.find(assignment.tensor);
+    if (found == left.end())
+      fail("the plan {} names the tensor {}, which {} does not have among its layers' matrices",
+           path.string(), printable(assignment.tensor), model.path.string());
+    const Module& module = *found->second;
+    if (assignment.rows > 0 && (assignment.rows != module.rows || assignment.cols != module.cols))
+      fail("the plan {} is for another model: its {} has the shape [{}, {}], and that of {} has [{}, {}]",
+           path.string(), assignment.tensor, assignment.rows, assignment.cols, model.path.string(),
+           module.rows, module.cols);
+    assignment.rows = module.rows;
+    assignment.cols = module.cols;
+    left.erase(found);
+  }
+  for (const Module& module : model.modules)
+    if (left.count(module.tensor) > 0)
+      fail(
+          "the plan {} gives no scheme to {} ({} of {} matrices lack one); a plan of the whole model was "
+          "expected, in which F16 stands for what is to be kept",
+          path.string(), module.tensor, left.size(), model.modules.size());
+  plan.sum_up();
+  return plan;
 }
 
 }  // namespace
@@ -69,6 +127,7 @@ Plan stored_plan(const Model& model) {
   plan.method = "as stored";
   plan.allocator = "none";
   plan.budget = "none";
+  plan.layers = model.config.num_layers;
   plan.assignments = matrices_of(model);
   for (Assignment& assignment : plan.assignments) {
     const std::string& type = model.checkpoint->info(assignment.tensor).type;
@@ -84,19 +143,22 @@ Plan stored_plan(const Model& model) {
 
 Plan read_plan_for(const Model& model, const std::filesystem::path& path) {
   if (path.extension() == ".gguf") return plan_from_gguf(model, path);
-  if (path.extension() == ".txt") {
-    Plan plan;
-    plan.model = model.path.string();
-    plan.method = path.filename().string();
-    plan.allocator = "none";
-    plan.budget = "none";
-    plan.assignments = read_tensor_types(read_text(path), matrices_of(model), path.string());
-    plan.sum_up();
-    return plan;
-  }
-  Plan plan = read_plan(path);
-  check_names(plan, model, path);
-  return plan;
+  if (path.extension() == ".txt") return plan_from_types(model, path);
+  return complete_plan(model, path);
+}
+
+void adopt_boundaries(const Plan& plan, bool open_embedding, bool open_head, const Model& model,
+                      const ExportFormat& format, ExportPlan& exported) {
+  const auto adopt = [&](const std::string& name, const std::optional<Scheme>& planned, Scheme& scheme) {
+    const TensorInfo* tensor = model.checkpoint->find(name);
+    if (tensor == nullptr || !format.packs_embedding) return;
+    const std::optional<Scheme> kept = undecodable_type(model, *tensor);
+    const std::optional<Scheme>& adopted = kept ? kept : planned;
+    if (adopted && format.refusal(*adopted, tensor->rows(), tensor->cols()).empty()) scheme = *adopted;
+  };
+  const bool tied = model.embedding == model.head;
+  if (open_embedding && (open_head || !tied)) adopt(model.embedding, plan.embedding, exported.embedding);
+  if (open_head) adopt(model.head, tied ? plan.embedding : plan.head, exported.head);
 }
 
 }  // namespace strata

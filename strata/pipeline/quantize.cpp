@@ -141,6 +141,9 @@ class Job {
           format_.name);
     plan.shard_bytes = request_.shard_bytes;
     choose_boundaries(request_, model_, format_, plan);
+    if (!request_.plan.empty()) result_.plan = read_plan_for(model_, request_.plan);
+    adopt_boundaries(result_.plan, request_.embedding == "auto", request_.head == "auto", model_, format_,
+                     plan);
     if (sensitivity_.imatrix)
       for (const Module& module : model_.modules)
         plan.importance[module.tensor] = sensitivity_.imatrix->mean_squares(module.tensor);
@@ -153,10 +156,7 @@ class Job {
   }
 
   void choose_plan() {
-    if (!request_.plan.empty()) {
-      result_.plan = read_plan_for(model_, request_.plan);
-      return;
-    }
+    if (!request_.plan.empty()) return;
     allocator_ = allocator_of(method_, request_.allocator);
     allocator_.schemes = menu_.schemes;
     allocator_.ties = menu_.ties;

@@ -75,9 +75,11 @@ Scheme lowest_scheme(const Model& model, const std::vector<Scheme>& schemes) {
 
 Scores layer_scores(const Model& model, std::string method, const std::vector<double>& values) {
   Scores scores = empty_scores(model, std::move(method));
+  std::vector<int64_t> params(values.size());
+  for (const Module& module : model.modules) params[module.layer] += module.params();
   for (size_t layer = 0; layer < values.size(); ++layer)
-    scores.scores.push_back({static_cast<int>(layer), "", values[layer], 0});
-  for (const Module& module : model.modules) scores.scores[module.layer].params += module.params();
+    if (params[layer] > 0)
+      scores.scores.push_back({static_cast<int>(layer), "", values[layer], params[layer]});
   return scores;
 }
 

@@ -25,7 +25,7 @@ double sum_of_squares(MatrixView<const float> weights);
 // The scheme that takes the fewest bits over the whole model; w2g64 when there is none to choose from.
 Scheme lowest_scheme(const Model& model, const std::vector<Scheme>& schemes);
 
-// Scores with one line a layer; `values` has one a layer.
+// Scores with one line a layer, but none for layers without matrices to quantize; `values` has one a layer.
 Scores layer_scores(const Model& model, std::string method, const std::vector<double>& values);
 
 // Scores with one line a module; `values` has one a module. Details give the means of the layers.

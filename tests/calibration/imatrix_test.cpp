@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <functional>
 #include <map>
 
 #include "strata/checkpoint/gguf.h"
@@ -120,6 +121,76 @@ TEST_F(ImatrixTest, OfAnotherModelIsRefusedByName) {
 
   GgufWriter(path, {{"general.type", gguf_string("model")}}, {}).commit();
   EXPECT_NE(error_of(path, model_).find("no imatrix: its general.type is \"model\""), std::string::npos);
+}
+
+// Two layers of an architecture that cannot be run, with a router and three experts of [32, 64].
+class ImatrixOfExperts : public ImatrixTest {
+ protected:
+  void SetUp() override {
+    std::vector<GgufTensor> tensors;
+    for (const std::string layer : {"blk.0.", "blk.1."}) {
+      tensors.push_back({layer + "attn_q.weight", {64, 64}, GgufType::F32, 0});
+      tensors.push_back({layer + "ffn_gate_inp.weight", {32, 64}, GgufType::F32, 0});
+      tensors.push_back({layer + "ffn_up_exps.weight", {3, 32, 64}, GgufType::F32, 0});
+    }
+    write(directory_ / "model.gguf", "model", tensors, [](size_t, size_t) { return 0.5F; });
+    model_ = open_model(directory_ / "model.gguf");
+  }
+
+  // Value i of tensor t is value(t, i).
+  static void write(const std::filesystem::path& path, const std::string& type,
+                    const std::vector<GgufTensor>& tensors,
+                    const std::function<float(size_t tensor, size_t i)>& value) {
+    GgufWriter writer(
+        path, {{"general.type", gguf_string(type)}, {"general.architecture", gguf_string("peculiar")}},
+        tensors);
+    for (size_t t = 0; t < tensors.size(); ++t) {
+      std::vector<float> values(tensors[t].bytes() / sizeof(float));
+      for (size_t i = 0; i < values.size(); ++i) values[i] = value(t, i);
+      writer.write(reinterpret_cast<const std::byte*>(values.data()), tensors[t].bytes());
+    }
+    writer.commit();
+  }
+
+  // llama.cpp's sums and counts, with so many experts.
+  std::filesystem::path write_sums(int64_t experts) const {
+    std::vector<GgufTensor> tensors;
+    const auto add = [&](const std::string& name, int64_t matrices) {
+      tensors.push_back({name + ".in_sum2", {matrices, 64}, GgufType::F32, 0});
+      tensors.push_back({name + ".counts", {matrices, 1}, GgufType::F32, 0});
+    };
+    for (const std::string layer : {"blk.0.", "blk.1."}) {
+      add(layer + "attn_q.weight", 1);
+      add(layer + "ffn_gate_inp.weight", 1);
+      add(layer + "ffn_up_exps.weight", experts);
+    }
+    // Expert e has seen 10 e tokens, whose squares add up to 10 e (column + 1).
+    write(directory_ / "imatrix.gguf", "imatrix", tensors, [&](size_t t, size_t i) {
+      const bool single = t % 6 < 4, counts = t % 2 == 1;
+      const double tokens = single ? 20 : 10 * static_cast<double>(counts ? i : i / 64);
+      return static_cast<float>(counts ? tokens : tokens * static_cast<double>(i % 64 + 1));
+    });
+    return directory_ / "imatrix.gguf";
+  }
+};
+
+TEST_F(ImatrixOfExperts, IsReadByTheNamesOfTheFileAndAddedUp) {
+  const Imatrix read = read_imatrix(write_sums(3), model_);
+  EXPECT_EQ(read.entries.size(), 4U);  // without the routers
+  EXPECT_EQ(read.entries.at("blk.1.ffn_up_exps.weight").count, 0 + 10 + 20);
+  for (const Module& module : model_.modules) {
+    const std::vector<float> means = read.mean_squares(module.tensor);
+    ASSERT_EQ(means.size(), 64U) << module.tensor;
+    for (size_t i = 0; i < means.size(); ++i) EXPECT_FLOAT_EQ(means[i], static_cast<float>(i + 1));
+  }
+  write_imatrix(directory_ / "again.gguf", read);
+  EXPECT_EQ(read_imatrix(directory_ / "again.gguf", model_).fingerprint(), read.fingerprint());
+}
+
+TEST_F(ImatrixOfExperts, OfAnotherNumberOfExpertsIsRefused) {
+  EXPECT_NE(error_of(write_sums(5), model_)
+                .find("has 5 counts for blk.0.ffn_up_exps.weight, whose 96 rows they do not divide"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/json.h"
+#include "tests/support/error_of.h"
 
 namespace strata {
 namespace {
@@ -11,6 +12,7 @@ namespace {
 // Two layers of all modules in the schemes given in turn.
 Plan plan_of(const std::vector<std::string>& schemes) {
   Plan plan;
+  plan.layers = 2;
   for (int layer = 0; layer < 2; ++layer)
     for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
                              "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"})
@@ -44,6 +46,49 @@ TEST(Recipes, TensorTypesComeBack) {
             "^blk\\.[0-9]+\\.(attn_k|attn_output|attn_q|attn_v|ffn_down|ffn_gate|ffn_up)\\.weight$=q4_k\n");
 }
 
+TEST(Recipes, NamesOfOtherArchitecturesStandAsTheyAre) {
+  Plan plan;
+  for (const char* tensor : {"blk.0.ffn_gate_exps.weight", "blk.1.ffn_gate_exps.weight",
+                             "blk.0.ffn_up.3.weight", "model.layers.1.mlp.up_proj.weight"})
+    plan.assignments.push_back({tensor, 256, 256, parse_scheme("Q4_K")});
+  plan.assignments[2].scheme = parse_scheme("Q6_K");
+  plan.assignments[3].scheme = parse_scheme("Q8_0");
+  const std::string text = recipe_text("llama-quantize", plan);
+  EXPECT_NE(text.find("\\.ffn_gate_exps\\.weight$=q4_k\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("^blk\\.0\\.ffn_up\\.3\\.weight$=q6_k\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("^blk\\.1\\.ffn_up\\.weight$=q8_0\n"), std::string::npos) << text;
+}
+
+TEST(Recipes, ANameThatGgufDoesNotKnowIsRefused) {
+  for (const char* tensor :
+       {"model.layers.0.foo.weight", "blk.x.attn_q.weight", "token_embd.weight", "blk.0"}) {
+    Plan plan = plan_of({"Q4_K"});
+    plan.assignments[3].tensor = tensor;
+    EXPECT_EQ(error_of([&] { recipe_text("llama-quantize", plan); }),
+              std::string(tensor) +
+                  " is not the weight of a layer's module with a name in GGUF files, such as "
+                  "model.layers.0.self_attn.q_proj.weight or blk.0.attn_q.weight");
+  }
+}
+
+TEST(Recipes, LayersAreNumberedUnlessThePlanHasThemAll) {
+  Plan part = plan_of({"Q4_K"}), unknown = part;
+  part.layers = 16;
+  unknown.layers = 0;
+  Plan gap = part;  // layers 0 and 2 of 2
+  gap.layers = 2;
+  for (Assignment& a : gap.assignments) a.tensor.replace(13, 1, a.tensor[13] == '1' ? "2" : "0");
+  for (const Plan* plan : {&part, &unknown, &gap}) {
+    const std::string numbers = plan == &gap ? "(0|2)" : "(0|1)";
+    const std::string text = recipe_text("llama-quantize", *plan);
+    EXPECT_EQ(text.rfind("^blk\\." + numbers + "\\.(attn_k|", 0), 0u) << text;
+  }
+  part = plan_of({"w4g128s", "w8g128s"});
+  part.layers = 16;
+  EXPECT_EQ(recipe_text("gptqmodel", part).find("[0-9]+"), std::string::npos);
+  EXPECT_EQ(recipe_text("llm-compressor", part).find("[0-9]+"), std::string::npos);
+}
+
 TEST(Recipes, TheFirstExpressionDecides) {
   const Plan plan = plan_of({"Q4_K"});
   const auto back =
@@ -52,6 +97,18 @@ TEST(Recipes, TheFirstExpressionDecides) {
   EXPECT_EQ(back[2].scheme.name(), "Q8_0");
   EXPECT_EQ(back[9].scheme.name(), "Q8_0");
   EXPECT_EQ(back[10].scheme.name(), "IQ4_XS");
+}
+
+TEST(Recipes, ExpressionsFindNamesOfOtherArchitectures) {
+  std::vector<Assignment> tensors;
+  for (const char* tensor : {"blk.0.attn_q.weight", "blk.0.ffn_gate_exps.weight"})
+    tensors.push_back({tensor, 256, 256, {}});
+  const auto types = read_tensor_types("_exps=q2_k\n.*=q6_k\n", tensors, "types.txt");
+  EXPECT_EQ(types[0].scheme.name(), "Q6_K");
+  EXPECT_EQ(types[1].scheme.name(), "Q2_K");
+  EXPECT_NE(
+      error_of([&] { read_tensor_types("_exps=q2_k", tensors, "types.txt"); }).find("blk.0.attn_q.weight"),
+      std::string::npos);
 }
 
 TEST(Recipes, WrongTensorTypesAreNamed) {

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <map>
 
+#include "strata/allocation/allocator.h"
+#include "strata/checkpoint/gguf.h"
 #include "strata/core/error.h"
 #include "strata/sensitivity/costs.h"
 #include "strata/sensitivity/method.h"
@@ -167,6 +169,31 @@ TEST_F(Methods, EveryScoresFileCanBeWrittenAndAllocatedFrom) {
       }
       EXPECT_GT(again.costs[i + 1].cost, 0);
     }
+  }
+}
+
+TEST_F(Methods, ALayerWithoutMatricesHasNoScore) {
+  std::vector<GgufTensor> tensors;
+  for (const char* name : {"blk.0.mixer.weight", "blk.1.attn_norm.weight", "blk.2.mixer.weight"})
+    tensors.push_back({name, {64, 64}, GgufType::F32, 0});
+  tensors[1].shape = {64};
+  const std::filesystem::path path = directory_ / "gap.gguf";
+  GgufWriter writer(path, {{"general.architecture", gguf_string("peculiar")}}, tensors);
+  for (const GgufTensor& tensor : tensors) {
+    std::vector<float> values(tensor.bytes() / sizeof(float));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i));
+    writer.write(reinterpret_cast<const std::byte*>(values.data()), tensor.bytes());
+  }
+  writer.commit();
+  const Model model = open_model(path);
+  AllocatorOptions allocator;
+  allocator.schemes = parse_schemes("Q4_0,Q8_0");
+  allocator.budget.bits_per_weight = 5;
+  for (const char* method : {"uniform", "first-last", "random", "zd", "ewq", "kurtosis"}) {
+    const Scores scores = scores_from_json(to_json(score(model, method, {})), method);
+    ASSERT_EQ(scores.scores.size(), 2U) << method;
+    EXPECT_EQ(scores.scores[1].layer, 2) << method;
+    EXPECT_EQ(allocate(modules_of(scores), scores, allocator).assignments.size(), 2U) << method;
   }
 }
 
