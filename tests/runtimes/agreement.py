@@ -1,4 +1,4 @@
-"""Every format at about 2.6, 3.2 and 4.5 bits a weight (or the least it can hold) in its runtimes: the same most
+"""Every format at about 2.6, 3.2 and 4.5 bits a weight (or the nearest it can hold) in its runtimes: the same most
 probable next token as strata's own forward pass on the same file, and its perplexity.
 
     python3 tests/runtimes/agreement.py STRATA RUNTIME_TOOL MODEL TEXT [--windows 8] [--formats gguf,mlx,...]
@@ -24,26 +24,26 @@ import numpy as np
 WINDOW = 512
 
 
-def log_losses(logits, ids):
-    shifted = logits - logits.max(-1, keepdims=True)
-    return np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(ids)), ids]
-
-
-# Where not the format's own.
-SCHEMES = {"gguf": "gguf,IQ2_S,IQ3_XXS",
-           "compressed-tensors-s": ",".join(f"w{bits}g64s" for bits in (2, 3, 4, 5, 6, 8))}
+# Where not the format's own. After a colon: a part of a format that a runtime is limited to.
+SCHEMES = {
+    "gguf": "gguf,IQ2_S,IQ3_XXS",
+    "compressed-tensors:symmetric": ",".join(f"w{bits}g64s" for bits in (2, 3, 4, 5, 6, 8)),
+    "compressed-tensors:4-bit": "w4g64s,w4g64z,w4g32s,w4g32z",
+    "gptq:4-bit": "w4g64s,w4g32s",
+}
 
 
 def quantize(options, format_, budget, path):
-    """Writes the file at the budget, or at the smallest that the format can hold; the bits a weight it came to."""
+    """Writes the file at the budget, or the nearest that the format can hold; the bits a weight it came to."""
     command = [options.strata, "quantize", options.model, "--method", options.method, "--quiet", "--json", "-o", path,
-               "--format", format_.removesuffix("-s")]
+               "--format", format_.split(":")[0]]
     if format_ in SCHEMES:
         command += ["--schemes", SCHEMES[format_]]
     result = subprocess.run([*command, "--bpw", str(budget)], capture_output=True, text=True)
-    smallest = re.search(r"smallest possible .* ([0-9.]+) bpw; raise it", result.stderr)
-    if smallest:
-        result = subprocess.run([*command, "--bpw", str(float(smallest[1]) + 1e-4)], capture_output=True, text=True)
+    for end, step in (("smallest", 1e-4), ("largest", -1e-4)):
+        bound = re.search(rf"{end} possible .* ([0-9.]+) bpw; (raise|lower) it", result.stderr)
+        if bound:
+            result = subprocess.run([*command, "--bpw", str(float(bound[1]) + step)], capture_output=True, text=True)
     if result.returncode != 0:
         sys.exit(result.stderr)
     return json.loads(result.stdout)["plan"]["bits_per_weight"]
@@ -57,16 +57,6 @@ def own_predictions(options, path, scratch, rounding="none"):
     tokens = np.fromfile(f"{scratch}/ours.tokens", np.int32).reshape(windows, WINDOW)
     raw = np.fromfile(f"{scratch}/ours", np.int32).reshape(windows, 2, WINDOW - 1)
     return tokens, raw[:, 0], raw[:, 1].copy().view(np.float32).astype(np.float64)
-
-
-def runtime_predictions(runtime, tokens):
-    """The runtime's next tokens and losses [windows, 511]."""
-    best, losses = [], []
-    for window in tokens:
-        logits = runtime.logits(window)[: WINDOW - 1].astype(np.float64)
-        best.append(logits.argmax(-1))
-        losses.append(log_losses(logits, window[1:]))
-    return np.array(best), np.array(losses)
 
 
 def row(format_, bits, name, outcome):
@@ -88,7 +78,7 @@ def run_cell(options, format_, budget):
                 lines = str(error).strip().splitlines() or [""]
                 row(format_, bits, kind.name, f"not run: {type(error).__name__}, {lines[0][:140]}")
                 continue
-            theirs_best, theirs_losses = runtime_predictions(runtime, tokens)
+            theirs_best, theirs_losses = map(np.array, zip(*map(runtime.predictions, tokens)))
             top1, theirs = (theirs_best == best).mean(), np.exp(theirs_losses.mean())
             least, spread = (0.995, 0.001) if runtime.keeps_floats else (0.97, 0.01)
             note = ""
@@ -124,4 +114,5 @@ def main():
     sys.exit(0 if all(agreed) else 1)
 
 
-main()
+if __name__ == "__main__":  # vLLM's processes import this file
+    main()

@@ -1,4 +1,4 @@
-"""The runtimes that agreement.py compares with strata: each opens a file and gives logits [tokens, vocabulary].
+"""The runtimes that agreement.py compares with strata: each opens a file and predicts the next tokens of a text.
 
 A class is made with the path and the device ("cpu" or "cuda"); it raises where its packages are missing or do not
 load the file. `keeps_floats`: activations stay in float32. `rounding`: what strata eval --runtime calls what it does
@@ -17,16 +17,34 @@ def versions(*names):
     return ", ".join(f"{name} {version(name)}" for name in names)
 
 
-class LlamaCpp:
-    name = "llama.cpp (xllamacpp)"
-    keeps_floats = False  # 8 bits
+class Runtime:
+    """One that gives logits(ids) [tokens, vocabulary]."""
+
+    def predictions(self, ids):
+        """The most probable next tokens, and the losses of the true ones, both [tokens - 1]."""
+        logits = self.logits(ids)[:-1].astype(np.float64)
+        shifted = logits - logits.max(-1, keepdims=True)
+        losses = np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(ids) - 1), ids[1:]]
+        return logits.argmax(-1), losses
+
+
+class LlamaCpp(Runtime):
+    """llama.cpp's own kernels, which round activations to 8 bits."""
+
+    name = "llama.cpp"
+    keeps_floats = False
     rounding = "llama.cpp"
 
     def __init__(self, path, device):
         import llama_cpp
 
-        self.name = f"llama.cpp ({llama_cpp.find_library()[1]})"
-        self.model = llama_cpp.Model(path, threads=max(1, (os.cpu_count() or 1) // 2))
+        library, package = self.find_library(llama_cpp)
+        self.name = f"llama.cpp ({package})"
+        self.model = llama_cpp.Model(path, threads=max(1, (os.cpu_count() or 1) // 2), library=library)
+
+    @staticmethod
+    def find_library(llama_cpp):
+        return llama_cpp.find_library()
 
     def logits(self, ids):
         return self.model.logits(ids)
@@ -36,7 +54,18 @@ class LlamaCpp:
             self.model.close()
 
 
-class MlxLm:
+class LlamaCppBlas(LlamaCpp):
+    """llama.cpp built with a BLAS, which multiplies in float32; keys and values are in fp16."""
+
+    name = "llama.cpp with a BLAS"
+    keeps_floats = True
+
+    @staticmethod
+    def find_library(llama_cpp):
+        return llama_cpp.find_blas_library()
+
+
+class MlxLm(Runtime):
     """mlx-lm's own model on MLX's CPU kernels, its fp16 scales and norms taken as float32."""
 
     name = "mlx-lm"
@@ -58,7 +87,7 @@ class MlxLm:
         return np.array(self.model(self.mx.array(ids)[None])[0])
 
 
-class MlxKernels:
+class MlxKernels(Runtime):
     """Llama's forward pass with MLX's quantized_matmul on the packed weights, float32 activations."""
 
     name = "mlx.core"
@@ -127,7 +156,7 @@ class MlxKernels:
         return np.array(self.linear(head, self.norm("model.norm", x))[0])
 
 
-class Torch:
+class Torch(Runtime):
     """A model of transformers in PyTorch."""
 
     keeps_floats = True
@@ -200,11 +229,10 @@ class CompressedTensors(Torch):
 
 
 class GptqModel(Torch):
-    """GPTQModel's own loader with its PyTorch kernel, in fp16."""
+    """GPTQModel's own loader with its PyTorch kernel; in float32, since fp16 is slow on processors."""
 
     name = "GPTQModel"
-    keeps_floats = False
-    rounding = None  # fp16
+    keeps_floats = True
 
     def __init__(self, path, device):
         import torch
@@ -212,15 +240,54 @@ class GptqModel(Torch):
 
         self.device = device
         self.name = versions("gptqmodel")
-        self.model = GPTQModel.load(path, device=device, backend=BACKEND.TORCH, dtype=torch.float16).model.eval()
+        loaded = GPTQModel.load(path, device=device, backend=BACKEND.TORCH, dtype=torch.float16)
+        self.model = loaded.model.float().eval()
+
+
+class Vllm:
+    """vLLM in float32 (GPTQ in fp16, the most it takes), which tells probabilities and not logits."""
+
+    name = "vLLM"
+    rounding = None  # fp16
+
+    def __init__(self, path, device):
+        os.environ.update(VLLM_CPU_KVCACHE_SPACE="1", VLLM_CONFIGURE_LOGGING="0",  # GiB
+                          VLLM_ENABLE_V1_MULTIPROCESSING="0")
+        import torch
+        import vllm
+
+        self.vllm = vllm
+        self.name = versions("vllm" if device == "cuda" else "vllm-cpu")
+        own = {}
+        if device == "cpu" and not torch.cpu._is_avx512_supported():
+            self.name += ", its 4-bit product replaced"
+            own["worker_cls"] = "vllm_worker.Worker"
+        quantization = json.load(open(f"{path}/config.json")).get("quantization_config", {})
+        self.keeps_floats = quantization.get("quant_method") != "gptq"
+        dtype = "float32" if self.keeps_floats else "float16"
+        self.model = vllm.LLM(path, dtype=dtype, max_model_len=520, enforce_eager=True, skip_tokenizer_init=True,
+                              enable_prefix_caching=False, **own)
+
+    def __del__(self):
+        if hasattr(self, "model"):
+            self.model.llm_engine.engine_core.shutdown()
+
+    def predictions(self, ids):
+        ask = self.vllm.SamplingParams(max_tokens=1, prompt_logprobs=1, detokenize=False)
+        (answer,) = self.model.generate({"prompt_token_ids": [int(i) for i in ids]}, ask, use_tqdm=False)
+        places = answer.prompt_logprobs[1:]
+        best = [max(place, key=lambda token: place[token].logprob) for place in places]
+        return np.array(best), np.array([-place[int(token)].logprob for place, token in zip(places, ids[1:])])
 
 
 RUNTIMES = {
-    "gguf": [LlamaCpp],
+    "gguf": [LlamaCpp, LlamaCppBlas],
     "mlx": [MlxLm, MlxKernels],
-    "compressed-tensors": [Transformers, CompressedTensors],
-    "compressed-tensors-s": [Transformers, CompressedTensors],  # symmetric
+    "compressed-tensors": [CompressedTensors],
+    "compressed-tensors:symmetric": [Transformers],
+    "compressed-tensors:4-bit": [Vllm],
     "gptq": [GptqModel],
+    "gptq:4-bit": [Vllm],
     "gptq_v2": [GptqModel],
-    "hf": [Transformers],
+    "hf": [Transformers, Vllm],
 }

@@ -1,5 +1,5 @@
 """llama.cpp through its C interface, as the shared object of the package xllamacpp exports it, or, where that is
-missing, llama-cpp-py-sync's.
+missing, llama-cpp-py-sync's. A llama-cpp-python built with a BLAS serves as llama.cpp that keeps float activations.
 
 The parameter structs differ between releases, so their layout is never spelled out: llama.cpp fills a buffer
 that is larger than any of them with its defaults, and takes it back by value (structs of that size travel on
@@ -7,9 +7,8 @@ the stack, where bytes beyond the callee's own struct are not looked at).
 """
 
 import ctypes
-import glob
+import fnmatch
 import importlib.metadata
-import importlib.util
 import os
 
 import numpy as np
@@ -35,21 +34,41 @@ LOG_WARNING, LOG_ERROR = 3, 4
 LogCallback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 
 
-LIBRARIES = {"xllamacpp": "xllamacpp*.so", "llama_cpp_py_sync": "libllama.so.0"}  # by package
+LIBRARIES = {  # by package
+    "xllamacpp": "xllamacpp/xllamacpp*.so",
+    "llama-cpp-py-sync": "llama_cpp_py_sync/libllama.so.0",
+    "llama-cpp-python": "llama_cpp/lib/libllama.so",
+}
+EIGHT_BITS = ("xllamacpp", "llama-cpp-py-sync")  # as published, without a BLAS
+FLOATS = "llama-cpp-python"
 
 
-def find_library():
-    """The shared object, and package and release."""
-    for package, pattern in LIBRARIES.items():
-        found = importlib.util.find_spec(package)
-        if found:
-            (path,) = glob.glob(os.path.join(os.path.dirname(found.origin), pattern))
-            return path, f"{package} {importlib.metadata.version(package)}"
-    raise ImportError("neither xllamacpp nor llama-cpp-py-sync is installed")
+def find_library(packages=EIGHT_BITS):
+    """The shared object of the first package that is installed, and package and release."""
+    for package in packages:
+        try:
+            files = importlib.metadata.files(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        (path,) = [file.locate() for file in files if fnmatch.fnmatch(str(file), LIBRARIES[package])]
+        return str(path), f"{package} {importlib.metadata.version(package)}"
+    raise ImportError(f"not installed: {', '.join(packages)}")
 
 
-def open_library():
-    library = ctypes.CDLL(find_library()[0])
+def find_blas_library():
+    """The same of a llama.cpp that multiplies batches in float32.
+
+    CMAKE_ARGS="-DGGML_BLAS=ON -DGGML_BLAS_VENDOR=OpenBLAS -DGGML_CPU_REPACK=OFF -DLLAVA_BUILD=OFF" makes pip build one:
+    a matrix is dequantized and multiplied by the BLAS where 32 tokens or more come at once. Repacked weights would not be.
+    """
+    path, name = find_library([FLOATS])
+    if not os.path.exists(os.path.join(os.path.dirname(path), "libggml-blas.so")):
+        raise ImportError(f"{name} was built without GGML_BLAS")
+    return path, f"{name} with OpenBLAS"
+
+
+def open_library(path):
+    library = ctypes.CDLL(path)
     pointer = ctypes.c_void_p
     signatures = {
         "llama_log_set": (None, [LogCallback, pointer]),
@@ -91,8 +110,8 @@ class Model:
 
     WINDOW = 512  # the default context, and the window of the perplexity protocol
 
-    def __init__(self, path, threads=1):
-        self.library = open_library()
+    def __init__(self, path, threads=1, library=None):
+        self.library = open_library(library or find_library()[0])
         self.log, self.complaints = "", ""
         self.callback = LogCallback(self._remember)
         self.library.llama_log_set(self.callback, None)
