@@ -43,8 +43,8 @@ void add_common_options(CLI::App& command, CommonOptions& options);
 // Prints the one JSON document of --json on stdout.
 void print_json(const Json& document);
 
-// Refuses names of files that a command writes beside its main output (empty ones aside) where they would take the
-// place of that output, of each other or of what the command reads.
+// Refuses names of files that a command writes beside its main output (empty ones aside) where they would
+// take the place of that output, of each other or of what the command reads.
 void require_apart(const std::vector<std::string>& written, const std::string& output,
                    const std::vector<std::string>& read);
 

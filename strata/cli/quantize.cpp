@@ -123,7 +123,8 @@ void add_quantize(Program& program) {
   command->add_option(
       "--format", request.format,
       "gguf (llama.cpp), compressed-tensors (vLLM), gptq, gptq_v2 (GPTQModel, SGLang), mlx, strata (its own, "
-      "mixed rows included), or hf (dequantized weights, loads anywhere); by default the output's ending decides: .gguf, or a "
+      "mixed rows included), or hf (dequantized weights, loads anywhere); by default the output's ending "
+      "decides: .gguf, or a "
       "directory for hf");
   command->add_option(
       "--runtime", request.runtime,

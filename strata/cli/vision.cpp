@@ -10,6 +10,7 @@
 #include "strata/core/error.h"
 #include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
+#include "strata/report/plan_chart.h"
 #include "strata/report/table.h"
 
 namespace strata::cli {
@@ -201,11 +202,9 @@ void quantize_vision_model(const std::string& model, const std::string& output, 
   }
   print_widths(result);
   fmt::print("asked for    {}, by {}\n", result.plan.budget, result.plan.method);
-  fmt::print(
-      "got          {:.2f}x, packed {}, {:.4g} bit operations (1/{:.4g} of float's){}\n",
-      result.plan.compression, format_bytes(result.plan.bytes), result.plan.bitops,
-      1 / result.plan.bitops_ratio,
-      result.plan.gap ? fmt::format("; within {:.2g} % of the optimum, proven", 100 * *result.plan.gap) : "");
+  fmt::print("got          {:.2f}x, packed {}, {:.4g} bit operations (1/{:.4g} of float's){}\n",
+             result.plan.compression, format_bytes(result.plan.bytes), result.plan.bitops,
+             1 / result.plan.bitops_ratio, result.plan.gap ? "; " + optimality(*result.plan.gap) : "");
   fmt::print("file         {}: {} ({} bytes)\n", output, format_bytes(result.file_bytes), result.file_bytes);
   fmt::print("top-1        {} % as it was, {} % quantized, {} % read back, on {} images\n",
              per_cent(result.original.top1), per_cent(result.simulated.top1), per_cent(result.written.top1),

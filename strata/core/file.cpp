@@ -67,7 +67,8 @@ class MappedPaths {
   fs::path one_within(const fs::path& directory) {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (const fs::path& path : paths_)
-      if (std::mismatch(directory.begin(), directory.end(), path.begin(), path.end()).first == directory.end())
+      if (std::mismatch(directory.begin(), directory.end(), path.begin(), path.end()).first ==
+          directory.end())
         return path;
     return {};
   }
@@ -116,8 +117,10 @@ void require_output_directory(const fs::path& target) {
          target.string());
   for (const fs::directory_entry& entry : fs::directory_iterator(target))
     if (!belongs_to_a_model(entry))
-      fail("cannot write {}: the directory exists and holds {}, which is no part of a model; choose another name",
-           target.string(), entry.path().filename().string());
+      fail(
+          "cannot write {}: the directory exists and holds {}, which is no part of a model; choose another "
+          "name",
+          target.string(), entry.path().filename().string());
 }
 
 void require_other_file(const fs::path& output, const fs::path& input) {

@@ -135,7 +135,8 @@ std::vector<int32_t> tokenize_file(const Model& model, const std::filesystem::pa
   return make_tokenizer(model.vocabulary())->encode(content);
 }
 
-void require_evaluable(const std::vector<int32_t>& ids, const EvaluationOptions& options, const Model& model) {
+void require_evaluable(const std::vector<int32_t>& ids, const EvaluationOptions& options,
+                       const Model& model) {
   check_options(options);
   const int64_t tokens = tokens_of(ids, options);
   if (tokens == 0) fail("the text is empty: there is no token to predict");

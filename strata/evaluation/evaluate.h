@@ -30,8 +30,8 @@ struct Evaluation {
 // empty or the tokenizer does not fit the model.
 std::vector<int32_t> tokenize_file(const Model& model, const std::filesystem::path& text);
 
-// Throws when there are fewer ids than one window, an id lies outside the vocabulary, or the options contradict
-// each other: to be asked before long work that ends with evaluate().
+// Throws when there are fewer ids than one window, an id lies outside the vocabulary, or the options
+// contradict each other: to be asked before long work that ends with evaluate().
 void require_evaluable(const std::vector<int32_t>& ids, const EvaluationOptions& options, const Model& model);
 
 // Mean negative log likelihood of `ids` under a decoder; with a reference also the KL divergence

@@ -37,9 +37,10 @@ void choose_boundaries(const QuantizeRequest& request, const Model& model, const
   }
 }
 
-// Bytes of the files that stand beside the weights in a directory: the tokenizer's, and a config.json that names the
-// scheme of every matrix.
-uint64_t companion_bytes(const Model& model, const ExportFormat& format, const std::filesystem::path& target) {
+// Bytes of the files that stand beside the weights in a directory: the tokenizer's, and a config.json that
+// names the scheme of every matrix.
+uint64_t companion_bytes(const Model& model, const ExportFormat& format,
+                         const std::filesystem::path& target) {
   if (!format.ending.empty()) return 0;
   constexpr uint64_t kSchemeOfOne = 200;
   const OutputDirectory scratch(target);
@@ -84,6 +85,13 @@ std::string asked_menu(const QuantizeRequest& request, const MethodChoice& metho
   for (const Scheme& scheme : parse_schemes(method.schemes))
     if (!format.refusal(scheme, kAnySize, kAnySize).empty()) return "";
   return method.schemes;
+}
+
+// As --method names it: "uniform:exact" beside the plan "uniform" of the same bytes.
+std::string name_of(const Plan& plan) {
+  if (plan.method.empty()) return "plan";
+  return plan.method == "uniform" && plan.allocator != "uniform" ? plan.method + ":" + plan.allocator
+                                                                 : plan.method;
 }
 
 class Job {
@@ -188,8 +196,8 @@ class Job {
     if (budget.bytes) result_.plan.budget = format_bytes(*budget.bytes) + " in all";
   }
 
-  // Plans again for fewer bytes where the weights' files would be larger than these: beyond a scheme's own bits GPTQ
-  // stores zero points that depend on the plan.
+  // Plans again for fewer bytes where the weights' files would be larger than these: beyond a scheme's own
+  // bits GPTQ stores zero points that depend on the plan.
   void fit_file(uint64_t limit) {
     constexpr int kTries = 8;
     for (int attempt = 0; attempt < kTries; ++attempt) {
@@ -249,7 +257,7 @@ class Job {
 
     const Model written = open_model(result_.exported.path);
     Decoder decoder(written, options);
-    add_measurement(result_.plan.method.empty() ? "plan" : result_.plan.method, result_.plan.bytes,
+    add_measurement(name_of(result_.plan), result_.plan.bytes,
                     evaluate(decoder, ids_, request_.evaluation, &reference));
   }
 

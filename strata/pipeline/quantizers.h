@@ -41,7 +41,8 @@ std::vector<std::string> quantizer_choices();
 // Throws UsageError for a name that is not known.
 bool needs_calibration(const QuantizerChoice& choice);
 
-// Throws UsageError for a scheme of a menu that the quantizer cannot make: to be asked before scores are measured.
+// Throws UsageError for a scheme of a menu that the quantizer cannot make: to be asked before scores are
+// measured.
 void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu);
 
 // A model and what quantizes it.

@@ -37,7 +37,8 @@ class TileEncoder {
   TileEncoder(GgufType type, std::vector<float> column_weights)
       : type_(type), column_weights_(std::move(column_weights)), traits_(traits_of(type)) {}
 
-  // To be called before the blocks among these columns are encoded: their weights, as many times as there are rows.
+  // To be called before the blocks among these columns are encoded: their weights, as many times as there are
+  // rows.
   void arrange(int64_t first, int64_t count) {
     arranged_.clear();
     for (int64_t k = 0; k < count; k += traits_.block_elements) {
@@ -49,8 +50,8 @@ class TileEncoder {
     }
   }
 
-  // The tile from column k of the arranged ones on: column j at values + 16 j. The encoders work on eight blocks at a
-  // time, so the blocks of all rows go through as one long row.
+  // The tile from column k of the arranged ones on: column j at values + 16 j. The encoders work on eight
+  // blocks at a time, so the blocks of all rows go through as one long row.
   std::vector<std::byte> encode(int64_t k, const float* values) const {
     std::vector<float> weights(static_cast<size_t>(kTileGroups * traits_.block_elements));
     for (int64_t i = 0; i < kTileGroups; ++i) {
@@ -91,11 +92,13 @@ void for_tiles(const FeedbackBlock& block, int64_t rows, const Body& body) {
   });
 }
 
-// Types without levels: a block is encoded whole, and the columns after it make up for the error e of all its columns
-// together. The best change of these is -e U_BB^-1 U_BR, so that the errors to be handed on are e U_BB^-1.
+// Types without levels: a block is encoded whole, and the columns after it make up for the error e of all its
+// columns together. The best change of these is -e U_BB^-1 U_BR, so that the errors to be handed on are e
+// U_BB^-1.
 class WholeBlockRounder : public ColumnRounder {
  public:
-  WholeBlockRounder(int64_t rows, int64_t cols, const Scheme& scheme, GgufType type, const FeedbackOptions& options)
+  WholeBlockRounder(int64_t rows, int64_t cols, const Scheme& scheme, GgufType type,
+                    const FeedbackOptions& options)
       : type_(type), traits_(traits_of(type)), encoder_(type, options.column_weights) {
     matrix_.scheme = scheme;
     matrix_.rows = rows;
@@ -112,7 +115,8 @@ class WholeBlockRounder : public ColumnRounder {
       std::vector<float> decoded(static_cast<size_t>(kTileGroups * block.count));
       decode_gguf(type_, blocks.data(), static_cast<int64_t>(decoded.size()), decoded.data());
       for (int64_t i = 0; i < rows; ++i) {
-        std::copy_n(blocks.data() + i * traits_.block_bytes, traits_.block_bytes, block_at(first_row + i, block.first));
+        std::copy_n(blocks.data() + i * traits_.block_bytes, traits_.block_bytes,
+                    block_at(first_row + i, block.first));
         for (int64_t k = 0; k < block.count; ++k)
           values[k * kTileGroups + i] -= decoded[static_cast<size_t>(i * block.count + k)];
       }

@@ -139,7 +139,8 @@ struct Iq4NlLevels {
   }
 };
 
-// codes[i] = the integer nearest to code(x[i]), which lies in [0, 255], for n consecutive weights, a multiple of 8.
+// codes[i] = the integer nearest to code(x[i]), which lies in [0, 255], for n consecutive weights, a multiple
+// of 8.
 template <class Code>
 HWY_INLINE void write_codes_of(const float* HWY_RESTRICT x, int n, uint8_t* HWY_RESTRICT codes,
                                const Code& code) {

@@ -14,8 +14,8 @@ struct BlockLevels {
   float scale[16], min[16];  // entry i is for weights 16 i to 16 i + 15 of the block
 };
 
-// Whether the weights of a type have codes of their own: not where eight or four are one point of a grid, nor in
-// IQ4_XS.
+// Whether the weights of a type have codes of their own: not where eight or four are one point of a grid, nor
+// in IQ4_XS.
 bool has_levels(GgufType type);
 
 // The following are for types that have them.

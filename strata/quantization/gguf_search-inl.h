@@ -55,8 +55,8 @@ HWY_INLINE Vec extreme(const Column<weighted>& column) {
   return hn::IfThenElse(hn::Gt(hn::Neg(low), high), low, high);
 }
 
-// Sums run in two halves, even and odd weights, so that one addition need not wait for the one before. The halves are
-// variables of their own: GCC keeps an array of vectors in memory.
+// Sums run in two halves, even and odd weights, so that one addition need not wait for the one before. The
+// halves are variables of their own: GCC keeps an array of vectors in memory.
 
 // S(w q x) and S(w q q) with q = levels(x * inverse).
 struct SymmetricSums {

@@ -115,13 +115,17 @@ std::string plan_chart(const Scores& scores, const Plan& plan) {
   return table.text();
 }
 
+std::string optimality(double gap) {
+  return gap <= 0 ? "the optimum, proven" : fmt::format("within {:.2g} % of the optimum, proven", 100 * gap);
+}
+
 std::string plan_summary(const Plan& plan) {
   std::string text = fmt::format(
       "asked for    {}\ngot          {:.4f} stored bits a weight ({:.4f} code bits), {} in {} matrices\n",
       plan.budget.empty() ? "no budget" : plan.budget, plan.bits_per_weight, plan.average_code_bits,
       format_bytes(plan.bytes), plan.assignments.size());
   text += fmt::format("method       {}, allocator {}", plan.method, plan.allocator);
-  if (plan.gap) text += fmt::format(" (within {:.2g} % of the optimum, proven)", 100 * *plan.gap);
+  if (plan.gap) text += " (" + optimality(*plan.gap) + ")";
   return text + "\n";
 }
 

@@ -11,6 +11,10 @@ namespace strata {
 // are averaged over a layer. Without scores (a plan read from a file) the bars show the bits.
 std::string plan_chart(const Scores& scores, const Plan& plan);
 
+// A relative gap that a solver proved, in words: "the optimum, proven", "within 0.01 % of the optimum,
+// proven".
+std::string optimality(double gap);
+
 // What was asked for and got: budget, stored bits, code bits, bytes, allocator and its proven gap.
 std::string plan_summary(const Plan& plan);
 

@@ -290,8 +290,8 @@ TEST(GptqTest, GgufTypesEqualTextbookObqInDoublePrecision) {
   }
 }
 
-// The least-squares reply of the columns after the first 256 to the error of these, by the definition: the change d of
-// W_R with the least tr((e, d) H (e, d)^T) is -e H_BR H_RR^-1.
+// The least-squares reply of the columns after the first 256 to the error of these, by the definition: the
+// change d of W_R with the least tr((e, d) H (e, d)^T) is -e H_BR H_RR^-1.
 Matrix<float> after_the_first_block(const Matrix<float>& weights, const std::vector<float>& rounded,
                                     const std::vector<Doubles>& h) {
   const size_t n = h.size(), block = 256;
@@ -331,9 +331,10 @@ TEST(GptqTest, GridTypesAreEncodedInBlocksThatMakeUpForEarlierOnes) {
     const std::vector<float> expected = values_of(quantize_matrix(later.view(), scheme, weighed));
     int64_t differing = 0;
     for (int64_t r = 0; r < rows; ++r) {
-      EXPECT_TRUE(std::equal(values.begin() + r * cols, values.begin() + r * cols + 256, alone.begin() + r * cols));
-      differing +=
-          !std::equal(values.begin() + r * cols + 256, values.begin() + (r + 1) * cols, expected.begin() + r * 256);
+      EXPECT_TRUE(
+          std::equal(values.begin() + r * cols, values.begin() + r * cols + 256, alone.begin() + r * cols));
+      differing += !std::equal(values.begin() + r * cols + 256, values.begin() + (r + 1) * cols,
+                               expected.begin() + r * 256);
     }
     EXPECT_LE(differing, kTies) << name;
     EXPECT_LT(output_error(made.weights, values, made.moments),

@@ -101,8 +101,10 @@ TEST_F(BadInput, CalibrationThatCannotServe) {
   const std::string empty = (scratch_ / "empty.txt").string();
   std::ofstream(empty).close();
   expect_refusal(score("--calib " + empty), 1, "fewer than one window");
-  expect_refusal(quantize(std::string(kModel) + " --method high-impact --quantizer hybrid --format strata "
-                                                "--schemes w2g64+w3 --bpw 2.6 --calib " + empty),
+  expect_refusal(quantize(std::string(kModel) +
+                          " --method high-impact --quantizer hybrid --format strata "
+                          "--schemes w2g64+w3 --bpw 2.6 --calib " +
+                          empty),
                  1, "fewer than one window");
   expect_refusal(score("--calib-tokens 0"), 2, "--calib-tokens");
 }
@@ -120,19 +122,23 @@ TEST_F(BadInput, UnwritableTargets) {
   std::filesystem::create_directory(scratch_ / "out.gguf");
   expect_refusal(quantize(std::string(kModel) + " --format gguf --method zd --bpw 3"), 1, "directory");
   expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 3"), 1, "directory");
-  expect_refusal(run(scratch_, std::string("quantize --quiet --method zd --bpw 3 -o '' ") + kModel), 1, "empty");
+  expect_refusal(run(scratch_, std::string("quantize --quiet --method zd --bpw 3 -o '' ") + kModel), 1,
+                 "empty");
 }
 
 // Whatever is read, or would be written twice, stays as it is.
 TEST_F(BadInput, OutputsThatWouldReplaceWhatIsRead) {
   const auto path = [&](const std::string& name) { return (scratch_ / name).string(); };
-  ASSERT_EQ(run(scratch_, std::string("quantize --quiet --method uniform --bpw 4 --shard-size 3MB ") + kModel + " -o " +
-                              path("m.gguf")).code, 0);
+  ASSERT_EQ(run(scratch_, std::string("quantize --quiet --method uniform --bpw 4 --shard-size 3MB ") +
+                              kModel + " -o " + path("m.gguf"))
+                .code,
+            0);
   const std::string first = path("m-00001-of-00003.gguf"), second = path("m-00002-of-00003.gguf");
   const std::string model = slurp(first), part = slurp(second);
   expect_refusal(run(scratch_, "quantize --quiet --bpw 3 " + first + " -o " + second), 1, "being read");
   expect_refusal(run(scratch_, "recipe " + first + " --for llama-quantize -o " + first), 1, "which is read");
-  expect_refusal(run(scratch_, "score --quiet --method uniform " + first + " -o " + first), 1, "which is read");
+  expect_refusal(run(scratch_, "score --quiet --method uniform " + first + " -o " + first), 1,
+                 "which is read");
   expect_refusal(quantize(first + " --bpw 3 --save-plan " + first), 1, "which is read");
   expect_refusal(quantize(first + " --bpw 3 --save-plan " + target()), 2, "two outputs");
   expect_refusal(quantize(first + " --bpw 3 --save-plan /no/such/plan.json"), 1, "/no/such");
@@ -143,14 +149,16 @@ TEST_F(BadInput, OutputsThatWouldReplaceWhatIsRead) {
   expect_refusal(run(scratch_, "allocate --bpw 3 " + path("scores.json") + " -o " + path("scores.json")), 1,
                  "which is read");
   EXPECT_EQ(slurp(scratch_ / "scores.json"), "earlier");
-  expect_refusal(run(scratch_, std::string("quantize --quiet --bpw 3 --format hf -o ") + scratch_.path().string() + " " +
-                                   first), 1, "being read");
+  expect_refusal(run(scratch_, std::string("quantize --quiet --bpw 3 --format hf -o ") +
+                                   scratch_.path().string() + " " + first),
+                 1, "being read");
 }
 
 TEST_F(BadInput, WhatCannotBeMeasuredIsSaidBeforeTheFileIsReplaced) {
   std::ofstream(scratch_ / "short.txt") << "Too short for a window.";
   std::ofstream(scratch_ / "out.gguf") << "earlier";
-  expect_refusal(quantize(std::string(kModel) + " --method uniform --bpw 3.5 --text " + (scratch_ / "short.txt").string()),
+  expect_refusal(quantize(std::string(kModel) + " --method uniform --bpw 3.5 --text " +
+                          (scratch_ / "short.txt").string()),
                  1, "512");
   EXPECT_EQ(slurp(target()), "earlier");
 }

@@ -81,6 +81,7 @@ TEST(Commands, QuantizeMeasuresTheFileItWrote) {
   EXPECT_EQ(json["measurements"][0]["tokens"], 4 * 511);
   EXPECT_EQ(json["measurements"][1]["name"], "uniform");
   const Json& written = json["measurements"][2];
+  EXPECT_EQ(written["name"], "uniform:exact");
   EXPECT_GT(written["kld"], 0.01);
   EXPECT_EQ(json["file_bytes"], std::filesystem::file_size(scratch / "m.gguf"));
   const Json eval = json_of(run(scratch, std::string("eval --json ") + dir + "/m.gguf --reference " + kModel +
@@ -104,15 +105,17 @@ TEST(Commands, SizeLimitsADirectoryWithAllItsFiles) {
   const Scratch scratch;
   for (const char* format : {"compressed-tensors", "gptq", "gptq_v2", "mlx", "strata"}) {
     const auto target = scratch / format;
-    json_of(run(scratch, std::string("quantize --json --method uniform --size 10MB ") + kModel + " --format " + format +
-                             " -o " + target.string()));
+    json_of(run(scratch, std::string("quantize --json --method uniform --size 10MB ") + kModel +
+                             " --format " + format + " -o " + target.string()));
     uint64_t bytes = 0;
     for (const auto& entry : std::filesystem::directory_iterator(target)) bytes += entry.file_size();
     EXPECT_LE(bytes, 10000000u) << format;
     EXPECT_GT(bytes, 9700000u) << format;
   }
   EXPECT_EQ(run(scratch, std::string("quantize --method uniform --size 10MB --format hf ") + kModel + " -o " +
-                             (scratch / "hf").string()).code, 2);
+                             (scratch / "hf").string())
+                .code,
+            2);
 }
 
 // Rows of two widths, planned, written, opened and measured.

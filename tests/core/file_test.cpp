@@ -151,7 +151,8 @@ TEST(OutputDirectory, NeverReplacesSomethingElse) {
   const fs::path model = directory / "model";
   fs::create_directories(model / "notes");
   write_text(model / "config.json", "{}");
-  EXPECT_TRUE(has(error_of([&] { OutputDirectory output(model); }), "holds notes, which is no part of a model"));
+  EXPECT_TRUE(
+      has(error_of([&] { OutputDirectory output(model); }), "holds notes, which is no part of a model"));
   fs::remove(model / "notes");
   write_text(model / "notes.txt", "mine");
   EXPECT_TRUE(has(error_of([&] { OutputDirectory output(model); }), "holds notes.txt"));
@@ -168,7 +169,8 @@ TEST(OutputFile, NeverReplacesWhatIsBeingRead) {
     MappedFile mapped(weights);
     const MappedFile moved = std::move(mapped);
     EXPECT_TRUE(has(error_of([&] { OutputFile file(model / "." / "model.safetensors"); }), "is being read"));
-    EXPECT_TRUE(has(error_of([&] { OutputDirectory output(model); }), "model.safetensors in it is being read"));
+    EXPECT_TRUE(
+        has(error_of([&] { OutputDirectory output(model); }), "model.safetensors in it is being read"));
     EXPECT_TRUE(has(error_of([&] { OutputDirectory output(directory.path()); }), "is being read"));
     OutputDirectory beside(directory / "mode");  // a name that the other begins with
     OutputFile another(model / "other.safetensors");
@@ -181,7 +183,8 @@ TEST(OutputFile, OtherFilesAreToldApart) {
   TemporaryDirectory directory;
   write_text(directory / "a", "");
   write_text(directory / "b", "");
-  EXPECT_TRUE(has(error_of([&] { require_other_file(directory / "." / "a", directory / "a"); }), "which is read"));
+  EXPECT_TRUE(
+      has(error_of([&] { require_other_file(directory / "." / "a", directory / "a"); }), "which is read"));
   require_other_file(directory / "b", directory / "a");
   require_other_file(directory / "new", directory / "a");
   EXPECT_TRUE(has(error_of([&] { OutputFile file(""); }), "empty"));
