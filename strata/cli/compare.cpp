@@ -81,7 +81,9 @@ void run(CompareArguments& options, const CommonOptions& common, const CLI::App&
   }
   require_text(options.texts.empty() ? "" : options.texts.front());
   CompareRequest& request = options.request;
-  require_apart({options.html}, request.results.string(), {options.model, options.texts.front()});
+  std::vector<std::string> read = options.texts;
+  read.push_back(options.model);
+  require_apart({options.html}, request.results.string(), read);
   request.model = options.model;
   for (const std::string& text : options.texts) request.texts.emplace_back(text);
   request.methods = split(options.methods);

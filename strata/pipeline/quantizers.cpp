@@ -56,8 +56,7 @@ void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme
       fail_usage("{} learns affine groups, but {} is on the menu; choose schemes such as w3g64 (--schemes)",
                  choice.name, scheme.name());
     if (has_part(choice, "gptq") && choice.gptq.act_order != ActOrder::Off &&
-        scheme.kind == Scheme::Kind::Gguf && traits_of(scheme.gguf).block_elements > 1 &&
-        !has_levels(scheme.gguf))
+        scheme.kind == Scheme::Kind::Gguf && takes_whole_blocks(scheme.gguf))
       fail_usage("{} takes whole blocks of neighbouring columns; leave out --act-order", scheme.name());
   }
 }

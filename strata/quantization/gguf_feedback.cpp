@@ -254,8 +254,7 @@ std::unique_ptr<ColumnRounder> make_gguf_rounder(MatrixView<const float> weights
         "(--act-order static)",
         scheme.name());
   const GgufType type = stored_type(scheme.gguf, weights.cols);
-  const bool has_blocks = traits_of(type).block_elements > 1;
-  if (has_blocks && !has_levels(type)) {
+  if (takes_whole_blocks(type)) {
     if (!options.order.empty())
       fail_usage("{} takes whole blocks of neighbouring columns; leave out --act-order", scheme.name());
     return std::make_unique<WholeBlockRounder>(weights.rows, weights.cols, scheme, type, options);
@@ -263,7 +262,7 @@ std::unique_ptr<ColumnRounder> make_gguf_rounder(MatrixView<const float> weights
   QuantizerOptions encoding;
   encoding.importance = options.column_weights.data();
   QuantizedMatrix matrix = quantize_matrix(weights, scheme, encoding);
-  if (!has_blocks) return std::make_unique<FloatRounder>(std::move(matrix));
+  if (traits_of(type).block_elements == 1) return std::make_unique<FloatRounder>(std::move(matrix));
   return std::make_unique<GgufRounder>(std::move(matrix), type, options);
 }
 

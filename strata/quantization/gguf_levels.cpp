@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "strata/core/dtype.h"
 #include "strata/core/error.h"
@@ -16,31 +17,36 @@ struct CodeRange {
   int zero, largest;
 };
 
-CodeRange code_range(GgufType type) {
+std::optional<CodeRange> find_code_range(GgufType type) {
   switch (type) {
     case GgufType::Q8_0:
-      return {127, 254};
+      return CodeRange{127, 254};
     case GgufType::Q4_0:
-      return {8, 15};
+      return CodeRange{8, 15};
     case GgufType::Q5_0:
-      return {16, 31};
+      return CodeRange{16, 31};
     case GgufType::Q4_1:
     case GgufType::Q4_K:
-      return {0, 15};
+      return CodeRange{0, 15};
     case GgufType::Q5_1:
     case GgufType::Q5_K:
-      return {0, 31};
+      return CodeRange{0, 31};
     case GgufType::Q2_K:
-      return {0, 3};
+      return CodeRange{0, 3};
     case GgufType::Q3_K:
-      return {4, 7};
+      return CodeRange{4, 7};
     case GgufType::Q6_K:
-      return {32, 63};
+      return CodeRange{32, 63};
     case GgufType::IQ4_NL:
-      return {0, 15};
+      return CodeRange{0, 15};
     default:
-      fail("GGUF type {} has no codes", traits_of(type).name);
+      return std::nullopt;
   }
+}
+
+CodeRange code_range(GgufType type) {
+  if (const auto range = find_code_range(type)) return *range;
+  fail("GGUF type {} has no codes", traits_of(type).name);
 }
 
 template <class Block>
@@ -118,23 +124,8 @@ uint8_t nearest_iq4_nl(float level) {
 
 }  // namespace
 
-bool has_levels(GgufType type) {
-  switch (type) {
-    case GgufType::Q8_0:
-    case GgufType::Q4_0:
-    case GgufType::Q5_0:
-    case GgufType::Q4_1:
-    case GgufType::Q5_1:
-    case GgufType::Q2_K:
-    case GgufType::Q3_K:
-    case GgufType::Q4_K:
-    case GgufType::Q5_K:
-    case GgufType::Q6_K:
-    case GgufType::IQ4_NL:
-      return true;
-    default:
-      return false;
-  }
+bool takes_whole_blocks(GgufType type) {
+  return traits_of(type).block_elements > 1 && !find_code_range(type);
 }
 
 void read_levels(GgufType type, const std::byte* block, BlockLevels& levels) {

@@ -14,11 +14,11 @@ struct BlockLevels {
   float scale[16], min[16];  // entry i is for weights 16 i to 16 i + 15 of the block
 };
 
-// Whether the weights of a type have codes of their own: not where eight or four are one point of a grid, nor
-// in IQ4_XS.
-bool has_levels(GgufType type);
+// Whether a type has blocks whose weights have no codes of their own: eight or four of them are one point of
+// a grid (and IQ4_XS, which is treated alike).
+bool takes_whole_blocks(GgufType type);
 
-// The following are for types that have them.
+// The following are for the other types with blocks.
 void read_levels(GgufType type, const std::byte* block, BlockLevels& levels);
 
 // The code whose value is nearest to x.
