@@ -149,6 +149,12 @@ TEST_F(BadInput, OutputsThatWouldReplaceWhatIsRead) {
   expect_refusal(run(scratch_, "allocate --bpw 3 " + path("scores.json") + " -o " + path("scores.json")), 1,
                  "which is read");
   EXPECT_EQ(slurp(scratch_ / "scores.json"), "earlier");
+  const std::string text = path("text.txt");
+  std::ofstream(text) << "calibration";
+  expect_refusal(run(scratch_, "score --quiet --calib " + text + " " + first + " -o " + text), 1,
+                 "which is read");
+  expect_refusal(quantize(first + " --bpw 3 --calib " + text + " --save-plan " + text), 1, "which is read");
+  EXPECT_EQ(slurp(text), "calibration");
   expect_refusal(run(scratch_, std::string("quantize --quiet --bpw 3 --format hf -o ") +
                                    scratch_.path().string() + " " + first),
                  1, "being read");
