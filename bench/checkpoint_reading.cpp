@@ -14,10 +14,10 @@
 
 #include "strata/checkpoint/checkpoint.h"
 #include "strata/checkpoint/safetensors_writer.h"
-#include "strata/checkpoint/tokenizer.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/random.h"
+#include "strata/tokenizer/tokenizer.h"
 
 namespace {
 

@@ -2,7 +2,7 @@
 """Compares strata's GGUF encoders with ggml's on the same rows, one thread each, in one run.
 
     pip install numpy gguf xllamacpp
-    python3 bench/ggml_encoders.py build/bench_quantization_gguf [TYPE ...]
+    python3 bench/ggml_encoders.py build/bench_gguf_codec [TYPE ...]
 
 Speeds are processor times of the fastest of several runs. Both outputs are decoded by the `gguf` package;
 errors are (importance-weighted) sums of squares.

@@ -17,7 +17,7 @@
 #include "strata/core/random.h"
 #include "strata/core/stopwatch.h"
 #include "strata/core/threads.h"
-#include "strata/model/device.h"
+#include "strata/device/device.h"
 #include "strata/model/layout.h"
 #include "strata/sensitivity/change_losses.h"
 

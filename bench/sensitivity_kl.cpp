@@ -11,7 +11,7 @@
 #include "strata/core/random.h"
 #include "strata/core/stopwatch.h"
 #include "strata/core/threads.h"
-#include "strata/model/device.h"
+#include "strata/device/device.h"
 #include "strata/sensitivity/method.h"
 
 namespace {

@@ -27,11 +27,11 @@ function(strata_component name)
     if(NOT ARG_SEPARATE)
       strata_unity(strata_${name})
     endif()
-    # Heavy headers are compiled twice: with LibTorch's for the components from model upwards, without for the rest.
+    # Heavy headers are compiled twice: with LibTorch's for the components on top of device, without for the rest.
     set(precompiled strata_core)
     set(headers <nlohmann/json.hpp> <fmt/format.h>)
     if(ARG_TORCH OR "model" IN_LIST ARG_DEPENDS)
-      set(precompiled strata_model)
+      set(precompiled strata_device)
       set_property(GLOBAL APPEND PROPERTY STRATA_TORCH_COMPONENTS ${name})
       list(PREPEND headers <ATen/ATen.h>)
     endif()

@@ -16,9 +16,10 @@ namespace strata {
 //
 // A file with costs is taken as it is. With scores alone, cost(m, c) = weight(m) * e(c), where e(c) is the
 // squared error of scheme c relative to the weights' own squares, measured on a fixed sample of standard
-// normal weights by round-to-nearest, and weight(m) is the score of the module or its layer times the module's
-// share of the layer's weights. When a score is zero or negative, weight = score - smallest + (largest -
-// smallest) / 10 instead for all of them (1 when all scores are equal): positive, and in the same order.
+// normal weights by round-to-nearest, and weight(m) is the score of the module or its layer times the
+// module's share of the layer's weights. When a score is zero or negative, weight = score - smallest +
+// (largest - smallest) / 10 instead for all of them (1 when all scores are equal): positive, and in the same
+// order.
 class CostTable {
  public:
   CostTable(const std::vector<AllocationModule>& modules, const Scores& scores);

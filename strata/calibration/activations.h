@@ -50,15 +50,16 @@ class ActivationStream {
   void observe(const See& see);
 
   // Runs the layer, as replaced, over all blocks as far as the inputs of a role that is its own input_role(),
-  // and sees those, piece by piece: [tokens, in]. The layer then stands there: the matrices before the role are
-  // taken as they have been replaced by now, and must stay so. Roles in the order Q, O, Gate, Down; any may be
-  // left out. Values behind attention and states between attention and MLP are kept as hidden states are, each
-  // within their limit, so that only gate and up run twice.
+  // and sees those, piece by piece: [tokens, in]. The layer then stands there: the matrices before the role
+  // are taken as they have been replaced by now, and must stay so. Roles in the order Q, O, Gate, Down; any
+  // may be left out. Values behind attention and states between attention and MLP are kept as hidden states
+  // are, each within their limit, so that only gate and up run twice.
   using SeeInput = std::function<void(const at::Tensor& input)>;
   void proceed_to(Role role, const SeeInput& see);
 
   // Runs what is left of the layer, as replaced, over all blocks and moves behind it; `see` may be null, and
-  // must be once proceed_to() has passed attention. The layer's replacements are dropped with its other weights.
+  // must be once proceed_to() has passed attention. The layer's replacements are dropped with its other
+  // weights.
   void advance(const See& see = nullptr);
 
   // The hidden states [count, window, hidden_size] before layer(), until proceed_to() passes attention.

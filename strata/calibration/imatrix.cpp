@@ -10,10 +10,10 @@
 
 #include "strata/calibration/result_cache.h"
 #include "strata/calibration/second_moments.h"
-#include "strata/checkpoint/gguf.h"
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/text.h"
+#include "strata/gguf/file.h"
 #include "strata/model/gguf_names.h"
 
 namespace strata {

@@ -9,8 +9,8 @@
 
 namespace strata {
 
-// Adds sum x x' [in, in] of the rows of `input` [tokens, in], any floating type, to `sum`, float; an undefined
-// one is zero.
+// Adds sum x x' [in, in] of the rows of `input` [tokens, in], any floating type, to `sum`, float; an
+// undefined one is zero.
 void add_products(at::Tensor& sum, const at::Tensor& input);
 
 // Sums over the tokens x of a calibration set that enter a module.

@@ -3,9 +3,9 @@
 #include <optional>
 
 #include "strata/checkpoint/packed_groups.h"
-#include "strata/checkpoint/regex.h"
 #include "strata/core/bit_packing.h"
 #include "strata/core/error.h"
+#include "strata/core/regex.h"
 #include "strata/core/text.h"
 #include "strata/core/threads.h"
 

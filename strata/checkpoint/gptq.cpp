@@ -1,9 +1,9 @@
 // GPTQ checkpoints: codes packed down the columns of a transposed matrix, zero points along its rows; version
 // 1 stores a zero point less one.
 #include "strata/checkpoint/packed_groups.h"
-#include "strata/checkpoint/regex.h"
 #include "strata/core/bit_packing.h"
 #include "strata/core/error.h"
+#include "strata/core/regex.h"
 #include "strata/core/text.h"
 #include "strata/core/threads.h"
 

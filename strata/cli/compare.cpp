@@ -74,7 +74,7 @@ void print_tables(const Comparison& comparison, bool markdown) {
 }
 
 void run(CompareArguments& options, const CommonOptions& common, const CLI::App& command) {
-  if (is_onnx(options.model)) {
+  if (vision::is_onnx(options.model)) {
     compare_vision_methods(options.model, given(command, "--methods", options.methods), options.request.seeds,
                            options.markdown, options.vision, common);
     return;

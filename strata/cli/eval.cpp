@@ -28,7 +28,7 @@ DecoderOptions decoder_options(const EvalArguments& options, const CommonOptions
 }
 
 void run(const EvalArguments& options, const CommonOptions& common) {
-  if (is_onnx(options.model)) return eval_vision(options.model, options.vision, common);
+  if (vision::is_onnx(options.model)) return eval_vision(options.model, options.vision, common);
   require_text(options.text);
   const Stopwatch stopwatch;
   const Model model = open_model(options.model);
@@ -110,9 +110,10 @@ void add_eval(Program& program) {
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->capture_default_str();
   command
-      ->add_option("--runtime", options->runtime,
-                   "llama.cpp: round what it rounds on a CPU, the inputs of a GGUF's quantized matrices to 8 bits, "
-                   "those of F16 and BF16 to these, and attention to F16; the reference keeps float32")
+      ->add_option(
+          "--runtime", options->runtime,
+          "llama.cpp: round what it rounds on a CPU, the inputs of a GGUF's quantized matrices to 8 bits, "
+          "those of F16 and BF16 to these, and attention to F16; the reference keeps float32")
       ->check(CLI::IsMember({"none", "llama.cpp"}))
       ->capture_default_str();
   command->add_flag("--stream", options->stream, "load one layer at a time, for models larger than memory");

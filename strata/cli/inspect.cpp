@@ -134,7 +134,7 @@ void add_inspect(Program& program) {
   auto options = std::make_shared<InspectArguments>();
   CLI::App* command =
       add_command(program, "inspect", "show a model's architecture, layers and sizes", [&program, options] {
-        if (is_onnx(options->model)) return inspect_vision(options->model, program.common);
+        if (vision::is_onnx(options->model)) return inspect_vision(options->model, program.common);
         const Model model = open_model(options->model);
         if (program.common.json)
           print_json(describe(model));

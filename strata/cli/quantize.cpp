@@ -73,7 +73,7 @@ void run(QuantizeArguments& options, const CommonOptions& common, const CLI::App
   require_apart({options.plan_output}, options.output,
                 {options.model, options.scores, options.plan, options.text,
                  options.sensitivity.calibration.source, options.sensitivity.imatrix});
-  if (is_onnx(options.model)) {
+  if (vision::is_onnx(options.model)) {
     quantize_vision_model(options.model, options.output, given(command, "--method", options.method),
                           options.budget.size, options.plan_output, options.vision, common);
     return;

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "strata/pipeline/quantizers.h"
+#include "strata/quantizers/quantizers.h"
 
 namespace strata::cli {
 

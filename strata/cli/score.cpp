@@ -51,7 +51,7 @@ void save_imatrix(const Model& model, SensitivityOptions& sensitivity, const std
 void run(const ScoreArguments& options, const CommonOptions& common, const CLI::App& command) {
   require_apart({options.output, options.imatrix_output}, "",
                 {options.model, options.sensitivity.calibration.source, options.sensitivity.imatrix});
-  if (is_onnx(options.model))
+  if (vision::is_onnx(options.model))
     return score_vision_model(options.model, given(command, "--method", options.method), options.output,
                               options.vision, common);
   const Model model = open_model(options.model);

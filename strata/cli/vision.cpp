@@ -14,6 +14,9 @@
 #include "strata/report/table.h"
 
 namespace strata::cli {
+
+using namespace vision;  // NOLINT: the whole file is about it
+
 namespace {
 
 double parse_factor(std::string text, const char* option) {

@@ -43,8 +43,8 @@ struct VisionCliOptions {
   // What language models share with CNNs.
   void apply_to(InfoqOptions& infoq) const;
 
-  VisionRequest resolve(const std::string& model, const CommonOptions& common,
-                        bool needs_images = true) const;
+  vision::VisionRequest resolve(const std::string& model, const CommonOptions& common,
+                                bool needs_images = true) const;
 };
 
 // "infoq, kl, ..." for help texts.

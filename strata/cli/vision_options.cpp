@@ -4,10 +4,13 @@
 
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
-#include "strata/model/device.h"
+#include "strata/device/device.h"
 #include "strata/vision/image_files.h"
 
 namespace strata::cli {
+
+using namespace vision;  // NOLINT: the whole file is about it
+
 namespace {
 
 const char* const kImages = "ONNX models: images";

@@ -2,14 +2,14 @@
 
 namespace strata {
 
-// OpenBLAS keeps a pool of threads of its own that neither LibTorch nor OpenMP knows of. Where BLAS is another
-// library all of this does nothing.
+// OpenBLAS keeps a pool of threads of its own that neither LibTorch nor OpenMP knows of. Where BLAS is
+// another library all of this does nothing.
 
 // Sets the number of its threads from now on; without effect while a BlasThreads lives.
 void set_blas_threads(int count);
 
-// The number of OpenBLAS's threads for a scope. With one, each product is computed in the thread that asks for
-// it: threads that have work of their own otherwise queue for the pool and spin there, which for small
+// The number of OpenBLAS's threads for a scope. With one, each product is computed in the thread that asks
+// for it: threads that have work of their own otherwise queue for the pool and spin there, which for small
 // products costs many times what they do. Scopes nest, also those of several threads.
 class BlasThreads {
  public:

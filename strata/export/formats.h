@@ -19,8 +19,8 @@ struct ExportFormat {
   // Schemes of embedding and head when nothing is asked for; a floating type keeps them as they are.
   std::string embedding = "F32", head = "F32";
   bool holds_scattered_groups = false;  // AffineMatrix::group_of_column, from act-order
-  bool packs_embedding = true;  // false: embedding and head are always kept
-  Ties ties = Ties::None;       // modules whose schemes must agree, since runtimes fuse them
+  bool packs_embedding = true;          // false: embedding and head are always kept
+  Ties ties = Ties::None;               // modules whose schemes must agree, since runtimes fuse them
   // Why a [rows, cols] matrix cannot be stored in a scheme, as the end of a sentence; empty when it can.
   std::function<std::string(const Scheme&, int64_t rows, int64_t cols)> refusal;
   std::function<ExportResult(const Model&, const ExportPlan&, const std::filesystem::path&)> write;

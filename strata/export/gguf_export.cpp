@@ -8,8 +8,8 @@
 #include "strata/export/export.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/gguf_layout.h"
+#include "strata/gguf/codec.h"
 #include "strata/model/gguf_names.h"
-#include "strata/quantization/gguf_codec.h"
 
 namespace strata {
 namespace {

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "strata/checkpoint/gguf.h"
 #include "strata/export/export.h"
+#include "strata/gguf/file.h"
 
 namespace strata {
 

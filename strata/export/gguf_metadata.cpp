@@ -4,9 +4,9 @@
 #include <limits>
 #include <map>
 
-#include "strata/checkpoint/gguf_vocabulary.h"
 #include "strata/core/error.h"
 #include "strata/model/gguf_names.h"
+#include "strata/tokenizer/gguf_vocabulary.h"
 
 namespace strata {
 namespace {

@@ -8,9 +8,9 @@
 #include <optional>
 #include <set>
 
-#include "strata/checkpoint/regex.h"
 #include "strata/core/error.h"
 #include "strata/core/json.h"
+#include "strata/core/regex.h"
 #include "strata/core/text.h"
 #include "strata/export/module_patterns.h"
 #include "strata/model/gguf_names.h"

@@ -9,7 +9,8 @@
 #include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
-#include "strata/model/device.h"
+#include "strata/device/device.h"
+#include "strata/model/load_tensor.h"
 
 namespace strata {
 namespace {
@@ -75,9 +76,8 @@ at::Tensor Decoder::layer(int index, const at::Tensor& hidden) {
     return output;
   };
 
-  return by_windows(hidden.size(0), hidden.size(1), [&](int64_t first, int64_t end) {
-    return run(hidden.narrow(0, first, end - first));
-  });
+  return by_windows(hidden.size(0), hidden.size(1),
+                    [&](int64_t first, int64_t end) { return run(hidden.narrow(0, first, end - first)); });
 }
 
 at::Tensor Decoder::by_windows(int64_t batch, int64_t length, const RunWindows& run) {
@@ -104,8 +104,8 @@ at::Tensor Decoder::by_windows(int64_t batch, int64_t length, const RunWindows& 
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;
-  const at::Tensor normed = rounded_input(
-      model_.head, rms_norm(hidden, weight(model_.final_norm), model_.config.rms_norm_eps));
+  const at::Tensor normed =
+      rounded_input(model_.head, rms_norm(hidden, weight(model_.final_norm), model_.config.rms_norm_eps));
   if (options_.resident || in_memory(model_.head))
     return at::linear(normed, weight(model_.head)).to(at::kFloat);
   const int64_t vocab_size = model_.config.vocab_size;

@@ -8,7 +8,7 @@
 #include <unordered_map>
 
 #include "strata/model/decoder_layer.h"
-#include "strata/model/device.h"
+
 #include "strata/model/model.h"
 #include "strata/model/runtime_rounding.h"
 

@@ -4,9 +4,9 @@
 
 #include "strata/core/error.h"
 #include "strata/core/text.h"
+#include "strata/gguf/codec.h"
 #include "strata/model/gguf_model.h"
 #include "strata/model/gguf_names.h"
-#include "strata/quantization/gguf_codec.h"
 
 namespace strata {
 namespace {

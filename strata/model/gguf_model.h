@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "strata/checkpoint/gguf.h"
+#include "strata/gguf/file.h"
 #include "strata/model/model.h"
 
 namespace strata {

@@ -1,10 +1,10 @@
 #include "strata/model/model.h"
 
-#include "strata/checkpoint/gguf_vocabulary.h"
 #include "strata/checkpoint/packed_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/model/gguf_model.h"
 #include "strata/model/layout.h"
+#include "strata/tokenizer/gguf_vocabulary.h"
 
 namespace strata {
 namespace {

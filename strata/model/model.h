@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "strata/checkpoint/checkpoint.h"
-#include "strata/checkpoint/tokenizer.h"
+#include "strata/tokenizer/tokenizer.h"
 
 namespace strata {
 

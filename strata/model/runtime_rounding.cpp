@@ -2,7 +2,7 @@
 #include "strata/model/runtime_rounding.h"
 
 #include "strata/core/error.h"
-#include "strata/quantization/gguf_type.h"
+#include "strata/gguf/type.h"
 
 namespace strata {
 namespace {

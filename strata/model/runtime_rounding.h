@@ -9,8 +9,8 @@ namespace strata {
 // How a runtime computes with a file, where that differs from float32.
 enum class RuntimeRounding {
   None,
-  // llama.cpp on a CPU multiplies quantized matrices in integers and rounds their inputs to 8 bits, those of F16
-  // and BF16 matrices to these types; queries, keys and values of attention are in F16.
+  // llama.cpp on a CPU multiplies quantized matrices in integers and rounds their inputs to 8 bits, those of
+  // F16 and BF16 matrices to these types; queries, keys and values of attention are in F16.
   LlamaCpp
 };
 

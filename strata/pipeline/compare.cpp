@@ -1,4 +1,5 @@
 #include "strata/pipeline/compare.h"
+#include "strata/pipeline/rank_rows.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

@@ -7,7 +7,7 @@
 
 #include "strata/allocation/allocator.h"
 #include "strata/evaluation/evaluate.h"
-#include "strata/pipeline/quantizers.h"
+#include "strata/quantizers/quantizers.h"
 #include "strata/sensitivity/method.h"
 
 namespace strata {

@@ -3,12 +3,12 @@
 #include <optional>
 #include <unordered_map>
 
-#include "strata/checkpoint/gguf.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/text.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/recipes.h"
+#include "strata/gguf/file.h"
 #include "strata/model/gguf_names.h"
 
 namespace strata {

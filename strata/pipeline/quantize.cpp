@@ -1,4 +1,5 @@
 #include "strata/pipeline/quantize.h"
+#include "strata/pipeline/rank_rows.h"
 
 #include <algorithm>
 

@@ -8,7 +8,7 @@
 #include "strata/allocation/allocator.h"
 #include "strata/evaluation/evaluate.h"
 #include "strata/export/export.h"
-#include "strata/pipeline/quantizers.h"
+#include "strata/quantizers/quantizers.h"
 #include "strata/sensitivity/method.h"
 
 namespace strata {
@@ -24,9 +24,9 @@ struct QuantizeRequest {
   std::filesystem::path scores, plan;  // files of earlier runs, used instead of scoring or allocating
   AllocatorOptions allocator;          // its budget's bytes count the whole output file
   QuantizerChoice quantizer = QuantizerChoice::automatic();  // calibrated as `sensitivity` says
-  std::string embedding = "auto", head = "auto";  // scheme names, or "auto"
-  uint64_t shard_bytes = 0;                       // largest file; 0 = as the format does by itself
-  std::filesystem::path text;                     // measure the loss on it; empty = do not
+  std::string embedding = "auto", head = "auto";             // scheme names, or "auto"
+  uint64_t shard_bytes = 0;                                  // largest file; 0 = as the format does by itself
+  std::filesystem::path text;                                // measure the loss on it; empty = do not
   EvaluationOptions evaluation;
 };
 

@@ -11,7 +11,7 @@
 #include "strata/vision/equalize.h"
 #include "strata/vision/simplify.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 enum class Reports { Nothing, Accuracy };
@@ -217,4 +217,4 @@ VisionComparison compare_vision(const VisionCompareRequest& request) {
   return result;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

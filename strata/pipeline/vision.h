@@ -12,7 +12,7 @@
 #include "strata/vision/width_costs.h"
 #include "strata/vision/width_plan.h"
 
-namespace strata {
+namespace strata::vision {
 
 // What all work on an ONNX model starts from.
 struct VisionRequest {
@@ -87,4 +87,4 @@ struct VisionComparison {
 
 VisionComparison compare_vision(const VisionCompareRequest& request);
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "strata/core/error.h"
-#include "strata/quantization/gguf_codec.h"
+#include "strata/gguf/codec.h"
 
 namespace strata {
 

@@ -5,10 +5,10 @@
 
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
+#include "strata/gguf/codec.h"
+#include "strata/gguf/encoders.h"
+#include "strata/gguf/levels.h"
 #include "strata/quantization/affine_tile.h"
-#include "strata/quantization/gguf_codec.h"
-#include "strata/quantization/gguf_encoders.h"
-#include "strata/quantization/gguf_levels.h"
 
 namespace strata {
 namespace {

@@ -7,8 +7,8 @@
 
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
+#include "strata/gguf/codec.h"
 #include "strata/quantization/affine.h"
-#include "strata/quantization/gguf_codec.h"
 #include "strata/quantization/mixed_rows.h"
 #include "strata/quantization/nf4.h"
 

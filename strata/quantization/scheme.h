@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "strata/quantization/gguf_type.h"
+#include "strata/gguf/type.h"
 
 namespace strata {
 

@@ -6,12 +6,12 @@
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/threads.h"
-#include "strata/model/device.h"
+#include "strata/device/device.h"
 #include "strata/vision/batches.h"
 #include "strata/vision/rounding.h"
 #include "strata/vision/top_k.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 constexpr int64_t kSample = 1 << 15;  // values kept of a layer
@@ -154,4 +154,4 @@ ActivationCode choose_code(const InputStatistics& statistics, int bits, RangeRul
   return best;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

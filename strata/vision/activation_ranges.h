@@ -8,7 +8,7 @@
 #include "strata/vision/images.h"
 #include "strata/vision/weight_codes.h"
 
-namespace strata {
+namespace strata::vision {
 
 // What calibration images put into one layer.
 struct InputStatistics {
@@ -39,4 +39,4 @@ ActivationCode choose_code(const InputStatistics& statistics, int bits, RangeRul
 // Mean squared error of a code on the sample.
 double squared_error(const InputStatistics& statistics, const ActivationCode& code);
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -6,7 +6,7 @@
 #include "strata/core/interrupt.h"
 #include "strata/core/threads.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 void run_batches(int64_t begin, int64_t end, int64_t images, int64_t size, const BatchBody& body) {
@@ -41,4 +41,4 @@ void for_each_batch(int64_t images, at::Device device, const BatchBody& body) {
   });
 }
 
-}  // namespace strata
+}  // namespace strata::vision

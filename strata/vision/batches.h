@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <functional>
 
-namespace strata {
+namespace strata::vision {
 
 // Images that run through a network together: on a CPU as few as stay near a core's caches.
 int64_t image_batch(at::Device device);
@@ -22,4 +22,4 @@ void for_each_batch(int64_t images, at::Device device, const BatchBody& body);
 // The same one after the other.
 void for_each_batch_in_order(int64_t images, at::Device device, const BatchBody& body);
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -7,7 +7,7 @@
 
 #include "strata/vision/node_arguments.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 constexpr int kRounds = 40;
@@ -187,4 +187,4 @@ int equalize(OnnxModel& model) {
   return Equalizer(model).run();
 }
 
-}  // namespace strata
+}  // namespace strata::vision

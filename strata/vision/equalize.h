@@ -1,8 +1,8 @@
 #pragma once
 
-#include "strata/checkpoint/onnx.h"
+#include "strata/vision/onnx.h"
 
-namespace strata {
+namespace strata::vision {
 
 // Cross-layer equalization (Nagel et al. 2019, section 4.1) of a simplified model: where one layer feeds only
 // the next, directly or through Relu or Clip(0, c), channel i's weights are divided by s_i = sqrt(r1_i /
@@ -11,4 +11,4 @@ namespace strata {
 // the number of pairs.
 int equalize(OnnxModel& model);
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -11,7 +11,7 @@
 #include "strata/vision/node_arguments.h"
 #include "strata/vision/simplify.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 std::string first_line(const std::string& text) {
@@ -188,4 +188,4 @@ std::vector<int64_t> count_multiplications(const Graph& graph, const std::vector
   return counts;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

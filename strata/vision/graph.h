@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "strata/checkpoint/onnx.h"
+#include "strata/vision/onnx.h"
 #include "strata/vision/operators.h"
 
-namespace strata {
+namespace strata::vision {
 
 // A convolution or matrix product with constant weights.
 struct Layer {
@@ -101,4 +101,4 @@ class Execution {
 // Multiplications of every layer for one image of [channels, height, width].
 std::vector<int64_t> count_multiplications(const Graph& graph, const std::vector<int64_t>& image_shape);
 
-}  // namespace strata
+}  // namespace strata::vision

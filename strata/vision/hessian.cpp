@@ -6,9 +6,9 @@
 
 #include "strata/core/progress.h"
 #include "strata/core/random.h"
-#include "strata/model/device.h"
+#include "strata/device/device.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 constexpr int64_t kBatch = 32;  // gradients of gradients hold every activation several times
@@ -82,4 +82,4 @@ HessianTraces estimate_traces(const Graph& graph, const ImageSet& images, int sa
   return traces;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -6,7 +6,7 @@
 #include "strata/vision/graph.h"
 #include "strata/vision/images.h"
 
-namespace strata {
+namespace strata::vision {
 
 // Traces of the Hessian of the mean cross-entropy, by layer: over its weights, and over what flows into it
 // (summed over an image's values, averaged over the images).
@@ -18,4 +18,4 @@ struct HessianTraces {
 // (terms between layers have mean zero), on the network as it is.
 HessianTraces estimate_traces(const Graph& graph, const ImageSet& images, int samples, uint64_t seed);
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -17,7 +17,7 @@
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 constexpr int64_t kMostPixels = int64_t{1} << 26;
@@ -204,4 +204,4 @@ at::Tensor read_npy(const std::filesystem::path& path) {
   return dtype == at::kDouble ? array.to(at::kFloat) : array;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <vector>
 
-namespace strata {
+namespace strata::vision {
 
 // Decodes a JPEG or PNG file to [3, H, W] uint8 RGB; grey becomes RGB, transparency is ignored. Throws naming
 // the file when it does not decode or is larger than 64 million pixels.
@@ -16,4 +16,4 @@ bool is_image_file(const std::filesystem::path& path);  // by its ending
 // An array of a NumPy file, version 1 to 3: uint8, int32, int64, float32 or float64 (as float), C order.
 at::Tensor read_npy(const std::filesystem::path& path);
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -10,7 +10,7 @@
 #include "strata/core/progress.h"
 #include "strata/vision/image_files.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 constexpr int64_t kCifarSide = 32;
@@ -189,4 +189,4 @@ ImageSet load_images(const ImageOptions& options, const std::vector<int64_t>& ne
   return set;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace strata {
+namespace strata::vision {
 
 // Where images come from and how they become a network's input.
 struct ImageOptions {
@@ -40,4 +40,4 @@ struct ImageSet {
 // naming the file for images that do not decode or do not fit, and for labels that do not fit the images.
 ImageSet load_images(const ImageOptions& options, const std::vector<int64_t>& network_shape);
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -3,7 +3,7 @@
 #include "strata/core/error.h"
 #include "strata/core/text.h"
 
-namespace strata {
+namespace strata::vision {
 
 int64_t NodeArguments::integer(const char* name, int64_t missing) const {
   const OnnxAttribute* attribute = node_.find(name);
@@ -72,4 +72,4 @@ void NodeArguments::refuse(const std::string& reason) const {
   fail("{}: {} {}", model_.path.string(), node_.label(), reason);
 }
 
-}  // namespace strata
+}  // namespace strata::vision

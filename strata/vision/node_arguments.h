@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "strata/checkpoint/onnx.h"
+#include "strata/vision/onnx.h"
 
-namespace strata {
+namespace strata::vision {
 
 // Attributes and constant inputs of one node, with errors that name the file and the node.
 class NodeArguments {
@@ -39,4 +39,4 @@ class NodeArguments {
   const OnnxNode& node_;
 };
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -4,7 +4,7 @@
 
 #include "strata/core/error.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 // The only node that uses a value; none when several do.
@@ -73,4 +73,4 @@ at::Tensor stem_features(const at::Tensor& output) {
       .flatten(1);
 }
 
-}  // namespace strata
+}  // namespace strata::vision

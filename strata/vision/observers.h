@@ -8,7 +8,7 @@
 
 #include "strata/vision/graph.h"
 
-namespace strata {
+namespace strata::vision {
 
 // Where information is read: after every residual block (additions and concatenations, with the activation
 // behind them) and before and after the last layer; or after every layer; or only around the last layer.
@@ -26,4 +26,4 @@ at::Tensor pooled_features(const at::Tensor& output);
 // most 4 x 4 cells.
 at::Tensor stem_features(const at::Tensor& output);
 
-}  // namespace strata
+}  // namespace strata::vision

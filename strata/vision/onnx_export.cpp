@@ -8,7 +8,7 @@
 #include "strata/core/error.h"
 #include "strata/vision/node_arguments.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 constexpr int64_t kPerChannelOpset = 13;  // DequantizeLinear with an axis
@@ -180,4 +180,4 @@ OnnxModel quantized_model(QuantizedLayers& layers, const std::vector<Widths>& pl
   return Exporter(layers, plan, options).run();
 }
 
-}  // namespace strata
+}  // namespace strata::vision

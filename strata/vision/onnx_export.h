@@ -6,7 +6,7 @@
 
 #include "strata/vision/quantized_layers.h"
 
-namespace strata {
+namespace strata::vision {
 
 struct OnnxExportOptions {
   bool int4 =
@@ -20,4 +20,4 @@ struct OnnxExportOptions {
 OnnxModel quantized_model(QuantizedLayers& layers, const std::vector<Widths>& plan,
                           const OnnxExportOptions& options);
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -12,7 +12,7 @@
 #include "strata/vision/node_arguments.h"
 #include "strata/vision/windows.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 using Tensors = std::vector<at::Tensor>;
@@ -423,4 +423,4 @@ std::vector<std::string> operator_names() {
   return names;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "strata/checkpoint/onnx.h"
+#include "strata/vision/onnx.h"
 
-namespace strata {
+namespace strata::vision {
 
 // One node of an ONNX graph, made ready: attributes and constant arguments are read and checked, what is left
 // is a function of its inputs, in the node's order. Inputs that are left out, and whole-number constants,
@@ -22,4 +22,4 @@ Operator make_operator(const OnnxModel& model, const OnnxNode& node);
 // The operators make_operator() knows, in alphabetical order.
 std::vector<std::string> operator_names();
 
-}  // namespace strata
+}  // namespace strata::vision

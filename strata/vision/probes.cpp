@@ -7,11 +7,11 @@
 
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
+#include "strata/device/device.h"
 #include "strata/information/sliced.h"
-#include "strata/model/device.h"
 #include "strata/vision/batches.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 constexpr double kUnread = std::numeric_limits<double>::quiet_NaN();
@@ -59,8 +59,7 @@ class Observatory {
       for (const Seen& of_batch : seen) parts.push_back(part_of(of_batch));
       return at::cat(parts);
     };
-    if (needs_stem())
-      stem_ = along_directions(gather([](const Seen& s) { return s.stem; }), nodes_.size());
+    if (needs_stem()) stem_ = along_directions(gather([](const Seen& s) { return s.stem; }), nodes_.size());
     flow.label.assign(nodes_.size(), kUnread);
     flow.input.assign(nodes_.size(), kUnread);
     for (size_t o = 0; o < nodes_.size(); ++o) {
@@ -160,4 +159,4 @@ ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const P
   return results;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -6,7 +6,7 @@
 #include "strata/vision/observers.h"
 #include "strata/vision/quantized_layers.h"
 
-namespace strata {
+namespace strata::vision {
 
 struct ProbeOptions {
   std::vector<int> bits = {2, 3, 4, 5, 6, 7};
@@ -45,8 +45,8 @@ struct ProbeResults {
 // Layers that probes and plans may change: all but the first and the last, or all.
 std::vector<size_t> free_layers(const Graph& graph, bool free_ends);
 
-// Runs the network once with every change. What stands before a layer is computed once for all its probes: the
-// reference walks from layer to layer, and each probe leaves it there.
+// Runs the network once with every change. What stands before a layer is computed once for all its probes:
+// the reference walks from layer to layer, and each probe leaves it there.
 ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const ProbeOptions& options);
 
-}  // namespace strata
+}  // namespace strata::vision

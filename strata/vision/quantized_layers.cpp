@@ -1,6 +1,6 @@
 #include "strata/vision/quantized_layers.h"
 
-namespace strata {
+namespace strata::vision {
 
 QuantizedLayers::QuantizedLayers(const Graph& graph, const ImageSet& calibration,
                                  const LayerQuantizationOptions& options)
@@ -61,4 +61,4 @@ Overrides QuantizedLayers::overrides(const std::vector<Widths>& plan) {
   return result;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -8,7 +8,7 @@
 #include "strata/vision/graph.h"
 #include "strata/vision/weight_codes.h"
 
-namespace strata {
+namespace strata::vision {
 
 struct LayerQuantizationOptions {
   RangeRule weights = RangeRule::SquaredError;
@@ -60,4 +60,4 @@ class QuantizedLayers {
   std::map<std::pair<size_t, int>, LayerOverride> layers_;
 };
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -1,6 +1,6 @@
 #pragma once
 
-namespace strata {
+namespace strata::vision {
 
 // Rounds to the nearest whole number, halves to even, below 2^22; compiles to two additions.
 inline float nearest(float x) {
@@ -8,4 +8,4 @@ inline float nearest(float x) {
   return (x + kMagic) - kMagic;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

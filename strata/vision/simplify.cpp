@@ -9,7 +9,7 @@
 #include "strata/vision/node_arguments.h"
 #include "strata/vision/operators.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 bool is_output(const OnnxModel& model, const std::string& name) {
@@ -211,4 +211,4 @@ void simplify(OnnxModel& model) {
   remove_unused_constants(model);
 }
 
-}  // namespace strata
+}  // namespace strata::vision

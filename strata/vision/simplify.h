@@ -1,8 +1,8 @@
 #pragma once
 
-#include "strata/checkpoint/onnx.h"
+#include "strata/vision/onnx.h"
 
-namespace strata {
+namespace strata::vision {
 
 // Rewrites a model into an equal one of fewer nodes: Constant nodes and what can be computed from constants
 // alone become constants; Identity and Dropout go; batch normalization is folded into the convolution or
@@ -10,4 +10,4 @@ namespace strata {
 // nodes share as weight or bias are copied, and those that nothing needs go.
 void simplify(OnnxModel& model);
 
-}  // namespace strata
+}  // namespace strata::vision

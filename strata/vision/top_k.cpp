@@ -5,10 +5,10 @@
 
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
-#include "strata/model/device.h"
+#include "strata/device/device.h"
 #include "strata/vision/batches.h"
 
-namespace strata {
+namespace strata::vision {
 
 at::Tensor batch_logits(const Graph& graph, const ImageSet& images, int64_t first, int64_t count,
                         const Overrides& overrides) {
@@ -67,4 +67,4 @@ double divergence(const at::Tensor& reference_logits, const at::Tensor& logits) 
   return std::max(0.0, (reference.exp() * (reference - other)).sum(1).mean().item<double>());
 }
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -6,7 +6,7 @@
 #include "strata/vision/graph.h"
 #include "strata/vision/images.h"
 
-namespace strata {
+namespace strata::vision {
 
 struct Accuracy {
   int64_t images = 0;
@@ -31,4 +31,4 @@ Accuracy evaluate(const Graph& graph, const ImageSet& images, const Overrides& o
 // Mean KL divergence of the classes' distribution from the reference's, in nats.
 double divergence(const at::Tensor& reference_logits, const at::Tensor& logits);
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -7,7 +7,7 @@
 #include "strata/core/threads.h"
 #include "strata/vision/rounding.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 constexpr int kScales = 40;  // candidates, from a twentieth of the largest value's scale on
@@ -85,4 +85,4 @@ WeightCodes quantize_weight(const Layer& layer, int bits, RangeRule rule) {
   return result;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

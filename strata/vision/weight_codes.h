@@ -6,7 +6,7 @@
 
 #include "strata/vision/graph.h"
 
-namespace strata {
+namespace strata::vision {
 
 inline constexpr int kLowestWidth = 2, kHighestWidth = 8;
 inline constexpr size_t kWidths = kHighestWidth - kLowestWidth + 1;
@@ -32,4 +32,4 @@ struct WeightCodes {
 // here.
 WeightCodes quantize_weight(const Layer& layer, int bits, RangeRule rule);
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -8,7 +8,7 @@
 #include "strata/information/information_loss.h"
 #include "strata/vision/top_k.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 size_t entry(int bits) {
@@ -184,4 +184,4 @@ Json to_json(const WidthCosts& costs, const Graph& graph) {
           {"method", costs.method},    {"lowest_bits", 2}, {"layers", layers}};
 }
 
-}  // namespace strata
+}  // namespace strata::vision

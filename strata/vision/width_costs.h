@@ -11,7 +11,7 @@
 #include "strata/vision/hessian.h"
 #include "strata/vision/probes.h"
 
-namespace strata {
+namespace strata::vision {
 
 // What narrower weights, or narrower activations, of one layer cost by some method. Entries count from
 // kLowestWidth up to kHighestWidth, where the cost is 0.
@@ -78,4 +78,4 @@ class WidthScorer {
 
 Json to_json(const WidthCosts& costs, const Graph& graph);
 
-}  // namespace strata
+}  // namespace strata::vision

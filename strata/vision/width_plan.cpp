@@ -7,7 +7,7 @@
 #include "strata/core/error.h"
 #include "strata/core/units.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 constexpr int64_t kFloatBits = 32;
@@ -248,4 +248,4 @@ Json to_json(const WidthPlan& plan, const std::vector<LayerSize>& sizes) {
   return json;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

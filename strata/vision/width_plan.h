@@ -9,7 +9,7 @@
 #include "strata/vision/quantized_layers.h"
 #include "strata/vision/width_costs.h"
 
-namespace strata {
+namespace strata::vision {
 
 // What decides a layer's share of a budget.
 struct LayerSize {
@@ -61,4 +61,4 @@ WidthPlan uniform_widths(const std::vector<LayerSize>& sizes, const std::vector<
 
 Json to_json(const WidthPlan& plan, const std::vector<LayerSize>& sizes);
 
-}  // namespace strata
+}  // namespace strata::vision

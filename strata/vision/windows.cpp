@@ -4,7 +4,7 @@
 
 #include "strata/core/error.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 constexpr int64_t kLargest = 1 << 20;  // of any single figure, so that products stay in range
@@ -65,4 +65,4 @@ at::Tensor pad_image(const at::Tensor& image, const std::array<int64_t, 4>& pads
   return at::constant_pad_nd(image, {pads[1], pads[3], pads[0], pads[2]}, value);
 }
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -8,7 +8,7 @@
 
 #include "strata/vision/node_arguments.h"
 
-namespace strata {
+namespace strata::vision {
 
 // How a two-dimensional window moves over an image: the attributes that convolutions and poolings share.
 struct Window {
@@ -25,4 +25,4 @@ Window read_window(const NodeArguments& arguments, std::vector<int64_t> kernel);
 // Pads an image [N, C, H, W] by top, left, bottom, right.
 at::Tensor pad_image(const at::Tensor& image, const std::array<int64_t, 4>& pads, double value);
 
-}  // namespace strata
+}  // namespace strata::vision

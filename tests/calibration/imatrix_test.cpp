@@ -6,11 +6,11 @@
 #include <functional>
 #include <map>
 
-#include "strata/checkpoint/gguf.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/gguf/file.h"
 #include "strata/model/decoder.h"
-#include "tests/checkpoint/support.h"
+#include "tests/support/files.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_model.h"
 

@@ -4,13 +4,13 @@
 #include <gtest/gtest.h>
 
 #include "strata/checkpoint/checkpoint.h"
-#include "strata/checkpoint/gguf.h"
-#include "strata/checkpoint/gguf_vocabulary.h"
-#include "strata/checkpoint/tokenizer.h"
 #include "strata/core/file.h"
 #include "strata/core/json.h"
 #include "strata/core/random.h"
-#include "tests/checkpoint/support.h"
+#include "strata/gguf/file.h"
+#include "strata/tokenizer/gguf_vocabulary.h"
+#include "strata/tokenizer/tokenizer.h"
+#include "tests/support/files.h"
 
 namespace strata {
 namespace {

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "strata/checkpoint/checkpoint.h"
-#include "tests/checkpoint/support.h"
+#include "tests/support/files.h"
 
 namespace strata {
 namespace {

@@ -7,7 +7,7 @@
 #include "strata/checkpoint/checkpoint.h"
 #include "strata/core/file.h"
 #include "strata/core/json.h"
-#include "tests/checkpoint/support.h"
+#include "tests/support/files.h"
 
 namespace strata {
 namespace {

@@ -5,7 +5,7 @@
 #include "strata/checkpoint/safetensors_writer.h"
 #include "strata/core/dtype.h"
 #include "strata/quantization/scheme.h"
-#include "tests/checkpoint/support.h"
+#include "tests/support/files.h"
 
 namespace strata {
 namespace {

@@ -9,7 +9,7 @@
 #include "tests/support/npy.h"
 #include "tests/support/tiny_network.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 using Json = nlohmann::json;
@@ -230,4 +230,4 @@ TEST_F(VisionCommands, RefuseBudgetsThatCannotBeMet) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::vision

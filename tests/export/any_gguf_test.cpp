@@ -1,10 +1,10 @@
 // GGUF files of architectures that strata cannot run, and models in several files.
 #include <cstring>
 
-#include "strata/checkpoint/gguf.h"
 #include "strata/core/file.h"
 #include "strata/export/formats.h"
-#include "strata/quantization/gguf_codec.h"
+#include "strata/gguf/codec.h"
+#include "strata/gguf/file.h"
 #include "tests/export/export_test_model.h"
 
 namespace strata {

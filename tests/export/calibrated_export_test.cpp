@@ -88,8 +88,7 @@ TEST_F(CalibratedExportTest, AScaledGgufLeavesScaled) {
   for (const auto& [tensor, factor] : {std::pair(norm, 0.5f), {q, 2.0f}, {model.modules[8].tensor, 1.0f}}) {
     const std::vector<float> before = input.checkpoint->read(tensor),
                              after = written.checkpoint->read(tensor);
-    for (size_t i = 0; i < before.size(); ++i)
-      ASSERT_NEAR(after[i], factor * before[i], 0.02) << tensor;
+    for (size_t i = 0; i < before.size(); ++i) ASSERT_NEAR(after[i], factor * before[i], 0.02) << tensor;
   }
 }
 

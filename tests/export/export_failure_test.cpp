@@ -3,13 +3,13 @@
 #include <csignal>
 #include <fstream>
 
-#include "strata/checkpoint/gguf.h"
 #include "strata/checkpoint/safetensors_writer.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/interrupt.h"
 #include "strata/core/threads.h"
 #include "strata/export/formats.h"
+#include "strata/gguf/file.h"
 #include "tests/export/export_test_model.h"
 
 namespace strata {

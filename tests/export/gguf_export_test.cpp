@@ -1,8 +1,8 @@
 #include <cmath>
 
-#include "strata/checkpoint/gguf.h"
 #include "strata/core/dtype.h"
 #include "strata/core/error.h"
+#include "strata/gguf/file.h"
 #include "tests/export/export_test_model.h"
 
 namespace strata {

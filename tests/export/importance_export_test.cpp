@@ -1,8 +1,8 @@
 // Exports weigh the errors of GGUF types with the plan's importance.
 #include <cstring>
 
-#include "strata/checkpoint/gguf.h"
-#include "strata/quantization/gguf_codec.h"
+#include "strata/gguf/codec.h"
+#include "strata/gguf/file.h"
 #include "tests/export/export_test_model.h"
 
 namespace strata {

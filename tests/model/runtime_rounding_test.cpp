@@ -47,8 +47,8 @@ TEST(RuntimeRounding, FollowsTheDefinitionOfEveryType) {
       EXPECT_TRUE(at::equal(found, x.to(kept).to(at::kFloat))) << type;
       continue;
     }
-    const bool large = type.find("_K") != std::string::npos ||
-                       (type.substr(0, 2) == "IQ" && type != "IQ4_NL");
+    const bool large =
+        type.find("_K") != std::string::npos || (type.substr(0, 2) == "IQ" && type != "IQ4_NL");
     for (int64_t r = 0; r < x.size(0); ++r) {
       const float* row = x[r].data_ptr<float>();
       const std::vector<double> expected = in_8_bits({row, row + 512}, large ? 256 : 32);
@@ -81,7 +81,8 @@ TEST(RuntimeRounding, TheDecoderRoundsLikeTheReference) {
     options.rounding = RuntimeRounding::LlamaCpp;
     Decoder decoder(model, options);
 
-    // Pairs of tokens: a value halfway between two codes may go either way in float, and changes what follows.
+    // Pairs of tokens: a value halfway between two codes may go either way in float, and changes what
+    // follows.
     constexpr int64_t kPairs = 16;
     int alike = 0;
     for (int64_t pair = 0; pair < kPairs; ++pair) {

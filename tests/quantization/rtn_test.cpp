@@ -9,7 +9,7 @@
 #include "strata/core/dtype.h"
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
-#include "strata/quantization/gguf_codec.h"
+#include "strata/gguf/codec.h"
 #include "strata/quantization/quantizer.h"
 #include "tests/quantization/affine_reference.h"
 
@@ -156,7 +156,8 @@ TEST(Rtn, SecondLevelCostsLittleError) {
   for (int bits : {2, 3, 4}) {
     const std::string base = "w" + std::to_string(bits) + "g64";
     const double half = quantization_error(weights.view(), parse_scheme(base), round_to_nearest());
-    const double second_level = quantization_error(weights.view(), parse_scheme(base + "m"), round_to_nearest());
+    const double second_level =
+        quantization_error(weights.view(), parse_scheme(base + "m"), round_to_nearest());
     EXPECT_LT(second_level, 1.03 * half) << base;
   }
 }

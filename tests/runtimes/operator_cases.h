@@ -6,7 +6,7 @@
 
 #include "tests/support/tiny_network.h"
 
-namespace strata {
+namespace strata::vision {
 
 // Small models with one operator each, behind a 1 x 1 convolution that makes `x` [N, 4, 7, 6] from the images
 // [N, 4, 7, 6] (and `h` [N, 168], its rows, where an operator takes those).
@@ -205,4 +205,4 @@ class OperatorCases {
   std::vector<Case> cases_;
 };
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "strata/checkpoint/gguf.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/progress.h"
 #include "strata/evaluation/evaluate.h"
 #include "strata/export/formats.h"
-#include "strata/quantization/gguf_codec.h"
+#include "strata/gguf/codec.h"
+#include "strata/gguf/file.h"
 #include "tests/support/random_model.h"
 
 namespace strata {

@@ -15,7 +15,7 @@
 #include "strata/pipeline/vision.h"
 #include "tests/runtimes/operator_cases.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 void write_floats(const std::string& path, const at::Tensor& values) {
@@ -65,12 +65,12 @@ int run(const std::vector<std::string>& arguments) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::vision
 
 int main(int argc, char** argv) {
   strata::set_progress_style(strata::ProgressStyle::Quiet);
   try {
-    return strata::run({argv + 1, argv + argc});
+    return strata::vision::run({argv + 1, argv + argc});
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}\n", error.what());
     return 1;

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "strata/core/blas_threads.h"
+#include "strata/model/load_tensor.h"
 #include "strata/sensitivity/cost_sheet.h"
 #include "tests/support/double_model.h"
 #include "tests/support/error_of.h"

@@ -4,8 +4,8 @@
 #include <map>
 
 #include "strata/allocation/allocator.h"
-#include "strata/checkpoint/gguf.h"
 #include "strata/core/error.h"
+#include "strata/gguf/file.h"
 #include "strata/sensitivity/costs.h"
 #include "strata/sensitivity/method.h"
 #include "tests/sensitivity/brute_force.h"

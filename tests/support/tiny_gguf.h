@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "strata/checkpoint/gguf.h"
-#include "strata/quantization/gguf_codec.h"
+#include "strata/gguf/codec.h"
+#include "strata/gguf/file.h"
 #include "tests/support/tiny_model.h"
 
 namespace strata {

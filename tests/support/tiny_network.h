@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "strata/checkpoint/onnx.h"
 #include "strata/core/random.h"
+#include "strata/vision/onnx.h"
 
-namespace strata {
+namespace strata::vision {
 
 inline std::vector<float> random_values(int64_t count, Random& random, double scale = 1) {
   std::vector<float> values;
@@ -123,4 +123,4 @@ inline OnnxModel tiny_network_with_shortcut() {
   return model;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

@@ -9,7 +9,7 @@
 #include "tests/support/error_of.h"
 #include "tests/vision/tiny_images.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 std::string load_error(OnnxModel model) {
@@ -207,4 +207,4 @@ TEST(TopK, CountsRanksAndRefusesNaN) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::vision

@@ -12,7 +12,7 @@
 #include "tests/support/npy.h"
 #include "tests/support/temporary_directory.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 using Path = std::filesystem::path;
@@ -243,4 +243,4 @@ TEST_F(ImageFiles, RefusesImagesAndLabelsThatDoNotFit) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::vision

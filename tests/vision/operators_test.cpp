@@ -9,7 +9,7 @@
 
 // Against plain loops and hand-computed values; tests/runtimes/onnx_operators.py compares every operator with
 // onnxruntime.
-namespace strata {
+namespace strata::vision {
 namespace {
 
 struct Spec {
@@ -210,4 +210,4 @@ TEST(Operators, RefuseWhatTheyCannotDo) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::vision

@@ -12,7 +12,7 @@
 #include "tests/support/error_of.h"
 #include "tests/vision/tiny_images.h"
 
-namespace strata {
+namespace strata::vision {
 namespace {
 
 struct Bench {
@@ -233,4 +233,4 @@ TEST(OnnxExport, ReadsBackAsWhatWasSimulated) {
 }
 
 }  // namespace
-}  // namespace strata
+}  // namespace strata::vision

@@ -5,7 +5,7 @@
 #include "strata/vision/images.h"
 #include "tests/support/tiny_network.h"
 
-namespace strata {
+namespace strata::vision {
 
 // Noise, with labels in turn.
 inline ImageSet tiny_images(int64_t count, uint64_t seed = 7) {
@@ -17,4 +17,4 @@ inline ImageSet tiny_images(int64_t count, uint64_t seed = 7) {
   return images;
 }
 
-}  // namespace strata
+}  // namespace strata::vision

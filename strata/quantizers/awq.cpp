@@ -1,0 +1,209 @@
+#include "strata/quantizers/awq.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "strata/core/blas_threads.h"
+#include "strata/core/error.h"
+#include "strata/core/progress.h"
+#include "strata/core/threads.h"
+#include "strata/model/load_tensor.h"
+
+namespace strata {
+namespace {
+
+constexpr int64_t kSmallMatrix = int64_t{1} << 22;  // weights
+constexpr double kLargestScale = 128;  // keeps norms of features that are hardly used within fp16
+
+// What the search needs to know of an input.
+struct InputSample {
+  at::Tensor magnitudes;  // sum of |x_j|, [cols] double
+  at::Tensor tokens;      // [some, cols] float on the device
+  int64_t count = 0;
+};
+
+// Keeps the same number of tokens of every piece.
+void add(InputSample& sample, const at::Tensor& input, int64_t of_a_piece) {
+  const at::Tensor sum = input.abs().sum(0, false, at::kFloat).to(at::kDouble).cpu();
+  sample.magnitudes = sample.magnitudes.defined() ? sample.magnitudes + sum : sum;
+  sample.count += input.size(0);
+  const int64_t step = std::max<int64_t>(1, input.size(0) / of_a_piece);
+  const at::Tensor kept = input.slice(0, 0, of_a_piece * step, step).to(at::kFloat);
+  sample.tokens = sample.tokens.defined() ? at::cat({sample.tokens, kept}) : kept.clone();
+}
+
+std::vector<float> to_vector(const at::Tensor& values) {
+  const at::Tensor floats = values.to(at::kFloat).contiguous();
+  return {floats.data_ptr<float>(), floats.data_ptr<float>() + floats.numel()};
+}
+
+// Matrices that read one input, and the tensors that give it.
+struct Group {
+  std::vector<Role> readers;
+  std::vector<std::string> column_givers;  // a norm: its weights are divided
+  std::optional<Role> row_giver;           // v or up: its rows and its bias are divided
+};
+
+const std::vector<Group>& groups() {
+  static const std::vector<Group> all = {
+      {{Role::Q, Role::K, Role::V}, {"input_layernorm.weight"}, std::nullopt},
+      {{Role::O}, {}, Role::V},
+      {{Role::Gate, Role::Up}, {"post_attention_layernorm.weight"}, std::nullopt},
+      {{Role::Down}, {}, Role::Up}};
+  return all;
+}
+
+class LayerSearch {
+ public:
+  LayerSearch(const Model& model, int layer, const std::map<std::string, Scheme>& schemes,
+              const AwqOptions& options)
+      : model_(model), layer_(layer), schemes_(schemes), options_(options) {}
+
+  void search(const Group& group, const InputSample& sample, std::map<std::string, TensorScaling>& scalings) {
+    std::vector<const Module*> planned;
+    for (const Role role : group.readers)
+      if (schemes_.count(model_.module(layer_, role).tensor) > 0)
+        planned.push_back(&model_.module(layer_, role));
+    if (planned.empty()) return;
+    const at::Tensor magnitudes = shared_magnitudes(group, sample);
+    const std::optional<at::Tensor> scales = best_scales(planned, magnitudes, sample.tokens);
+    if (!scales) return;
+    const at::Tensor inverse = scales->reciprocal();
+    for (const Role role : group.readers)
+      multiply(scalings[model_.module(layer_, role).tensor].cols, to_vector(*scales));
+    for (const std::string& norm : group.column_givers)
+      multiply(scalings[model_.layer_tensor(layer_, norm)].cols, to_vector(inverse));
+    if (group.row_giver)
+      divide_rows(*group.row_giver, to_vector(one_a_row(*group.row_giver, inverse)), scalings);
+  }
+
+ private:
+  static void multiply(std::vector<float>& factors, const std::vector<float>& by) {
+    if (factors.empty()) {
+      factors = by;
+      return;
+    }
+    for (size_t i = 0; i < by.size(); ++i) factors[i] *= by[i];
+  }
+
+  // With grouped queries: columns of o that one row of v feeds take their mean.
+  at::Tensor shared_magnitudes(const Group& group, const InputSample& sample) const {
+    const at::Tensor mean = sample.magnitudes / static_cast<double>(sample.count);
+    const ModelConfig& c = model_.config;
+    if (group.row_giver != Role::V || c.num_heads == c.num_kv_heads) return mean;
+    const int64_t repeats = c.num_heads / c.num_kv_heads;
+    return mean.view({c.num_kv_heads, repeats, c.head_dim})
+        .mean(1, true)
+        .expand({c.num_kv_heads, repeats, c.head_dim})
+        .reshape({-1});
+  }
+
+  at::Tensor one_a_row(Role giver, const at::Tensor& factors) const {
+    const ModelConfig& c = model_.config;
+    if (giver != Role::V || c.num_heads == c.num_kv_heads) return factors;
+    return factors.view({c.num_kv_heads, c.num_heads / c.num_kv_heads, c.head_dim})
+        .select(1, 0)
+        .reshape({-1});
+  }
+
+  void divide_rows(Role giver, const std::vector<float>& inverse,
+                   std::map<std::string, TensorScaling>& scalings) const {
+    const Module& module = model_.module(layer_, giver);
+    multiply(scalings[module.tensor].rows, inverse);
+    const std::string bias = model_.layer_tensor(layer_, module.name + ".bias");
+    if (model_.checkpoint->contains(bias)) multiply(scalings[bias].cols, inverse);
+  }
+
+  // Nothing where no exponent is better than leaving the weights alone.
+  std::optional<at::Tensor> best_scales(const std::vector<const Module*>& planned,
+                                        const at::Tensor& magnitudes, const at::Tensor& tokens) const {
+    std::vector<at::Tensor> weights;
+    for (const Module* module : planned)
+      weights.push_back(load_tensor(*model_.checkpoint, module->tensor, at::kCPU, at::kFloat));
+    std::vector<double> errors(static_cast<size_t>(options_.grid));
+    const auto measure = [&](int64_t begin, int64_t end) {
+      const at::NoGradGuard no_grad;
+      for (int64_t step = begin; step < end; ++step) {
+        const at::Tensor scales = scales_of(magnitudes, static_cast<int>(step));
+        for (size_t i = 0; i < planned.size(); ++i)
+          errors[static_cast<size_t>(step)] +=
+              output_error(weights[i], scales, tokens, schemes_.at(planned[i]->tensor));
+      }
+    };
+    // Threads share small matrices best by taking an exponent each.
+    if (tokens.device().is_cpu() && weights.front().numel() <= kSmallMatrix) {
+      const BlasThreads one_thread(1);
+      parallel_for(options_.grid, 1, measure);
+    } else {
+      measure(0, options_.grid);
+    }
+    const auto best = std::min_element(errors.begin(), errors.end()) - errors.begin();
+    if (best == 0) return std::nullopt;
+    return scales_of(magnitudes, static_cast<int>(best));
+  }
+
+  at::Tensor scales_of(const at::Tensor& magnitudes, int step) const {
+    const at::Tensor powers = magnitudes.pow(static_cast<double>(step) / options_.grid).clamp_min(1e-4);
+    const at::Tensor centred = powers / (powers.max() * powers.min()).sqrt();
+    return centred.clamp(1 / kLargestScale, kLargestScale).to(at::kFloat);
+  }
+
+  // sum over the tokens of |(Q(W s) / s - W) x|^2
+  double output_error(const at::Tensor& weights, const at::Tensor& scales, const at::Tensor& tokens,
+                      const Scheme& scheme) const {
+    at::Tensor rounded = (weights * scales).contiguous();
+    fake_quantize({rounded.data_ptr<float>(), rounded.size(0), rounded.size(1)}, scheme, options_.quantizer);
+    const at::Tensor difference = (rounded / scales - weights).to(tokens.device());
+    return at::mm(tokens, difference.t()).square().sum(at::kDouble).item<double>();
+  }
+
+  const Model& model_;
+  int layer_;
+  const std::map<std::string, Scheme>& schemes_;
+  const AwqOptions& options_;
+};
+
+}  // namespace
+
+void require_awq(const ModelConfig& config) {
+  for (const char* known : {"llama", "mistral", "qwen2", "qwen3"})
+    if (config.architecture == known) return;
+  fail_usage(
+      "awq cannot fold its scales into a {} model, whose norms and projections it does not know; use "
+      "another --quantizer, such as gptq",
+      config.architecture);
+}
+
+std::map<std::string, TensorScaling> search_awq_scales(const Model& model,
+                                                       const std::map<std::string, Scheme>& schemes,
+                                                       const Calibration& calibration,
+                                                       const AwqOptions& options) {
+  const at::NoGradGuard no_grad;
+  require_awq(model.config);
+  ActivationStream stream(model, calibration, options.activations);
+  const int64_t pieces = (stream.blocks() + stream.blocks_per_piece() - 1) / stream.blocks_per_piece();
+  const int64_t of_a_piece = std::max<int64_t>(1, options.sample_tokens / pieces);
+  std::map<std::string, TensorScaling> scalings;
+  Progress progress("searching AWQ scales", model.config.num_layers, "layers");
+  while (!stream.at_end()) {
+    const int layer = stream.layer();
+    std::map<Role, InputSample> samples;
+    stream.advance([&](Role role, const at::Tensor& input) { add(samples[role], input, of_a_piece); });
+    LayerSearch search(model, layer, schemes, options);
+    for (const Group& group : groups())
+      search.search(group, samples.at(input_role(group.readers.front())), scalings);
+    progress.advance();
+  }
+  return scalings;
+}
+
+Model scale_model(const Model& model, std::map<std::string, TensorScaling> scalings) {
+  Model scaled = model;
+  scaled.checkpoint = std::make_shared<ScaledCheckpoint>(model.checkpoint, std::move(scalings));
+  return scaled;
+}
+
+}  // namespace strata

@@ -1,0 +1,94 @@
+#include "strata/quantizers/layerwise_quantizer.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "strata/calibration/second_moments.h"
+#include "strata/model/load_tensor.h"
+
+namespace strata {
+
+LayerwiseQuantizer::LayerwiseQuantizer(const Model& model, std::shared_ptr<const Calibration> calibration,
+                                       LayerwiseOptions options, MatrixQuantizerMaker maker)
+    : LayerByLayerQuantizer(model),
+      calibration_(std::move(calibration)),
+      options_(std::move(options)),
+      maker_(std::move(maker)) {}
+
+void LayerwiseQuantizer::start() {
+  stream_ = std::make_unique<ActivationStream>(model(), *calibration_, options_.activations);
+}
+
+void LayerwiseQuantizer::quantize_layer(int layer) {
+  const at::NoGradGuard no_grad;
+  if (layer > 0) stream_->advance();
+  std::vector<Role> inputs;
+  for (const Role input : {Role::Q, Role::O, Role::Gate, Role::Down})
+    if (is_planned(layer, input)) inputs.push_back(input);
+  std::map<Role, at::Tensor> moments;
+  if (!options_.sequential && !inputs.empty())
+    stream_->observe([&](Role role, const at::Tensor& input) {
+      if (is_planned(layer, role)) add_products(moments[role], input);
+    });
+  for (const Role role : inputs) {
+    if (options_.sequential)
+      stream_->proceed_to(role, [&](const at::Tensor& input) { add_products(moments[role], input); });
+    quantize_readers(layer, role, moments.at(role));
+    moments.erase(role);
+  }
+}
+
+void LayerwiseQuantizer::quantize_readers(int layer, Role input, const at::Tensor& moments) {
+  const MatrixQuantizer quantize = maker_(moments);
+  for (const Module& module : model().modules) {
+    if (module.layer != layer || input_role(module.role) != input) continue;
+    const Scheme* scheme = planned(module);
+    if (scheme == nullptr) continue;
+    at::Tensor weights = load_tensor(*model().checkpoint, module.tensor, at::kCPU, at::kFloat).contiguous();
+    QuantizedMatrix matrix = quantize(module, {weights.data_ptr<float>(), module.rows, module.cols}, *scheme);
+    matrix.dequantize(weights.data_ptr<float>());
+    stream_->decoder().replace(module.tensor, weights);
+    finish(module, std::move(matrix));
+  }
+}
+
+bool LayerwiseQuantizer::is_planned(int layer, Role input) const {
+  return std::any_of(model().modules.begin(), model().modules.end(), [&](const Module& module) {
+    return module.layer == layer && input_role(module.role) == input && planned(module) != nullptr;
+  });
+}
+
+namespace {
+
+MatrixQuantizer gptq_of_moments(const at::Tensor& moments, const GptqOptions& options,
+                                const RowImpacts& row_impacts) {
+  return [factor = factor_inverse(moments, options), options, &row_impacts](
+             const Module& module, MatrixView<const float> weights, const Scheme& scheme) {
+    return gptq(weights, factor, scheme, options, impacts_of(row_impacts, module.tensor, module.rows));
+  };
+}
+
+}  // namespace
+
+std::shared_ptr<CalibratedQuantizer> make_gptq_quantizer(const Model& model,
+                                                         std::shared_ptr<const Calibration> calibration,
+                                                         const LayerwiseOptions& options,
+                                                         const GptqOptions& gptq_options) {
+  return std::make_shared<LayerwiseQuantizer>(
+      model, std::move(calibration), options,
+      [gptq_options, row_impacts = options.row_impacts](const at::Tensor& moments) {
+        return gptq_of_moments(moments, gptq_options, row_impacts);
+      });
+}
+
+std::shared_ptr<CalibratedQuantizer> make_importance_quantizer(const Model& model,
+                                                               std::shared_ptr<const Calibration> calibration,
+                                                               const LayerwiseOptions& options) {
+  return std::make_shared<LayerwiseQuantizer>(
+      model, std::move(calibration), options, [row_impacts = options.row_impacts](const at::Tensor& moments) {
+        return gptq_of_moments(at::diag(moments.diagonal()), {}, row_impacts);
+      });
+}
+
+}  // namespace strata

@@ -1,0 +1,116 @@
+#include "strata/tokenizer/sentencepiece_model.h"
+
+#include <algorithm>
+
+#include "strata/core/error.h"
+#include "strata/core/protobuf.h"
+
+namespace strata {
+namespace {
+
+using TokenType = Vocabulary::TokenType;
+
+// Field numbers of sentencepiece_model.proto.
+enum ModelField : uint32_t { kPieces = 1, kTrainerSpec = 2, kNormalizerSpec = 3 };
+enum PieceField : uint32_t { kPiece = 1, kScore = 2, kType = 3 };
+enum TrainerField : uint32_t {
+  kModelType = 3,
+  kVocabSize = 4,
+  kByteFallback = 35,
+  kUnkId = 40,
+  kUnkPiece = 45
+};
+enum NormalizerField : uint32_t {
+  kName = 1,
+  kCharsmap = 2,
+  kAddDummyPrefix = 3,
+  kRemoveExtraWhitespaces = 4,
+  kEscapeWhitespaces = 5
+};
+constexpr uint64_t kUnigram = 1, kBpe = 2;
+
+void require(const ProtobufReader& reader, const std::string& where) {
+  if (!reader.ok()) fail("{} is not a SentencePiece model, or it is truncated", where);
+}
+
+void read_piece(std::string_view message, const std::string& where, Vocabulary& vocabulary) {
+  std::string piece;
+  float score = 0;
+  uint64_t type = 1;
+  ProtobufReader reader(message);
+  while (const auto field = reader.next()) {
+    if (field->number == kPiece) piece = field->bytes;
+    if (field->number == kScore) score = field->real();
+    if (field->number == kType) type = field->integer;
+  }
+  require(reader, where);
+  const size_t id = vocabulary.tokens.size();
+  if (type < 1 || type > 6) fail("{}: piece {} has type {}; 1 to 6 were expected", where, id, type);
+  vocabulary.tokens.push_back(std::move(piece));
+  vocabulary.scores.push_back(score);
+  vocabulary.types.push_back(static_cast<TokenType>(type));
+  if (vocabulary.types.back() == TokenType::Control) vocabulary.added.push_back({static_cast<int32_t>(id)});
+  if (vocabulary.types.back() == TokenType::Unknown) vocabulary.unknown = static_cast<int32_t>(id);
+}
+
+}  // namespace
+
+Vocabulary parse_sentencepiece_model(std::string bytes, const std::string& where) {
+  Vocabulary vocabulary;
+  vocabulary.model = Vocabulary::Model::SentencePiece;
+  vocabulary.add_prefix_space = true;
+  uint64_t model_type = kUnigram;
+  bool rewrites = false, removes_spaces = true;
+  ProtobufReader reader(bytes);
+  while (const auto field = reader.next()) {
+    if (field->number == kPieces) read_piece(field->bytes, where, vocabulary);
+    ProtobufReader inner(field->number == kTrainerSpec || field->number == kNormalizerSpec ? field->bytes
+                                                                                           : "");
+    while (const auto setting = inner.next()) {
+      if (field->number == kTrainerSpec && setting->number == kModelType) model_type = setting->integer;
+      if (field->number != kNormalizerSpec) continue;
+      if (setting->number == kCharsmap) rewrites = !setting->bytes.empty();
+      if (setting->number == kAddDummyPrefix) vocabulary.add_prefix_space = setting->integer != 0;
+      if (setting->number == kRemoveExtraWhitespaces) removes_spaces = setting->integer != 0;
+    }
+    require(inner, where);
+  }
+  require(reader, where);
+  if (vocabulary.tokens.empty()) fail("{} is not a SentencePiece model: it has no pieces", where);
+  if (model_type == kBpe && !rewrites && !removes_spaces) vocabulary.pre_tokenizer = "default";
+  vocabulary.sentencepiece_model = std::move(bytes);
+  return vocabulary;
+}
+
+std::string build_sentencepiece_model(const Vocabulary& vocabulary, const std::string& where) {
+  const auto unknown = std::find(vocabulary.types.begin(), vocabulary.types.end(), TokenType::Unknown);
+  if (unknown == vocabulary.types.end())
+    fail("{}: the tokenizer has no token of the type \"unknown\", which SentencePiece needs", where);
+  const auto unknown_id = static_cast<size_t>(unknown - vocabulary.types.begin());
+  const bool bytes = std::count(vocabulary.types.begin(), vocabulary.types.end(), TokenType::Byte) > 0;
+
+  ProtobufWriter model;
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    ProtobufWriter piece;
+    piece.bytes(kPiece, vocabulary.tokens[i]);
+    piece.real(kScore, vocabulary.scores[i]);
+    piece.integer(kType, static_cast<uint64_t>(vocabulary.types[i]));
+    model.bytes(kPieces, piece.message());
+  }
+  ProtobufWriter trainer;
+  trainer.integer(kModelType, kBpe);
+  trainer.integer(kVocabSize, vocabulary.tokens.size());
+  trainer.integer(kByteFallback, bytes ? 1 : 0);
+  trainer.integer(kUnkId, unknown_id);
+  trainer.bytes(kUnkPiece, vocabulary.tokens[unknown_id]);
+  model.bytes(kTrainerSpec, trainer.message());
+  ProtobufWriter normalizer;
+  normalizer.bytes(kName, "identity");
+  normalizer.integer(kAddDummyPrefix, vocabulary.add_prefix_space ? 1 : 0);
+  normalizer.integer(kRemoveExtraWhitespaces, 0);
+  normalizer.integer(kEscapeWhitespaces, 1);
+  model.bytes(kNormalizerSpec, normalizer.message());
+  return model.message();
+}
+
+}  // namespace strata
