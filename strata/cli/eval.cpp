@@ -8,6 +8,7 @@
 #include "strata/core/error.h"
 #include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
+#include "strata/device/device.h"
 
 namespace strata::cli {
 namespace {

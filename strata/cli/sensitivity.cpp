@@ -1,5 +1,6 @@
 #include "strata/cli/sensitivity.h"
 
+#include "strata/device/device.h"
 #include "strata/model/decoder.h"
 
 namespace strata::cli {

@@ -6,6 +6,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
+#include "strata/device/device.h"
 #include "strata/model/attention.h"
 #include "strata/model/load_tensor.h"
 #include "tests/model/reference_decoder.h"
