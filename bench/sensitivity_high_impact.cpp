@@ -18,6 +18,7 @@
 #include "strata/core/stopwatch.h"
 #include "strata/core/threads.h"
 #include "strata/device/device.h"
+#include "strata/model/config_json.h"
 #include "strata/model/layout.h"
 #include "strata/sensitivity/change_losses.h"
 

@@ -3,7 +3,8 @@
 # SEPARATE: its files share names that are local to each, so that each is compiled by itself.
 function(strata_component name)
   cmake_parse_arguments(ARG "TORCH;SEPARATE" "" "DEPENDS;LIBRARIES" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp
+                                      ${CMAKE_CURRENT_SOURCE_DIR}/${name}/architectures/*.cpp)
   foreach(library ${ARG_DEPENDS})
     if(NOT TARGET strata_${library})
       message(STATUS "strata: ${name} is left out, since ${library} is")

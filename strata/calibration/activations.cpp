@@ -6,6 +6,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/interrupt.h"
+#include "strata/model/layout.h"
 
 namespace strata {
 namespace {
@@ -34,21 +35,6 @@ at::Tensor as_rows(const at::Tensor& values) {
 
 }  // namespace
 
-Role input_role(Role role) {
-  if (role == Role::K || role == Role::V) return Role::Q;
-  if (role == Role::Up) return Role::Gate;
-  return role;
-}
-
-Role role_of(std::string_view name) {
-  for (const Role role : {Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down}) {
-    const std::string projection = std::string(name_of(role)) + "_proj";
-    const std::string_view last = name.substr(name.rfind('.') + 1);
-    if (last == projection) return role;
-  }
-  fail("{} is not the name of a linear module", name);
-}
-
 ActivationStream::ActivationStream(const Model& model, const Calibration& calibration,
                                    const ActivationOptions& options)
     : model_(model),
@@ -71,30 +57,44 @@ void ActivationStream::for_each_piece(const Body& body) {
   }
 }
 
+void ActivationStream::require_layer() const {
+  if (at_end()) fail("all {} layers have run: there is none behind the last", model_.config.num_layers);
+}
+
+std::vector<std::string> ActivationStream::inputs() const {
+  require_layer();
+  std::vector<std::string> inputs;
+  for (const auto& readers : readers_of(architecture_of(model_.config).plan(model_.config, layer_)))
+    inputs.push_back(readers.front());
+  return inputs;
+}
+
 void ActivationStream::observe(const See& see) {
   run(see, false);
 }
 
 void ActivationStream::advance(const See& see) {
-  if (stage_ != Stage::Before && !see)
-    finish_layer();
-  else
+  if (stage_ > 0 && !see) {
+    require_layer();
+    run_stages(inputs().size(), nullptr);
+  } else {
     run(see, true);
-  for (const Module& module : model_.modules)
-    if (module.layer == layer_) decoder_.restore(module.tensor);
+  }
+  stage_ = 0;
+  for (const Module* module : model_.layer_modules(layer_)) decoder_.restore(module->tensor);
   decoder_.drop_layer(layer_);
   ++layer_;
 }
 
 void ActivationStream::run(const See& see, bool keep) {
   const at::NoGradGuard no_grad;
-  if (at_end()) fail("all {} layers have run: there is none behind the last", model_.config.num_layers);
-  if (stage_ != Stage::Before) fail("layer {} is under way and cannot be observed as a whole", layer_);
+  require_layer();
+  if (stage_ > 0) fail("layer {} is under way and cannot be observed as a whole", layer_);
   if (see)
-    decoder_.observe([&](int, std::string_view what, const at::Tensor& value) {
+    decoder_.observe([&](int layer, std::string_view what, const at::Tensor& value) {
       if (what == "layer") return;
-      const Role role = role_of(what);
-      if (input_role(role) == role) see(role, as_rows(value));
+      const Module& module = model_.module(layer, what);
+      if (module.input == module.name) see(module.input, as_rows(value));
     });
   // However this ends, nobody looks any more.
   struct StopObserving {
@@ -108,81 +108,64 @@ void ActivationStream::run(const See& see, bool keep) {
   });
 }
 
-void ActivationStream::proceed_to(Role role, const SeeInput& see) {
-  const at::NoGradGuard no_grad;
-  if (at_end()) fail("all {} layers have run: there is none behind the last", model_.config.num_layers);
-  const Stage latest = role == Role::Down   ? Stage::Attended
-                       : role == Role::Gate ? Stage::Mixed
-                                            : Stage::Before;
-  if (stage_ > latest || input_role(role) != role)
-    fail("layer {} does not come to the input of {} any more", layer_, name_of(role));
+void ActivationStream::proceed_to(const std::string& input, const SeeInput& see) {
+  const std::vector<std::string> all = inputs();
+  const auto stage = static_cast<size_t>(std::find(all.begin(), all.end(), input) - all.begin());
+  if (stage == all.size() || stage < stage_)
+    fail("layer {} does not come to the input of {} any more", layer_, input);
   decoder_.hold_layer(layer_);
-  if (role == Role::Q) return see_attention_inputs(see);
-  if (stage_ == Stage::Before) mix(role == Role::O ? see : nullptr);
-  if (role == Role::O) return;
-  if (stage_ == Stage::Mixed) attend(role == Role::Gate ? see : nullptr);
-  if (role == Role::Down) see_gated(see);
+  run_stages(stage, see);
 }
 
-void ActivationStream::see_attention_inputs(const SeeInput& see) {
-  const LayerWeights weights = decoder_.layer_weights(layer_);
-  for_each_piece([&](int64_t first, int64_t count) {
-    see(as_rows(attention_input(model_.config, weights, states_.read(first, count))));
-  });
+LayerState ActivationStream::read_state(int64_t first, int64_t count) const {
+  LayerState state{states_.read(first, count), {}};
+  if (values_) state.value = values_->read(first, count);
+  return state;
 }
 
-void ActivationStream::mix(const SeeInput& see) {
-  const ModelConfig& config = model_.config;
-  const LayerWeights weights = decoder_.layer_weights(layer_);
-  const RopeTable rope = decoder_.rope_table(window_);
-  const Attention attention = causal_attention_over(config.window_of(layer_));
-  if (!mixed_) mixed_.emplace(blocks(), window_, config.num_heads * config.head_dim, state_options_);
-  for_each_piece([&](int64_t first, int64_t count) {
-    const at::Tensor hidden = states_.read(first, count);
-    const at::Tensor mixed = decoder_.by_windows(count, window_, [&](int64_t begin, int64_t end) {
-      const at::Tensor input = attention_input(config, weights, hidden.narrow(0, begin, end - begin));
-      return mixed_values(config, weights, rope, attention, input);
-    });
-    mixed_->write(first, mixed);
-    if (see) see(as_rows(mixed));
-  });
-  stage_ = Stage::Mixed;
-}
-
-void ActivationStream::attend(const SeeInput& see) {
-  const LayerWeights weights = decoder_.layer_weights(layer_);
-  for_each_piece([&](int64_t first, int64_t count) {
-    const at::Tensor attended =
-        project(weights, Role::O, mixed_->read(first, count)).add_(states_.read(first, count));
-    states_.write(first, attended);
-    if (see) see(as_rows(mlp_input(model_.config, weights, attended)));
-  });
-  stage_ = Stage::Attended;
-}
-
-void ActivationStream::see_gated(const SeeInput& see) {
-  const LayerWeights weights = decoder_.layer_weights(layer_);
-  for_each_piece([&](int64_t first, int64_t count) {
-    const at::Tensor attended = states_.read(first, count);
-    see(as_rows(decoder_.by_windows(count, window_, [&](int64_t begin, int64_t end) {
-      const at::Tensor input = mlp_input(model_.config, weights, attended.narrow(0, begin, end - begin));
-      return gated_activation(weights, input);
-    })));
-  });
-}
-
-void ActivationStream::finish_layer() {
+// Runs the stages before `end`, shows what the matrices of that one read, and keeps the states before it, or
+// before the stage before it where what it reads is wider than the stream: that then runs again.
+void ActivationStream::run_stages(size_t end, const SeeInput& see) {
   const at::NoGradGuard no_grad;
-  if (stage_ == Stage::Mixed) attend(nullptr);
-  const LayerWeights weights = decoder_.layer_weights(layer_);
+  const LayerRun run = decoder_.layer_run(layer_, window_);
+  const auto is_wide = [&](size_t stage) {
+    return stage < run.stages.size() && run.stages[stage].reads_value &&
+           model_.module(layer_, run.stages[stage].matrices.front()).cols > 2 * model_.config.hidden_size;
+  };
+  const size_t kept = is_wide(end) && end > stage_ ? end - 1 : end;
+  std::optional<HiddenStates> values;
+  if (kept < run.stages.size() && run.stages[kept].reads_value)
+    values.emplace(blocks(), window_, model_.module(layer_, run.stages[kept].matrices.front()).cols,
+                   state_options_);
   for_each_piece([&](int64_t first, int64_t count) {
-    const at::Tensor attended = states_.read(first, count);
-    states_.write(first, decoder_.by_windows(count, window_, [&](int64_t begin, int64_t end) {
-      const at::Tensor part = attended.narrow(0, begin, end - begin);
-      return mlp_output(model_.config, weights, part, nullptr).add_(part);
-    }));
+    const LayerState before = read_state(first, count);
+    std::vector<LayerState> keep(static_cast<size_t>(count));
+    std::vector<at::Tensor> inputs(static_cast<size_t>(count));
+    decoder_.for_sequences(count, window_, [&](int64_t begin, int64_t stop) {
+      LayerState state{before.hidden.narrow(0, begin, stop - begin),
+                       before.value.defined() ? before.value.narrow(0, begin, stop - begin) : at::Tensor()};
+      for (size_t stage = stage_; stage < end; ++stage) {
+        if (stage == kept) keep[static_cast<size_t>(begin)] = state;
+        state = run_stage(run, run.stages[stage], state);
+      }
+      if (kept == end) keep[static_cast<size_t>(begin)] = state;
+      if (see) inputs[static_cast<size_t>(begin)] = stage_input(run, run.stages[end], state);
+    });
+    for (int64_t block = 0; block < count && kept > stage_; ++block) {
+      const LayerState& state = keep[static_cast<size_t>(block)];
+      if (!state.hidden.defined()) continue;  // several went through together
+      states_.write(first + block, state.hidden);
+      if (values) values->write(first + block, state.value);
+    }
+    if (!see) return;
+    inputs.erase(
+        std::remove_if(inputs.begin(), inputs.end(), [](const at::Tensor& x) { return !x.defined(); }),
+        inputs.end());
+    see(as_rows(at::cat(inputs)));
   });
-  stage_ = Stage::Before;
+  if (kept == stage_) return;
+  values_ = std::move(values);
+  stage_ = kept;
 }
 
 }  // namespace strata

@@ -13,7 +13,7 @@ namespace {
 
 // The linear modules' weights of a layer, made ready to receive gradients.
 struct TrainableLayer {
-  LayerWeights weights;
+  LayerRun run;
   std::vector<std::pair<const Module*, at::Tensor>> linear;
 };
 
@@ -48,12 +48,12 @@ class BackwardPass {
   // The mean loss; leaves the loss's gradient by the last hidden states where the gradients are kept.
   double backward_through_head() {
     const at::AutoGradMode with_gradients(true);
-    const at::Tensor norm = decoder_.weight(model_.final_norm), head = decoder_.weight(model_.head);
+    const at::Tensor head = decoder_.weight(model_.head);
     const int64_t predicted = ids_.size(1) - 1;
     double loss_sum = 0;
     for (int64_t b = 0; b < ids_.size(0); ++b) {
       at::Tensor hidden = states_[layers_].read(b, 1).detach().clone().set_requires_grad(true);
-      const at::Tensor normed = rms_norm(hidden, norm, model_.config.rms_norm_eps)[0].narrow(0, 0, predicted);
+      const at::Tensor normed = decoder_.final_normed(hidden)[0].narrow(0, 0, predicted);
       const at::Tensor targets = ids_[b].narrow(0, 1, predicted).to(hidden.device());
       const at::Tensor loss = at::nll_loss(at::log_softmax(at::linear(normed, head), -1), targets);
       loss_sum += loss.item<double>();
@@ -67,13 +67,9 @@ class BackwardPass {
   void backward_through_layer(int index, const SeeGradient& see) {
     const at::AutoGradMode with_gradients(true);
     TrainableLayer layer = trainable(index);
-    const RopeTable rope = decoder_.rope_table(ids_.size(1));
-    const int64_t window = model_.config.window_of(index);
     for (int64_t b = 0; b < ids_.size(0); ++b) {
       at::Tensor hidden = states_[index].read(b, 1).detach().clone().set_requires_grad(true);
-      const at::Tensor output =
-          run_decoder_layer(model_.config, layer.weights, rope, window, hidden, nullptr);
-      output.backward(gradients().read(b, 1));
+      run_layer(layer.run, hidden).backward(gradients().read(b, 1));
       gradients().write(b, hidden.grad());
       for (auto& [module, weight] : layer.linear) {
         see(*module, b, weight.grad());
@@ -94,13 +90,11 @@ class BackwardPass {
   HiddenStates& gradients() { return states_.back(); }
 
   TrainableLayer trainable(int index) {
-    TrainableLayer layer;
-    layer.weights = decoder_.layer_weights(index);
-    for (const Module& module : model_.modules) {
-      if (module.layer != index) continue;
-      at::Tensor& weight = weight_of(layer.weights, module.role);
+    TrainableLayer layer{decoder_.layer_run(index, ids_.size(1)), {}};
+    for (const Module* module : model_.layer_modules(index)) {
+      at::Tensor& weight = layer.run.weights.weight(module->name);
       weight = weight.detach().set_requires_grad(true);
-      layer.linear.emplace_back(&module, weight);
+      layer.linear.emplace_back(module, weight);
     }
     return layer;
   }

@@ -48,7 +48,7 @@ std::vector<float> read_floats(const GgufFile& file, const std::string& name, in
 // Matrices that share a tensor, each with a count of its own; 1 where the model's have one each, or the file
 // does not say.
 int64_t experts_of(const GgufFile& file, const Model& model, const Module& module) {
-  const GgufTensor* counts = file.find_tensor(name_in_gguf(module.tensor) + kCounts);
+  const GgufTensor* counts = file.find_tensor(name_in_gguf(model, module.tensor) + kCounts);
   if (model.runnable || counts == nullptr) return 1;
   const auto experts = static_cast<int64_t>(counts->bytes() / sizeof(float));
   if (experts < 1 || module.rows % experts != 0)
@@ -58,7 +58,7 @@ int64_t experts_of(const GgufFile& file, const Model& model, const Module& modul
 }
 
 Imatrix::Entry read_entry(const GgufFile& file, const Model& model, const Module& module) {
-  const std::string name = name_in_gguf(module.tensor);
+  const std::string name = name_in_gguf(model, module.tensor);
   const int64_t experts = experts_of(file, model, module);
   const std::vector<float> sums = read_floats(file, name + kSquares, experts * module.cols, module.tensor);
   const std::vector<float> counts = read_floats(file, name + kCounts, experts, module.tensor);
@@ -77,7 +77,7 @@ void check_no_other_layers(const GgufFile& file, const Model& model) {
   for (const GgufTensor& tensor : file.tensors()) {
     if (tensor.name.compare(0, 4, "blk.") != 0 || !ends_with(tensor.name, kSquares)) continue;
     const std::string name = tensor.name.substr(0, tensor.name.size() - std::strlen(kSquares));
-    if (!model.checkpoint->contains(model.runnable ? hf_name(name) : name))
+    if (!model.checkpoint->contains(model.runnable ? name_of_gguf(model.config, name) : name))
       fail("the imatrix {} belongs to another model: it has {}, which the model does not have",
            file.path().string(), printable(name));
   }
@@ -94,23 +94,22 @@ void read_origin(const GgufFile& file, Imatrix& imatrix) {
     if (const auto* names = std::get_if<std::vector<std::string>>(&value->value)) imatrix.datasets = *names;
 }
 
-// The sums of one layer as the cache keeps them, by input_role().
-Json to_json(const std::map<Role, InputMoments>& moments) {
+// The sums of one layer as the cache keeps them, by Module::input.
+Json to_json(const std::map<std::string, InputMoments>& moments) {
   Json layer = Json::object();
-  for (const auto& [role, inputs] : moments) {
+  for (const auto& [input, inputs] : moments) {
     const at::Tensor squares = inputs.squares.to(at::kFloat).contiguous();
     const float* values = squares.data_ptr<float>();
-    layer[std::string(name_of(role))] = {{"count", inputs.count},
-                                         {"squares", std::vector<float>(values, values + squares.numel())}};
+    layer[input] = {{"count", inputs.count},
+                    {"squares", std::vector<float>(values, values + squares.numel())}};
   }
   return layer;
 }
 
 void add_layer(Imatrix& imatrix, const Model& model, int layer, const Json& sums) {
-  for (const Module& module : model.modules) {
-    if (module.layer != layer) continue;
-    const Json& found = sums.at(std::string(name_of(input_role(module.role))));
-    Imatrix::Entry& entry = imatrix.entries[module.tensor];
+  for (const Module* module : model.layer_modules(layer)) {
+    const Json& found = sums.at(module->input);
+    Imatrix::Entry& entry = imatrix.entries[module->tensor];
     entry.squares = found.at("squares").get<std::vector<float>>();
     entry.count = found.at("count").get<double>();
   }
@@ -145,7 +144,7 @@ Imatrix measure_imatrix(const Model& model, const Calibration& calibration, at::
                         const std::filesystem::path& cache_directory) {
   ResultCache cache;
   if (!cache_directory.empty())
-    cache = ResultCache(cache_directory, "imatrix",
+    cache = ResultCache(cache_directory, "input-squares",
                         {{"weights", weights_fingerprint(model)}, {"calibration", calibration.fingerprint}});
   ActivationOptions options;
   options.device = device;
@@ -189,7 +188,7 @@ void write_imatrix(const std::filesystem::path& path, const Imatrix& imatrix) {
       {"imatrix.chunk_size", gguf_u32(static_cast<uint32_t>(imatrix.chunk_size))}};
   std::vector<GgufTensor> tensors;
   for (const auto& [tensor, entry] : imatrix.entries) {
-    const std::string name = name_in_gguf(tensor);
+    const std::string name = matrix_name_in_gguf(tensor);
     tensors.push_back({name + kSquares, {static_cast<int64_t>(entry.squares.size())}, GgufType::F32, 0});
     tensors.push_back({name + kCounts, {1}, GgufType::F32, 0});
   }

@@ -26,9 +26,12 @@ void InputMoments::add(const at::Tensor& input, bool with_products) {
   count += x.size(0);
 }
 
-std::map<Role, InputMoments> measure_inputs(ActivationStream& stream, bool with_products, bool advance) {
-  std::map<Role, InputMoments> moments;
-  const auto see = [&](Role role, const at::Tensor& input) { moments[role].add(input, with_products); };
+std::map<std::string, InputMoments> measure_inputs(ActivationStream& stream, bool with_products,
+                                                   bool advance) {
+  std::map<std::string, InputMoments> moments;
+  const auto see = [&](const std::string& input, const at::Tensor& values) {
+    moments[input].add(values, with_products);
+  };
   if (advance)
     stream.advance(see);
   else

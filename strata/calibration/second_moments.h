@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string>
 
 #include "strata/calibration/activations.h"
 
@@ -23,9 +24,9 @@ struct InputMoments {
   void add(const at::Tensor& input, bool with_products);  // [tokens, in]
 };
 
-// Of the current layer of a stream, for every input_role(); the stream stays before the layer, or moves
-// behind it.
-std::map<Role, InputMoments> measure_inputs(ActivationStream& stream, bool with_products, bool advance);
+// Of the current layer of a stream, by Module::input; the stream stays before the layer, or moves behind it.
+std::map<std::string, InputMoments> measure_inputs(ActivationStream& stream, bool with_products,
+                                                   bool advance);
 
 // sum over the calibration tokens of |W x|^2 for every output, [out] double on the CPU: the diagonal of
 // W E W' with E = sum x x' in `moments`. `weight` is [out, in] float on the device of the moments.

@@ -9,19 +9,23 @@
 #include "strata/export/export_plan.h"
 #include "strata/export/gguf_layout.h"
 #include "strata/gguf/codec.h"
-#include "strata/model/gguf_names.h"
 
 namespace strata {
 namespace {
 
-// Puts the rows of whole heads into llama.cpp's order.
-void permute_rows(std::vector<float>& rows, std::vector<float>& scratch, int64_t count, int64_t cols,
-                  int64_t heads) {
-  const std::vector<int64_t> order = gguf_row_order(count, heads);
-  scratch.resize(rows.size());
-  for (int64_t r = 0; r < count; ++r)
-    std::copy_n(rows.data() + order[static_cast<size_t>(r)] * cols, cols, scratch.data() + r * cols);
-  rows.swap(scratch);
+// Rows [first, first + count) of a GGUF's tensor, or all of a vector, in llama.cpp's order.
+void read_ordered(const Checkpoint& checkpoint, const TensorInfo& info, const std::vector<int64_t>& order,
+                  int64_t first, int64_t count, std::vector<float>& values) {
+  const int64_t cols = info.cols();
+  values.resize(static_cast<size_t>(count * cols));
+  if (order.empty()) return checkpoint.read_rows(info, first, count, values.data());
+  if (info.shape.size() < 2) {
+    const std::vector<float> all = checkpoint.read(info.name);
+    for (size_t i = 0; i < order.size(); ++i) values[i] = all[static_cast<size_t>(order[i])];
+    return;
+  }
+  for (int64_t row = 0; row < count; ++row)
+    checkpoint.read_rows(info, order[static_cast<size_t>(first + row)], 1, values.data() + row * cols);
 }
 
 // sum (w - w')^2, added chunk by chunk in order.
@@ -53,20 +57,15 @@ double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, con
                      const ExportPlan& plan, GgufPartsWriter& writer) {
   const TensorInfo& info = checkpoint.info(source.tensor);
   const int64_t rows = info.rows(), cols = info.cols();
-  const bool vector = info.shape.size() < 2;
-  const int64_t head_rows = source.heads > 0 ? (vector ? cols : rows) / source.heads : 1;
   const int64_t bytes = row_bytes(tensor.type, cols);
-  const int64_t step = rows_at_a_time(info, vector ? 1 : head_rows);
-  std::vector<float> values(static_cast<size_t>(step * cols)), scratch;
+  const int64_t step = rows_at_a_time(info, 1);
+  std::vector<float> values;
   std::vector<std::byte> blocks(static_cast<size_t>(step * bytes));
   const float* importance = importance_of(plan, info);
   double error = 0;
   for (int64_t first = 0; first < rows; first += step) {
     const int64_t count = std::min(step, rows - first);
-    values.resize(static_cast<size_t>(count * cols));
-    checkpoint.read_rows(info, first, count, values.data());
-    if (source.heads > 0 && vector) permute_rows(values, scratch, cols, 1, source.heads);
-    if (source.heads > 0 && !vector) permute_rows(values, scratch, count, cols, count / head_rows);
+    read_ordered(checkpoint, info, source.rows, first, count, values);
     if (tensor.type == GgufType::F16) check_half_range(info.name, values.data(), count * cols);
     encode_gguf(tensor.type, values.data(), count, cols, importance, blocks.data());
     error += squared_error(tensor.type, values.data(), blocks.data(), count, cols);
@@ -76,12 +75,12 @@ double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, con
 }
 
 // The blocks of a matrix in llama.cpp's row order.
-void permute_block_rows(std::vector<std::byte>& blocks, int64_t rows, int64_t heads) {
-  const int64_t bytes = static_cast<int64_t>(blocks.size()) / rows;
-  const std::vector<int64_t> order = gguf_row_order(rows, heads);
+void permute_block_rows(std::vector<std::byte>& blocks, const std::vector<int64_t>& order) {
+  const size_t bytes = blocks.size() / order.size();
   std::vector<std::byte> permuted(blocks.size());
-  for (int64_t r = 0; r < rows; ++r)
-    std::copy_n(blocks.data() + order[static_cast<size_t>(r)] * bytes, bytes, permuted.data() + r * bytes);
+  for (size_t row = 0; row < order.size(); ++row)
+    std::copy_n(blocks.data() + static_cast<size_t>(order[row]) * bytes, bytes,
+                permuted.data() + row * bytes);
   blocks.swap(permuted);
 }
 
@@ -90,7 +89,7 @@ double write_calibrated(const Model& model, const ExportPlan& plan, const GgufSo
                         GgufPartsWriter& writer) {
   double error = 0;
   QuantizedMatrix matrix = quantize_planned(model, plan, source.tensor, &error);
-  if (source.heads > 0) permute_block_rows(matrix.blocks, matrix.rows, source.heads);
+  if (!source.rows.empty()) permute_block_rows(matrix.blocks, source.rows);
   writer.write(matrix.blocks.data(), matrix.blocks.size());
   return error;
 }

@@ -1,6 +1,7 @@
 #include "strata/export/gguf_layout.h"
 
-#include <optional>
+#include <unordered_map>
+#include <utility>
 
 #include "strata/core/error.h"
 #include "strata/export/export_plan.h"
@@ -11,8 +12,6 @@
 
 namespace strata {
 namespace {
-
-constexpr const char* kRopeDivisors = "rope_freqs.weight";
 
 void require_gguf_type(const std::string& tensor, const Scheme& scheme) {
   if (scheme.kind == Scheme::Kind::Gguf) return;
@@ -40,45 +39,40 @@ GgufType type_of(const Model& model, const ExportPlan& plan, const TensorInfo& t
   return stored_type(scheme->gguf, tensor.cols());
 }
 
-bool is_projection(const std::string& tensor, const std::string& projection) {
-  return tensor.find(".self_attn." + projection + ".") != std::string::npos;
+// llama.cpp's order of the rows; empty where it is the checkpoint's.
+std::vector<int64_t> row_order(const std::vector<RowPart>& parts) {
+  return is_permuted(parts) ? gguf_row_order(parts) : std::vector<int64_t>();
 }
 
-// Heads whose rows llama.cpp orders its own way; 0 for every tensor but q and k where it does.
-int64_t permuted_heads(const ModelConfig& config, const std::string& tensor) {
-  if (!permutes_qk(gguf_architecture(config.architecture))) return 0;
-  if (is_projection(tensor, "q_proj")) return config.num_heads;
-  if (is_projection(tensor, "k_proj")) return config.num_kv_heads;
-  return 0;
-}
-
-// What llama.cpp's graphs of an architecture have no place for; it would refuse the file, or worse, ignore a
-// part of it.
+// Throws for what llama.cpp's graph of the architecture has no place for; it would refuse the file, or worse,
+// ignore a part of it.
 void require_runnable(const ModelConfig& config) {
-  const std::string architecture = gguf_architecture(config.architecture);
-  const auto refuse = [&](const std::string& what) {
+  const Architecture& architecture = architecture_of(config);
+  const std::string refusal = architecture.gguf_refusal == nullptr ? "" : architecture.gguf_refusal(config);
+  if (!refusal.empty())
     fail(
         "a {} model with {} cannot leave as GGUF, since llama.cpp's {} has no place for that; export with "
         "--format hf",
-        config.architecture, what, architecture);
-  };
-  if (architecture == "llama") return;
-  const RopeScaling::Type scaling = config.rope_scaling.type;
-  if (scaling == RopeScaling::Type::Llama3 || scaling == RopeScaling::Type::Divisors)
-    refuse("llama3 rope scaling");
-  if (config.output_bias) refuse("a bias on o_proj");
-  if (config.mlp_bias) refuse("biases in the MLP");
-  if (architecture == "qwen2" && config.head_dim * config.num_heads != config.hidden_size)
-    refuse(fmt::format("{} heads of {} beside a hidden size of {}", config.num_heads, config.head_dim,
-                       config.hidden_size));
+        config.architecture, refusal, architecture.gguf_name);
 }
 
-// Divisors that llama.cpp reads from a tensor. (Linear scaling is a key; see gguf_metadata.)
-std::vector<float> stored_divisors(const ModelConfig& config) {
-  const RopeScaling::Type type = config.rope_scaling.type;
-  if (type != RopeScaling::Type::Llama3 && type != RopeScaling::Type::Divisors) return {};
-  const std::vector<double> divisors = rope_divisors(config);
-  return {divisors.begin(), divisors.end()};
+// Divisors of rotary frequencies that llama.cpp reads from tensors. (Linear scaling is a key; see
+// gguf_metadata.)
+std::vector<std::pair<std::string, std::vector<float>>> stored_divisors(const ModelConfig& config) {
+  switch (config.rope_scaling.type) {
+    case RopeScaling::Type::None:
+    case RopeScaling::Type::Linear:
+      return {};
+    case RopeScaling::Type::Llama3:
+    case RopeScaling::Type::Divisors: {
+      const std::vector<double> divisors = rope_divisors(config);
+      return {{"rope_freqs.weight", {divisors.begin(), divisors.end()}}};
+    }
+    case RopeScaling::Type::Long:
+      return {{"rope_factors_long.weight", config.rope_scaling.long_divisors},
+              {"rope_factors_short.weight", config.rope_scaling.divisors}};
+  }
+  return {};
 }
 
 void add(GgufLayout& layout, std::string name, std::vector<int64_t> shape, GgufType type, GgufSource source) {
@@ -97,16 +91,15 @@ GgufLayout layout_from_checkpoint(const Model& model, const ExportPlan& plan) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);
     GgufSource source;
     source.tensor = tensor.name;
-    source.heads = permuted_heads(model.config, tensor.name);
+    source.rows = row_order(expected.parts);
     source.planned = plan.schemes.count(tensor.name) > 0;
-    add(layout, gguf_name(tensor.name), tensor.shape, type_of(model, plan, tensor), std::move(source));
+    add(layout, expected.gguf_name, tensor.shape, type_of(model, plan, tensor), std::move(source));
   }
-  std::vector<float> divisors = stored_divisors(model.config);
-  if (!divisors.empty()) {
+  for (auto& [name, divisors] : stored_divisors(model.config)) {
     GgufSource source;
     source.values = std::move(divisors);
-    const int64_t count = static_cast<int64_t>(source.values.size());
-    add(layout, kRopeDivisors, {count}, GgufType::F32, std::move(source));
+    const auto count = static_cast<int64_t>(source.values.size());
+    add(layout, name, {count}, GgufType::F32, std::move(source));
   }
   layout.keys = gguf_keys(model, layout.tensors);
   return layout;
@@ -116,8 +109,15 @@ GgufLayout layout_from_checkpoint(const Model& model, const ExportPlan& plan) {
 GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
   GgufLayout layout;
   layout.input = std::make_shared<GgufFile>(model.path);
+  std::unordered_map<std::string, ExpectedTensor> expected;  // by their names in the file
+  if (model.runnable)
+    for (ExpectedTensor& tensor : expected_tensors(model.config))
+      expected.emplace(tensor.gguf_name, std::move(tensor));
   for (const GgufTensor& stored : layout.input->tensors()) {
-    const std::string name = model.runnable ? hf_name(stored.name) : stored.name;
+    const auto known = expected.find(stored.name);
+    const std::string name = !model.runnable           ? stored.name
+                             : known == expected.end() ? ""
+                                                       : known->second.name;
     const TensorInfo* tensor = name.empty() ? nullptr : model.checkpoint->find(name);
     const Scheme* scheme =
         tensor == nullptr || stored.shape.size() < 2 ? nullptr : planned_scheme(model, plan, name);
@@ -134,7 +134,7 @@ GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
       fail("{}: {} is stored as {}, which cannot be decoded, so it can be kept but not become {}",
            model.path.string(), stored.name, traits_of(stored.type).name, scheme->name());
     source.tensor = name;
-    source.heads = model.runnable ? permuted_heads(model.config, name) : 0;
+    if (known != expected.end()) source.rows = row_order(known->second.parts);
     const GgufType type =
         scheme == nullptr ? type_of(model, plan, *tensor) : stored_type(scheme->gguf, tensor->cols());
     add(layout, stored.name, stored.shape, type, std::move(source));

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "strata/core/error.h"
-#include "strata/model/gguf_names.h"
+#include "strata/model/architecture.h"
 #include "strata/tokenizer/gguf_vocabulary.h"
 
 namespace strata {
@@ -60,11 +60,16 @@ void add_dimensions(KeyList& keys, const ModelConfig& config) {
 }
 
 void add_rope(KeyList& keys, const ModelConfig& config) {
-  keys.integer("rope.dimension_count", config.head_dim);
+  keys.integer("rope.dimension_count", config.rotary_dim);
   keys.real("rope.freq_base", config.rope_theta);
   if (config.rope_scaling.type == RopeScaling::Type::Linear) {
     keys.text("rope.scaling.type", "linear");
     keys.real("rope.scaling.factor", config.rope_scaling.factor);
+  }
+  if (config.rope_scaling.type == RopeScaling::Type::Long) {
+    keys.integer("rope.scaling.original_context_length",
+                 config.rope_scaling.original_max_position_embeddings);
+    keys.real("rope.scaling.attn_factor", config.rope_scaling.attention_factor);
   }
 }
 
@@ -145,7 +150,7 @@ GgufType most_frequent_type(const std::vector<GgufTensor>& tensors) {
 }
 
 std::vector<GgufKey> gguf_keys(const Model& model, const std::vector<GgufTensor>& tensors) {
-  const std::string architecture = gguf_architecture(model.config.architecture);
+  const std::string architecture = architecture_of(model.config).gguf_name;
   std::vector<GgufKey> keys;
   keys.push_back({"general.architecture", gguf_string(architecture)});
   keys.push_back({"general.type", gguf_string("model")});

@@ -7,6 +7,7 @@
 #include "strata/checkpoint/packed_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/model/architecture.h"
 #include "strata/model/rope.h"
 
 namespace strata {
@@ -31,14 +32,6 @@ constexpr std::array<const char*, 14> kCopied = {"config.json",
 void copy_model_files(const fs::path& source, const fs::path& directory) {
   for (const char* name : kCopied)
     if (fs::is_regular_file(source / name)) write_text(directory / name, read_text(source / name));
-}
-
-std::string class_of(const std::string& architecture) {
-  if (architecture == "llama") return "LlamaForCausalLM";
-  if (architecture == "mistral") return "MistralForCausalLM";
-  if (architecture == "qwen2") return "Qwen2ForCausalLM";
-  if (architecture == "qwen3") return "Qwen3ForCausalLM";
-  fail("transformers' class for model type '{}' is not known", architecture);
 }
 
 // Llama 3's parameters whose divisors are those of a GGUF's rope_freqs.weight. All Llama 3 models use low and
@@ -69,6 +62,14 @@ Json rope_scaling_json(const ModelConfig& config, const std::string& where) {
   if (scaling.type == RopeScaling::Type::None) return nullptr;
   if (scaling.type == RopeScaling::Type::Linear)
     return Json{{"rope_type", "linear"}, {"type", "linear"}, {"factor", scaling.factor}};
+  if (scaling.type == RopeScaling::Type::Long)
+    return Json{{"rope_type", "longrope"},
+                {"type", "longrope"},
+                {"factor", scaling.factor},
+                {"attention_factor", scaling.attention_factor},
+                {"short_factor", scaling.divisors},
+                {"long_factor", scaling.long_divisors},
+                {"original_max_position_embeddings", scaling.original_max_position_embeddings}};
   return Json{{"rope_type", "llama3"},
               {"factor", scaling.factor},
               {"low_freq_factor", scaling.low_freq_factor},
@@ -152,14 +153,9 @@ void write_tokenizer(const Vocabulary& vocabulary, const fs::path& directory, co
 }  // namespace
 
 Json config_json(const ModelConfig& config, const std::string& dtype, const std::string& where) {
-  if (config.architecture != "qwen2" && config.attention_bias != config.output_bias)
-    fail(
-        "{} has biases on q, k and v but not on attn_output, which no config.json of a {} model can say; "
-        "export "
-        "it as GGUF instead",
-        where, config.architecture);
-  Json json = {{"architectures", Json::array({class_of(config.architecture)})},
-               {"model_type", config.architecture},
+  const Architecture& architecture = architecture_of(config);
+  Json json = {{"architectures", Json::array({architecture.class_name})},
+               {"model_type", architecture.model_type},
                {"hidden_size", config.hidden_size},
                {"intermediate_size", config.intermediate_size},
                {"num_hidden_layers", config.num_layers},
@@ -174,9 +170,12 @@ Json config_json(const ModelConfig& config, const std::string& dtype, const std:
                {"rope_scaling", rope_scaling_json(config, where)},
                {"tie_word_embeddings", config.tied_embeddings},
                {"torch_dtype", dtype}};
-  if (config.architecture == "llama" || config.architecture == "qwen3")
-    json["attention_bias"] = config.attention_bias;
-  if (config.architecture == "llama") json["mlp_bias"] = config.mlp_bias;
+  if (config.rotary_dim != config.head_dim)
+    json["partial_rotary_factor"] =
+        static_cast<double>(config.rotary_dim) / static_cast<double>(config.head_dim);
+  if (config.rope_scaling.type == RopeScaling::Type::Long)
+    json["original_max_position_embeddings"] = config.rope_scaling.original_max_position_embeddings;
+  if (architecture.write_json != nullptr) architecture.write_json(config, where, json);
   if (config.bos) json["bos_token_id"] = *config.bos;
   if (config.eos) json["eos_token_id"] = *config.eos;
   return json;

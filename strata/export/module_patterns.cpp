@@ -65,7 +65,7 @@ LayerModule layer_module(const std::string& tensor) {
 }
 
 LayerModule gguf_layer_module(const std::string& tensor) {
-  if (const auto place = place_of(name_in_gguf(tensor), "blk.")) return *place;
+  if (const auto place = place_of(matrix_name_in_gguf(tensor), "blk.")) return *place;
   fail(
       "{} is not the weight of a layer's module with a name in GGUF files, such as "
       "model.layers.0.self_attn.q_proj.weight or blk.0.attn_q.weight",

@@ -189,7 +189,7 @@ std::vector<Rule> read_rules(const std::string& text, const std::string& where) 
 // The scheme of the first rule that is found in the tensor's name, null where there is none; all that are
 // found are marked.
 const Scheme* find_scheme(std::vector<Rule>& rules, const std::string& tensor) {
-  const std::string name = name_in_gguf(tensor);
+  const std::string name = matrix_name_in_gguf(tensor);
   const Scheme* scheme = nullptr;
   for (Rule& rule : rules) {
     if (!Regex::Matcher(rule.regex).find(name, 0)) continue;
@@ -236,10 +236,10 @@ std::vector<Assignment> read_tensor_types(const std::string& text, const std::ve
   for (const Rule& rule : rules)
     if (!rule.found)
       fail("{}, line {}: the expression \"{}\" matches no matrix of the model, whose names are like {}",
-           where, rule.line, printable(rule.expression), name_in_gguf(tensors.front().tensor));
+           where, rule.line, printable(rule.expression), matrix_name_in_gguf(tensors.front().tensor));
   if (!left.empty())
     fail("{} gives no type to {} ({} matrices in all); add a line such as ^blk=q4_k at its end", where,
-         name_in_gguf(left.front()->tensor), left.size());
+         matrix_name_in_gguf(left.front()->tensor), left.size());
   return assignments;
 }
 

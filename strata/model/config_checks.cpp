@@ -22,15 +22,24 @@ void check_real(const std::string& where, const char* name, double value, double
     fail("{}: {} is {}, but must lie between {} and {}", where, name, value, low, high);
 }
 
+void check_divisors(const ModelConfig& config, const std::vector<float>& divisors, const std::string& where) {
+  if (static_cast<int64_t>(divisors.size()) != config.rotary_dim / 2)
+    fail("{}: {} rotary frequency factors where {} features of a head rotate, expected {}", where,
+         divisors.size(), config.rotary_dim, config.rotary_dim / 2);
+  for (const float divisor : divisors) check_real(where, "a rotary frequency factor", divisor, 1e-6, 1e6);
+}
+
 void check_rope(const ModelConfig& config, const std::string& where) {
   check_real(where, "rope_theta", config.rope_theta, 1, 1e15);
   const RopeScaling& scaling = config.rope_scaling;
   if (scaling.type == RopeScaling::Type::None) return;
-  if (scaling.type == RopeScaling::Type::Divisors) {
-    if (static_cast<int64_t>(scaling.divisors.size()) != config.head_dim / 2)
-      fail("{}: {} rotary frequency factors for a head size of {}, expected {}", where,
-           scaling.divisors.size(), config.head_dim, config.head_dim / 2);
-    for (float divisor : scaling.divisors) check_real(where, "a rotary frequency factor", divisor, 1e-6, 1e6);
+  if (scaling.type == RopeScaling::Type::Divisors) return check_divisors(config, scaling.divisors, where);
+  if (scaling.type == RopeScaling::Type::Long) {
+    check_divisors(config, scaling.divisors, where);
+    check_divisors(config, scaling.long_divisors, where);
+    check_real(where, "the attention factor of longrope", scaling.attention_factor, 1e-3, 1e3);
+    check_size(where, "original_max_position_embeddings", scaling.original_max_position_embeddings,
+               int64_t{1} << 40);
     return;
   }
   check_real(where, "the rope scaling factor", scaling.factor, 1, 1e6);
@@ -61,8 +70,11 @@ void check_config(const ModelConfig& config, const std::string& where) {
   if (config.num_heads % config.num_kv_heads != 0)
     fail("{}: num_attention_heads is {}, which num_key_value_heads {} does not divide", where,
          config.num_heads, config.num_kv_heads);
-  if (config.head_dim % 2 != 0)
+  if (config.head_dim % 2 != 0 && config.rotary_dim == config.head_dim)
     fail("{}: head_dim is {}, but rotary positions need an even number", where, config.head_dim);
+  if (config.rotary_dim < 2 || config.rotary_dim % 2 != 0 || config.rotary_dim > config.head_dim)
+    fail("{}: {} of {} features a head rotate, but an even number of them was expected", where,
+         config.rotary_dim, config.head_dim);
   if (config.sliding_window < 0)
     fail("{}: sliding_window is {}, but must be positive, or null for none", where, config.sliding_window);
   check_real(where, "rms_norm_eps", config.rms_norm_eps, 0, 1);

@@ -2,13 +2,13 @@
 
 #include <string>
 
-#include "strata/model/model.h"
+#include "strata/model/config.h"
 
 namespace strata {
 
 // Throws unless the sizes are positive and small enough that no product of them overflows, query heads divide
-// among key heads, head_dim is even and the rotary settings are usable. `where` names the source of the
-// config in messages.
+// among key heads, an even number of features rotates and the rotary settings are usable. `where` names the
+// source of the config in messages.
 void check_config(const ModelConfig& config, const std::string& where);
 
 }  // namespace strata

@@ -1,32 +1,58 @@
 #include "strata/model/decoder.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <iterator>
+#include <mutex>
 #include <utility>
 
 #include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
 #include "strata/device/device.h"
+#include "strata/model/attention.h"
+#include "strata/model/linear.h"
 #include "strata/model/load_tensor.h"
 
 namespace strata {
 namespace {
 
-// Elements of the largest activation a piece of a batch may have: small enough for the caches of a CPU, large
-// enough to fill a GPU.
-constexpr int64_t kCpuPiece = int64_t{1} << 20;
+// Elements of the largest activation a piece of a batch may have: enough to fill a GPU.
 constexpr int64_t kCudaPiece = int64_t{1} << 28;
-// Elements of that activation in all threads together when each has a window of its own.
+// Elements of that activation in all threads together when each has a sequence of its own.
 constexpr int64_t kSpreadElements = int64_t{1} << 26;
 // Rows of the head that are in memory at a time when weights are not kept.
 constexpr int64_t kHeadElements = int64_t{1} << 26;
 
+int64_t widest_matrix(const Model& model) {
+  int64_t widest = model.config.hidden_size;
+  for (const Module& module : model.modules) widest = std::max({widest, module.rows, module.cols});
+  return widest;
+}
+
+// LibTorch's own threads rest for a scope: it computes the ends of what it deals out to them in another way
+// than the rest (scalar functions instead of vectors), so that last bits would tell how many there are.
+class OneTensorThread {
+ public:
+  OneTensorThread() : before_(at::get_num_threads()) { at::set_num_threads(1); }
+  ~OneTensorThread() { at::set_num_threads(before_); }
+  OneTensorThread(const OneTensorThread&) = delete;
+  OneTensorThread& operator=(const OneTensorThread&) = delete;
+
+ private:
+  int before_;
+};
+
+at::Tensor joined(std::vector<at::Tensor> pieces) {
+  return pieces.size() == 1 ? pieces.front() : at::cat(pieces);
+}
+
 }  // namespace
 
-Decoder::Decoder(const Model& model, DecoderOptions options) : model_(model), options_(options) {
+Decoder::Decoder(const Model& model, DecoderOptions options)
+    : model_(model), options_(options), widest_activation_(widest_matrix(model)) {
   require_runnable(model, "the forward pass");
   if (options_.dtype != at::kFloat && options_.dtype != at::kBFloat16)
     fail_usage("a decoder computes in float32 or bfloat16, not in {}", c10::toString(options_.dtype));
@@ -64,59 +90,86 @@ at::Tensor Decoder::layer(int index, const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;
   if (index < 0 || index >= model_.config.num_layers)
     fail("there is no layer {} in a model of {} layers", index, model_.config.num_layers);
-  const LayerWeights weights = layer_weights(index);
-  const RopeTable rope = rope_table(hidden.size(1));
-  const Attention attend = attention(index);
-  const auto run = [&](const at::Tensor& piece) {
-    const InputObserver observe = [&](std::string_view what, const at::Tensor& value) {
-      if (observer_) observer_(index, what, value);
+  const LayerRun run = layer_run(index, hidden.size(1));
+  std::map<int64_t, at::Tensor> outputs;  // by the first sequence of each piece
+  std::map<int64_t, Seen> seen;
+  std::mutex mutex;
+  for_sequences(hidden.size(0), hidden.size(1), [&](int64_t first, int64_t end) {
+    Seen inputs;
+    const InputObserver note = [&](std::string_view matrix, const at::Tensor& input) {
+      inputs.emplace_back(matrix, input);
     };
-    at::Tensor output = run_decoder_layer(model_.config, weights, rope, attend, piece, observe);
-    observe("layer", output);
-    return output;
-  };
-
-  return by_windows(hidden.size(0), hidden.size(1),
-                    [&](int64_t first, int64_t end) { return run(hidden.narrow(0, first, end - first)); });
+    at::Tensor output =
+        run_layer(run, hidden.narrow(0, first, end - first), observer_ ? note : InputObserver());
+    const std::lock_guard<std::mutex> lock(mutex);
+    outputs[first] = std::move(output);
+    seen[first] = std::move(inputs);
+  });
+  std::vector<at::Tensor> pieces;
+  for (auto& [first, output] : outputs) pieces.push_back(std::move(output));
+  const at::Tensor output = joined(std::move(pieces));
+  if (observer_) show(index, seen, output);
+  return output;
 }
 
-at::Tensor Decoder::by_windows(int64_t batch, int64_t length, const RunWindows& run) {
-  const at::NoGradGuard no_grad;
-  const bool spread = spreads_windows(batch, length);
-  const int64_t step = windows_per_piece(length);
-  if (batch <= step && !spread) return run(0, batch);
-  const int64_t pieces = spread ? batch : (batch + step - 1) / step;
-  std::vector<at::Tensor> outputs(static_cast<size_t>(pieces));
+// Every input once for the whole batch.
+void Decoder::show(int index, std::map<int64_t, Seen>& seen, const at::Tensor& output) {
+  const size_t matrices = seen.begin()->second.size();
+  for (size_t i = 0; i < matrices; ++i) {
+    const std::string matrix = seen.begin()->second[i].first;
+    std::vector<at::Tensor> pieces;
+    for (auto& [first, inputs] : seen) pieces.push_back(std::move(inputs[i].second));
+    observer_(index, matrix, joined(std::move(pieces)));
+  }
+  observer_(index, "layer", output);
+}
+
+void Decoder::for_sequences(int64_t batch, int64_t length, const RunSequences& run) const {
+  const int64_t step = sequences_per_piece(length);
+  const int64_t pieces = (batch + step - 1) / step;
   const auto run_pieces = [&](int64_t first, int64_t end) {
-    const at::NoGradGuard no_grad_in_thread;
-    const int64_t size = spread ? 1 : step;
-    for (int64_t piece = first; piece < end; ++piece)
-      outputs[static_cast<size_t>(piece)] = run(piece * size, std::min(batch, (piece + 1) * size));
+    const at::NoGradGuard no_grad;  // of this thread
+    for (int64_t piece = first; piece < end; ++piece) run(piece * step, std::min(batch, (piece + 1) * step));
   };
-  if (spread) {
+  // Whole sequences are what threads share best on a CPU, once there are enough of them and one in every
+  // thread does not take much memory: nothing waits for anything within a layer.
+  const int64_t threads = thread_count();
+  if (options_.device.is_cpu() && threads > 1 && batch >= threads &&
+      threads * length * widest_activation_ <= kSpreadElements) {
     const BlasThreads one_thread(1);
     parallel_for(pieces, 1, run_pieces);
+  } else if (options_.device.is_cpu()) {
+    const OneTensorThread whole_tensors;
+    run_pieces(0, pieces);
   } else {
     run_pieces(0, pieces);
   }
-  return at::cat(outputs);
+}
+
+int64_t Decoder::sequences_per_piece(int64_t length) const {
+  if (options_.device.is_cpu()) return 1;
+  return std::max<int64_t>(1, kCudaPiece / std::max<int64_t>(1, widest_activation_ * length));
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;
-  const at::Tensor normed =
-      rounded_input(model_.head, rms_norm(hidden, weight(model_.final_norm), model_.config.rms_norm_eps));
+  const at::Tensor normed = rounded_input(model_.head, final_normed(hidden));
   if (options_.resident || in_memory(model_.head))
-    return at::linear(normed, weight(model_.head)).to(at::kFloat);
+    return strata::linear(normed, weight(model_.head), at::Tensor()).to(at::kFloat);
   const int64_t vocab_size = model_.config.vocab_size;
   const int64_t step = std::max<int64_t>(1, kHeadElements / model_.config.hidden_size);
   at::Tensor output =
       at::empty({hidden.size(0), hidden.size(1), vocab_size}, hidden.options().dtype(at::kFloat));
   for (int64_t first = 0; first < vocab_size; first += step) {
     const int64_t count = std::min(step, vocab_size - first);
-    output.narrow(2, first, count).copy_(at::linear(normed, weight_rows(model_.head, first, count)));
+    output.narrow(2, first, count)
+        .copy_(strata::linear(normed, weight_rows(model_.head, first, count), at::Tensor()));
   }
   return output;
+}
+
+at::Tensor Decoder::final_normed(const at::Tensor& hidden) {
+  return rms_norm(hidden, weight(model_.final_norm), model_.config.rms_norm_eps);
 }
 
 at::Tensor Decoder::forward(const at::Tensor& ids) {
@@ -176,35 +229,27 @@ bool Decoder::in_memory(const std::string& tensor) const {
   return replaced_.count(tensor) > 0 || loaded_.count(tensor) > 0;
 }
 
+LayerRun Decoder::layer_run(int index, int64_t length) {
+  LayerPlan plan = architecture_of(model_.config).plan(model_.config, index);
+  std::vector<Stage> stages = stages_of(plan);
+  return {model_.config,        std::move(plan),    std::move(stages),
+          layer_weights(index), rope_table(length), attention(model_.config.window_of(index))};
+}
+
 LayerWeights Decoder::layer_weights(int index) {
-  const ModelConfig& config = model_.config;
-  const auto take = [&](const char* name, bool present = true) {
-    return present ? weight(model_.layer_tensor(index, name)) : at::Tensor();
+  LayerWeights weights;
+  const auto take = [&](const std::string& name) {
+    weights.tensors[name] = weight(model_.layer_tensor(index, name));
   };
-  LayerWeights w;
-  w.input_norm = take("input_layernorm.weight");
-  w.q = take("self_attn.q_proj.weight");
-  w.k = take("self_attn.k_proj.weight");
-  w.v = take("self_attn.v_proj.weight");
-  w.o = take("self_attn.o_proj.weight");
-  w.q_bias = take("self_attn.q_proj.bias", config.attention_bias);
-  w.k_bias = take("self_attn.k_proj.bias", config.attention_bias);
-  w.v_bias = take("self_attn.v_proj.bias", config.attention_bias);
-  w.o_bias = take("self_attn.o_proj.bias", config.output_bias);
-  w.q_norm = take("self_attn.q_norm.weight", config.qk_norm);
-  w.k_norm = take("self_attn.k_norm.weight", config.qk_norm);
-  w.post_attention_norm = take("post_attention_layernorm.weight");
-  w.gate = take("mlp.gate_proj.weight");
-  w.up = take("mlp.up_proj.weight");
-  w.down = take("mlp.down_proj.weight");
-  w.gate_bias = take("mlp.gate_proj.bias", config.mlp_bias);
-  w.up_bias = take("mlp.up_proj.bias", config.mlp_bias);
-  w.down_bias = take("mlp.down_proj.bias", config.mlp_bias);
+  for (const LayerTensor& tensor : architecture_of(model_.config).tensors(model_.config, index)) {
+    take(tensor.name + ".weight");
+    if (tensor.bias) take(tensor.name + ".bias");
+  }
   if (options_.rounding != RuntimeRounding::None)
-    w.round_input = [this, index](Role role, const at::Tensor& input) {
-      return rounded_input(model_.module(index, role).tensor, input);
+    weights.round_input = [this, index](std::string_view matrix, const at::Tensor& input) {
+      return rounded_input(model_.layer_tensor(index, std::string(matrix) + ".weight"), input);
     };
-  return w;
+  return weights;
 }
 
 at::Tensor Decoder::rounded_input(const std::string& tensor, const at::Tensor& input) const {
@@ -212,8 +257,10 @@ at::Tensor Decoder::rounded_input(const std::string& tensor, const at::Tensor& i
   return round_as_llama_cpp(input, model_.checkpoint->info(tensor).type);
 }
 
-Attention Decoder::attention(int index) const {
-  const Attention exact = causal_attention_over(model_.config.window_of(index));
+Attention Decoder::attention(int64_t window) const {
+  const Attention exact = [window](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    return causal_attention(q, k, v, window);
+  };
   if (options_.rounding == RuntimeRounding::None) return exact;
   const auto in_half = [](const at::Tensor& values) { return values.to(at::kHalf).to(at::kFloat); };
   return [=](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
@@ -222,28 +269,10 @@ Attention Decoder::attention(int index) const {
 }
 
 RopeTable Decoder::rope_table(int64_t length) {
-  if (!rope_.cosines.defined() || rope_.cosines.size(0) < length)
+  const int64_t known = rope_.cosines.defined() ? rope_.cosines.size(0) : 0;
+  if (known < length || !rope_is_shared(model_.config, known, length))
     rope_ = make_rope_table(model_.config, length, options_.device);
   return {rope_.cosines.narrow(0, 0, length), rope_.sines.narrow(0, 0, length)};
-}
-
-// Whole windows are what threads share best on a CPU, once there are enough of them and a window in every
-// thread does not take much memory: nothing waits for anything within a layer. Observers see one piece after
-// the other.
-bool Decoder::spreads_windows(int64_t batch, int64_t length) const {
-  const int64_t threads = thread_count();
-  return options_.device.is_cpu() && !observer_ && threads > 1 && batch >= threads &&
-         threads * length * widest_activation() <= kSpreadElements;
-}
-
-int64_t Decoder::widest_activation() const {
-  const ModelConfig& config = model_.config;
-  return std::max({config.intermediate_size, config.hidden_size, config.num_heads * config.head_dim});
-}
-
-int64_t Decoder::windows_per_piece(int64_t length) const {
-  const int64_t elements = options_.device.is_cuda() ? kCudaPiece : kCpuPiece;
-  return std::max<int64_t>(1, elements / std::max<int64_t>(1, widest_activation() * length));
 }
 
 }  // namespace strata

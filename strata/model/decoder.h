@@ -3,11 +3,12 @@
 #include <ATen/ATen.h>
 
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
-#include "strata/model/decoder_layer.h"
+#include "strata/model/layer.h"
 
 #include "strata/model/model.h"
 #include "strata/model/runtime_rounding.h"
@@ -21,8 +22,8 @@ struct DecoderOptions {
   RuntimeRounding rounding = RuntimeRounding::None;  // other: the model is a GGUF, in float32
 };
 
-// Sees activations as the layers run: `what` is "self_attn.q_proj" (the input of that module) or "layer" (its
-// output). A large batch runs in several pieces and is seen piece by piece, in order.
+// Sees activations as the layers run: `what` is "self_attn.q_proj" (the input of that matrix) or "layer" (its
+// output), for the whole batch.
 using Observer = std::function<void(int layer, std::string_view what, const at::Tensor& value)>;
 
 // The forward pass, layer by layer. Weights come from the model's checkpoint unless replaced. The model must
@@ -45,33 +46,39 @@ class Decoder {
   void hold_layer(int index);
   void drop_layer(int index);
 
-  // What layer() runs with, for those who run a layer in their own way.
-  LayerWeights layer_weights(int index);
-  RopeTable rope_table(int64_t length);
-  at::Tensor weight(const std::string& tensor);  // as replaced, or of the checkpoint
+  // What layer() runs with for sequences of `length`, for those who run a layer in their own way.
+  LayerRun layer_run(int index, int64_t length);
+  at::Tensor weight(const std::string& tensor);       // as replaced, or of the checkpoint
+  at::Tensor final_normed(const at::Tensor& hidden);  // what the head reads
 
-  // Runs part of a layer as layer() runs all of it, in pieces of the batch or with a window in every thread:
-  // `run` gives [end - first, length, any] of the windows from first to end.
-  using RunWindows = std::function<at::Tensor(int64_t first, int64_t end)>;
-  at::Tensor by_windows(int64_t batch, int64_t length, const RunWindows& run);
+  // Calls `run` for sequences from first to end until all have been through: on a CPU one at a time, so that
+  // what it computes does not depend on how many there are, in threads where there are enough; on a GPU
+  // several at once.
+  using RunSequences = std::function<void(int64_t first, int64_t end)>;
+  void for_sequences(int64_t batch, int64_t length, const RunSequences& run) const;
 
   void observe(Observer observer) { observer_ = std::move(observer); }
   const Model& model() const { return model_; }
   const DecoderOptions& options() const { return options_; }
 
  private:
-  Attention attention(int index) const;
+  LayerWeights layer_weights(int index);
+  Attention attention(int64_t window) const;
+  RopeTable rope_table(int64_t length);
   at::Tensor rounded_input(const std::string& tensor, const at::Tensor& input) const;
   at::Tensor weight_rows(const std::string& tensor, int64_t first, int64_t count);
   bool in_memory(const std::string& tensor) const;
-  int64_t windows_per_piece(int64_t length) const;
-  int64_t widest_activation() const;
-  bool spreads_windows(int64_t batch, int64_t length) const;
+  int64_t sequences_per_piece(int64_t length) const;
+
+  // What a piece of a batch showed: matrices and their inputs, in order.
+  using Seen = std::vector<std::pair<std::string, at::Tensor>>;
+  void show(int index, std::map<int64_t, Seen>& seen, const at::Tensor& output);
 
   const Model& model_;
   DecoderOptions options_;
   std::unordered_map<std::string, at::Tensor> loaded_, replaced_;
   RopeTable rope_;
+  int64_t widest_activation_;
   Observer observer_;
 };
 

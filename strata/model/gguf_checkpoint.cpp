@@ -7,28 +7,27 @@
 #include "strata/gguf/codec.h"
 #include "strata/model/gguf_model.h"
 #include "strata/model/gguf_names.h"
+#include "strata/model/layout.h"
 
 namespace strata {
 namespace {
 
-bool ends_with(const std::string& name, std::string_view ending) {
-  return name.size() >= ending.size() &&
-         name.compare(name.size() - ending.size(), ending.size(), ending) == 0;
-}
-
-bool is_projection(const std::string& name, std::string_view projection) {
-  return ends_with(name, std::string(projection) + ".weight") ||
-         ends_with(name, std::string(projection) + ".bias");
-}
-
 class GgufCheckpoint final : public Checkpoint {
  public:
+  // Those of the config's tensors that are there, under their names in a checkpoint.
   GgufCheckpoint(std::shared_ptr<const GgufFile> file, const ModelConfig& config) : file_(std::move(file)) {
-    if (permutes_qk(config.architecture)) {
-      stored_query_rows_ = hf_row_order(config.num_heads * config.head_dim, config.num_heads);
-      stored_key_rows_ = hf_row_order(config.num_kv_heads * config.head_dim, config.num_kv_heads);
+    std::unordered_map<std::string, const ExpectedTensor*> expected;
+    const std::vector<ExpectedTensor> tensors = expected_tensors(config);
+    for (const ExpectedTensor& tensor : tensors) expected[tensor.gguf_name] = &tensor;
+    for (const GgufTensor& tensor : file_->tensors()) {
+      const auto found = expected.find(tensor.name);
+      if (found == expected.end()) continue;
+      add(tensor, found->second->name, tensor.shape);
+      // A tensor whose size does not fit the config is not permuted: comparing shapes with the config will
+      // refuse it.
+      if (is_permuted(found->second->parts) && tensor.shape == found->second->shape)
+        stored_rows_.back() = source_row_order(found->second->parts);
     }
-    for (const GgufTensor& tensor : file_->tensors()) add(tensor, hf_name(tensor.name), tensor.shape);
   }
 
   // Names as they are.
@@ -59,20 +58,19 @@ class GgufCheckpoint final : public Checkpoint {
     if (first < 0 || count < 0 || first > info.rows() || count > info.rows() - first)
       fail("{}: rows {} to {} of tensor {} were asked for, which has {}", path().string(), first,
            first + count, stored.name, info.rows());
-    const std::vector<int64_t>* order = stored_rows(info);
-    if (order == nullptr)
+    const std::vector<int64_t>& order = stored_rows_[found->second];
+    if (order.empty())
       decode(stored, info, first, count, target);
     else if (info.shape.size() < 2)
-      decode_permuted_vector(stored, info, *order, target);
+      decode_permuted_vector(stored, info, order, target);
     else
       for (int64_t row = 0; row < count; ++row)
-        decode(stored, info, (*order)[first + row], 1, target + row * info.cols());
+        decode(stored, info, order[static_cast<size_t>(first + row)], 1, target + row * info.cols());
     check_finite(stored, target, count * info.cols());
   }
 
  private:
   void add(const GgufTensor& tensor, const std::string& name, std::vector<int64_t> shape) {
-    if (name.empty()) return;
     TensorInfo info;
     info.name = name;
     info.shape = std::move(shape);
@@ -81,18 +79,7 @@ class GgufCheckpoint final : public Checkpoint {
     by_name_[info.name] = infos_.size();
     infos_.push_back(std::move(info));
     stored_.push_back(&tensor);
-  }
-
-  // Where the rows of a permuted tensor are stored; null for all other tensors. A tensor whose size does not
-  // fit the config is not permuted: comparing shapes with the config will refuse it.
-  const std::vector<int64_t>* stored_rows(const TensorInfo& info) const {
-    const std::vector<int64_t>* order = nullptr;
-    if (is_projection(info.name, "self_attn.q_proj")) order = &stored_query_rows_;
-    if (is_projection(info.name, "self_attn.k_proj")) order = &stored_key_rows_;
-    if (stored_query_rows_.empty()) return nullptr;
-    const bool fits = order != nullptr && !order->empty() && !info.shape.empty() &&
-                      static_cast<int64_t>(order->size()) == info.shape.front();
-    return fits ? order : nullptr;
+    stored_rows_.emplace_back();
   }
 
   void decode(const GgufTensor& stored, const TensorInfo& info, int64_t first, int64_t count,
@@ -115,9 +102,9 @@ class GgufCheckpoint final : public Checkpoint {
   }
 
   std::shared_ptr<const GgufFile> file_;
-  std::vector<int64_t> stored_query_rows_, stored_key_rows_;
   std::vector<TensorInfo> infos_;
-  std::vector<const GgufTensor*> stored_;
+  std::vector<const GgufTensor*> stored_;          // one an info
+  std::vector<std::vector<int64_t>> stored_rows_;  // of each: where every row is stored; empty: in order
   std::unordered_map<std::string, size_t> by_name_;
 };
 

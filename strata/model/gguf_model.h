@@ -7,9 +7,6 @@
 
 namespace strata {
 
-// The config that a GGUF's keys and the presence of its tensors describe.
-ModelConfig read_gguf_config(const GgufFile& file);
-
 // Whether the forward pass of the file's architecture is known here; throws when it names none.
 bool is_runnable(const GgufFile& file);
 

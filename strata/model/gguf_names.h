@@ -2,33 +2,44 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "strata/model/architecture.h"
+#include "strata/model/model.h"
 
 namespace strata {
 
-// llama.cpp's name of a Hugging Face tensor ("model.layers.3.mlp.down_proj.weight" ->
+// A tensor's name without its ending ".weight" or ".bias", in a checkpoint and in GGUF files.
+struct NamePair {
+  std::string name, gguf_name;
+};
+
+// What all architectures have beside their layers, and how the names of a layer's tensors begin.
+inline const NamePair kEmbedding{"model.embed_tokens", "token_embd"};
+inline const NamePair kFinalNorm{"model.norm", "output_norm"};
+inline const NamePair kHead{"lm_head", "output"};
+inline constexpr const char* kLayers = "model.layers.";
+inline constexpr const char* kGgufLayers = "blk.";
+
+// llama.cpp's name of a tensor of this architecture ("model.layers.3.mlp.down_proj.weight" ->
 // "blk.3.ffn_down.weight") and the way back; empty when there is no counterpart.
-std::string gguf_name(const std::string& hf_name);
-std::string hf_name(const std::string& gguf_name);
+std::string gguf_name(const ModelConfig& config, const std::string& name);
+std::string name_of_gguf(const ModelConfig& config, const std::string& gguf_name);
 
-// The name of a checkpoint's tensor in a GGUF file: gguf_name's, or its own where there is no counterpart, as
-// in files of architectures that cannot be run, whose tensors keep their names.
-std::string name_in_gguf(const std::string& tensor);
+// The name of a model's tensor in a GGUF file: its own in models that can be sized only.
+std::string name_in_gguf(const Model& model, const std::string& tensor);
 
-// `general.architecture` (also the prefix of the keys) for a model_type: "llama" and "mistral" -> "llama",
-// "qwen2", "qwen3". Throws for others.
-std::string gguf_architecture(const std::string& model_type);
+// The same of a matrix whose model is not known, since architectures agree in the names of matrices; its own
+// where none has it.
+std::string matrix_name_in_gguf(const std::string& tensor);
 
-// Whether llama.cpp stores the rows of q and k (weights and biases) of this `general.architecture` in its own
-// order: it rotates neighbouring features where Hugging Face rotates the two halves of a head.
-bool permutes_qk(std::string_view gguf_architecture);
+// Whether llama.cpp stores some of these rows in its own order: it rotates neighbouring features where
+// Hugging Face rotates the two halves of a head.
+bool is_permuted(const std::vector<RowPart>& parts);
 
-// The source row of every stored row of q (heads = query heads) or k (heads = key heads):
-// W.reshape(heads, 2, rows / heads / 2, cols).swap(1, 2). Throws if 2 * heads does not divide rows.
-std::vector<int64_t> gguf_row_order(int64_t rows, int64_t heads);
-
-// The stored row of every source row: the inverse of gguf_row_order.
-std::vector<int64_t> hf_row_order(int64_t rows, int64_t heads);
+// The source row of every stored row, and the stored row of every source row. Throws where a part's heads do
+// not divide its rows in halves.
+std::vector<int64_t> gguf_row_order(const std::vector<RowPart>& parts);
+std::vector<int64_t> source_row_order(const std::vector<RowPart>& parts);
 
 }  // namespace strata

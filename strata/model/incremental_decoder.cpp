@@ -42,14 +42,14 @@ at::Tensor IncrementalDecoder::step(const at::Tensor& ids) {
   const at::NoGradGuard no_grad;
   if (position_ == length_) fail("a sequence of {} tokens is full; it was made for no more", length_);
   const ModelConfig& config = decoder_.model().config;
-  const RopeTable whole = decoder_.rope_table(length_);
-  const RopeTable rope = {whole.cosines.narrow(0, position_, 1), whole.sines.narrow(0, position_, 1)};
   at::Tensor hidden = decoder_.embed(ids.unsqueeze(1));
   for (int layer = 0; layer < config.num_layers; ++layer) {
-    const Attention attention = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    LayerRun run = decoder_.layer_run(layer, length_);
+    run.rope = {run.rope.cosines.narrow(0, position_, 1), run.rope.sines.narrow(0, position_, 1)};
+    run.attention = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
       return attend(static_cast<size_t>(layer), q, k, v);
     };
-    hidden = run_decoder_layer(config, decoder_.layer_weights(layer), rope, attention, hidden, nullptr);
+    hidden = run_layer(run, hidden);
   }
   ++position_;
   return decoder_.logits(hidden).squeeze(1);

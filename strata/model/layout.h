@@ -4,20 +4,26 @@
 #include <string>
 #include <vector>
 
+#include "strata/model/architecture.h"
 #include "strata/model/model.h"
 
 namespace strata {
 
 struct ExpectedTensor {
-  std::string name;
+  std::string name, gguf_name;
   std::vector<int64_t> shape;
+  std::vector<RowPart> parts;  // of a layer's matrices and their biases
 };
 
 // Every tensor a model of this config consists of, under Hugging Face's names: embedding, the layers in
 // order, final norm, and the head unless it is tied.
 std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config);
 
-// The linear modules of every layer: q, k, v, o, gate, up, down.
+// The linear modules of every layer, in the order of its tensors.
 std::vector<Module> linear_modules(const ModelConfig& config);
+
+// The matrices of a layer that read one input, in the order in which the layer comes to them: the inputs and
+// the output of each of its blocks.
+std::vector<std::vector<std::string>> readers_of(const LayerPlan& plan);
 
 }  // namespace strata

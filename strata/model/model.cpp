@@ -2,7 +2,10 @@
 
 #include "strata/checkpoint/packed_checkpoint.h"
 #include "strata/core/error.h"
+#include "strata/model/config_gguf.h"
+#include "strata/model/config_json.h"
 #include "strata/model/gguf_model.h"
+#include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
 #include "strata/tokenizer/gguf_vocabulary.h"
 
@@ -118,13 +121,41 @@ void require_runnable(const Model& model, const std::string& what) {
          what, model.config.architecture);
 }
 
+std::vector<const Module*> Model::layer_modules(int layer) const {
+  std::vector<const Module*> of_layer;
+  for (const Module& module : modules)
+    if (module.layer == layer) of_layer.push_back(&module);
+  return of_layer;
+}
+
+const Module& Model::module(int layer, std::string_view name) const {
+  for (const Module& module : modules)
+    if (module.layer == layer && module.name == name) return module;
+  fail("{}: layer {} has no matrix {}", path.string(), layer, name);
+}
+
 const Module& Model::module(int layer, Role role) const {
   require_runnable(*this, "looking at matrices by their roles");
-  return modules.at(static_cast<size_t>(layer) * 7 + static_cast<size_t>(role));
+  for (const Module& module : modules)
+    if (module.layer == layer && module.role == role) return module;
+  fail("{}: layer {} has no matrix that is {} alone", path.string(), layer, name_of(role));
+}
+
+std::optional<Model::Rows> Model::rows_of(int layer, Role role) const {
+  for (const Module& module : modules) {
+    if (module.layer != layer) continue;
+    if (module.role == role) return Rows{&module, 0, module.rows};
+    int64_t first = 0;
+    for (const RowPart& part : module.parts) {
+      if (part.role == role) return Rows{&module, first, part.rows};
+      first += part.rows;
+    }
+  }
+  return std::nullopt;
 }
 
 std::string Model::layer_tensor(int layer, std::string_view name) const {
-  return fmt::format("model.layers.{}.{}", layer, name);
+  return fmt::format("{}{}.{}", kLayers, layer, name);
 }
 
 Model open_model(const fs::path& path) {

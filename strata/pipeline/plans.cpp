@@ -72,7 +72,7 @@ Plan plan_from_types(const Model& model, const std::filesystem::path& path) {
 std::optional<Scheme> undecodable_type(const Model& model, const TensorInfo& tensor) {
   if (scheme_of(tensor.type) || model.path.extension() != ".gguf") return std::nullopt;
   const GgufFile file(model.path);
-  const GgufTensor* stored = file.find_tensor(name_in_gguf(tensor.name));
+  const GgufTensor* stored = file.find_tensor(name_in_gguf(model, tensor.name));
   if (stored == nullptr || is_coded(stored->type)) return std::nullopt;
   Scheme scheme;
   scheme.kind = Scheme::Kind::Gguf;

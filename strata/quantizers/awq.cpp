@@ -40,44 +40,29 @@ std::vector<float> to_vector(const at::Tensor& values) {
   return {floats.data_ptr<float>(), floats.data_ptr<float>() + floats.numel()};
 }
 
-// Matrices that read one input, and the tensors that give it.
-struct Group {
-  std::vector<Role> readers;
-  std::vector<std::string> column_givers;  // a norm: its weights are divided
-  std::optional<Role> row_giver;           // v or up: its rows and its bias are divided
-};
-
-const std::vector<Group>& groups() {
-  static const std::vector<Group> all = {
-      {{Role::Q, Role::K, Role::V}, {"input_layernorm.weight"}, std::nullopt},
-      {{Role::O}, {}, Role::V},
-      {{Role::Gate, Role::Up}, {"post_attention_layernorm.weight"}, std::nullopt},
-      {{Role::Down}, {}, Role::Up}};
-  return all;
-}
-
 class LayerSearch {
  public:
   LayerSearch(const Model& model, int layer, const std::map<std::string, Scheme>& schemes,
               const AwqOptions& options)
       : model_(model), layer_(layer), schemes_(schemes), options_(options) {}
 
-  void search(const Group& group, const InputSample& sample, std::map<std::string, TensorScaling>& scalings) {
+  // The factors of what the matrices of a stage read, where there is something that they can be folded into.
+  void search(const Stage& stage, const InputSample& sample, std::map<std::string, TensorScaling>& scalings) {
+    if (stage.norm.empty() && !stage.rows) return;
     std::vector<const Module*> planned;
-    for (const Role role : group.readers)
-      if (schemes_.count(model_.module(layer_, role).tensor) > 0)
-        planned.push_back(&model_.module(layer_, role));
+    for (const std::string& reader : stage.matrices)
+      if (schemes_.count(model_.module(layer_, reader).tensor) > 0)
+        planned.push_back(&model_.module(layer_, reader));
     if (planned.empty()) return;
-    const at::Tensor magnitudes = shared_magnitudes(group, sample);
+    const at::Tensor magnitudes = shared_magnitudes(stage, sample);
     const std::optional<at::Tensor> scales = best_scales(planned, magnitudes, sample.tokens);
     if (!scales) return;
     const at::Tensor inverse = scales->reciprocal();
-    for (const Role role : group.readers)
-      multiply(scalings[model_.module(layer_, role).tensor].cols, to_vector(*scales));
-    for (const std::string& norm : group.column_givers)
-      multiply(scalings[model_.layer_tensor(layer_, norm)].cols, to_vector(inverse));
-    if (group.row_giver)
-      divide_rows(*group.row_giver, to_vector(one_a_row(*group.row_giver, inverse)), scalings);
+    for (const std::string& reader : stage.matrices)
+      multiply(scalings[model_.module(layer_, reader).tensor].cols, to_vector(*scales));
+    if (!stage.norm.empty())
+      multiply(scalings[model_.layer_tensor(layer_, stage.norm + ".weight")].cols, to_vector(inverse));
+    if (stage.rows) divide_rows(*stage.rows, to_vector(one_a_row(*stage.rows, inverse)), scalings);
   }
 
  private:
@@ -90,10 +75,10 @@ class LayerSearch {
   }
 
   // With grouped queries: columns of o that one row of v feeds take their mean.
-  at::Tensor shared_magnitudes(const Group& group, const InputSample& sample) const {
+  at::Tensor shared_magnitudes(const Stage& stage, const InputSample& sample) const {
     const at::Tensor mean = sample.magnitudes / static_cast<double>(sample.count);
     const ModelConfig& c = model_.config;
-    if (group.row_giver != Role::V || c.num_heads == c.num_kv_heads) return mean;
+    if (stage.rows != Role::V || c.num_heads == c.num_kv_heads) return mean;
     const int64_t repeats = c.num_heads / c.num_kv_heads;
     return mean.view({c.num_kv_heads, repeats, c.head_dim})
         .mean(1, true)
@@ -109,12 +94,16 @@ class LayerSearch {
         .reshape({-1});
   }
 
+  // Of the matrix that holds them, beside others or alone, and of its bias.
   void divide_rows(Role giver, const std::vector<float>& inverse,
                    std::map<std::string, TensorScaling>& scalings) const {
-    const Module& module = model_.module(layer_, giver);
-    multiply(scalings[module.tensor].rows, inverse);
-    const std::string bias = model_.layer_tensor(layer_, module.name + ".bias");
-    if (model_.checkpoint->contains(bias)) multiply(scalings[bias].cols, inverse);
+    const std::optional<Model::Rows> rows = model_.rows_of(layer_, giver);
+    if (!rows) fail("layer {} has no rows that are {}", layer_, name_of(giver));
+    std::vector<float> of_all(static_cast<size_t>(rows->module->rows), 1.0f);
+    std::copy(inverse.begin(), inverse.end(), of_all.begin() + rows->first);
+    multiply(scalings[rows->module->tensor].rows, of_all);
+    const std::string bias = model_.layer_tensor(layer_, rows->module->name + ".bias");
+    if (model_.checkpoint->contains(bias)) multiply(scalings[bias].cols, of_all);
   }
 
   // Nothing where no exponent is better than leaving the weights alone.
@@ -168,21 +157,12 @@ class LayerSearch {
 
 }  // namespace
 
-void require_awq(const ModelConfig& config) {
-  for (const char* known : {"llama", "mistral", "qwen2", "qwen3"})
-    if (config.architecture == known) return;
-  fail_usage(
-      "awq cannot fold its scales into a {} model, whose norms and projections it does not know; use "
-      "another --quantizer, such as gptq",
-      config.architecture);
-}
-
 std::map<std::string, TensorScaling> search_awq_scales(const Model& model,
                                                        const std::map<std::string, Scheme>& schemes,
                                                        const Calibration& calibration,
                                                        const AwqOptions& options) {
   const at::NoGradGuard no_grad;
-  require_awq(model.config);
+  require_runnable(model, "searching AWQ scales");
   ActivationStream stream(model, calibration, options.activations);
   const int64_t pieces = (stream.blocks() + stream.blocks_per_piece() - 1) / stream.blocks_per_piece();
   const int64_t of_a_piece = std::max<int64_t>(1, options.sample_tokens / pieces);
@@ -190,11 +170,12 @@ std::map<std::string, TensorScaling> search_awq_scales(const Model& model,
   Progress progress("searching AWQ scales", model.config.num_layers, "layers");
   while (!stream.at_end()) {
     const int layer = stream.layer();
-    std::map<Role, InputSample> samples;
-    stream.advance([&](Role role, const at::Tensor& input) { add(samples[role], input, of_a_piece); });
+    std::map<std::string, InputSample> samples;
+    stream.advance(
+        [&](const std::string& input, const at::Tensor& values) { add(samples[input], values, of_a_piece); });
     LayerSearch search(model, layer, schemes, options);
-    for (const Group& group : groups())
-      search.search(group, samples.at(input_role(group.readers.front())), scalings);
+    for (const Stage& stage : stages_of(architecture_of(model.config).plan(model.config, layer)))
+      search.search(stage, samples.at(stage.matrices.front()), scalings);
     progress.advance();
   }
   return scalings;

@@ -13,8 +13,11 @@ namespace strata {
 // Activation-aware weight quantization (Lin et al. 2023, arXiv 2306.00978): columns of a matrix that read
 // large inputs are scaled up before quantization, which makes their relative error smaller, and what gives
 // those inputs is scaled down by the same factors, so that the model computes what it did:
-//   q, k, v <- input_layernorm;  o <- rows of v;  gate, up <- post_attention_layernorm;  down <- rows of up.
-// With grouped queries a row of v feeds a column of o in every head of its group; they share a factor.
+//   q, k, v <- the norm before attention;  o <- rows of v;  gate, up <- the norm before the feed-forward
+//   block;  down <- rows of up.
+// Matrices that read the residual stream itself, as those of layers with norms behind their blocks do, keep
+// their values' scales. With grouped queries a row of v feeds a column of o in every head of its group; they
+// share a factor.
 
 struct AwqOptions {
   int grid = 20;                // exponents 0, 1/grid, ..., 1 - 1/grid
@@ -22,10 +25,6 @@ struct AwqOptions {
   ActivationOptions activations;
   QuantizerOptions quantizer = {"rtn", nullptr, 20};  // quantizes in the search
 };
-
-// Throws UsageError, naming the architecture, where a norm or a row of v or up does not feed those columns
-// alone and unchanged.
-void require_awq(const ModelConfig& config);
 
 // The factors s_j = (mean |x_j|)^alpha, for every group of matrices that share an input the alpha on the grid
 // that gives the lowest sum of squared output errors when the matrices are quantized as `schemes` says

@@ -51,8 +51,7 @@ class LayerLearner {
         random_(options.seed * 1000003 + static_cast<uint64_t>(stream.layer())) {
     const int layer = stream.layer();
     stream.decoder().hold_layer(layer);
-    weights_ = stream.decoder().layer_weights(layer);
-    rope_ = stream.decoder().rope_table(window_);
+    run_.emplace(stream.decoder().layer_run(layer, window_));
     for (const LearnedModule& module : modules) learned_weights_ += module.module().params();
   }
 
@@ -82,11 +81,6 @@ class LayerLearner {
   }
 
  private:
-  at::Tensor run_layer(const LayerWeights& weights, const at::Tensor& hidden) const {
-    const ModelConfig& config = stream_.decoder().model().config;
-    return run_decoder_layer(config, weights, rope_, config.window_of(stream_.layer()), hidden, nullptr);
-  }
-
   // Gradients of the loss on some blocks.
   void descend(double progress, double first_error) {
     const at::AutoGradMode with_gradients(true);
@@ -98,9 +92,9 @@ class LayerLearner {
       inputs.push_back(stream_.hidden(block, 1));
       outputs.push_back(targets_.hidden(block, 1));
     }
-    LayerWeights weights = weights_;
-    for (LearnedModule& module : modules_) weight_of(weights, module.module().role) = module.weights();
-    const at::Tensor error = run_layer(weights, at::cat(inputs)) - at::cat(outputs);
+    LayerRun run = *run_;
+    for (LearnedModule& module : modules_) run.weights.weight(module.module().name) = module.weights();
+    const at::Tensor error = run_layer(run, at::cat(inputs)) - at::cat(outputs);
     at::Tensor loss = error.square().mean() / first_error;
     for (LearnedModule& module : modules_) {
       const at::Tensor regularizer = module.regularizer(progress);
@@ -135,13 +129,13 @@ class LayerLearner {
   double error_of(const std::vector<QuantizedMatrix>& matrices, const std::vector<int64_t>& blocks) {
     const at::NoGradGuard no_grad;
     check_interrupted();
-    LayerWeights weights = weights_;
+    LayerRun run = *run_;
     for (size_t i = 0; i < matrices.size(); ++i)
-      weight_of(weights, modules_[i].module().role) =
+      run.weights.weight(modules_[i].module().name) =
           dequantized(matrices[i]).to(options_.activations.device);
     double sum = 0;
     for (const int64_t block : blocks) {
-      const at::Tensor error = run_layer(weights, stream_.hidden(block, 1)) - targets_.hidden(block, 1);
+      const at::Tensor error = run_layer(run, stream_.hidden(block, 1)) - targets_.hidden(block, 1);
       sum += error.square().mean(-1).mean(at::kDouble).item<double>();
     }
     return sum / static_cast<double>(blocks.size());
@@ -153,8 +147,7 @@ class LayerLearner {
   std::vector<LearnedModule>& modules_;
   const Blocks& blocks_;
   const int64_t window_;
-  LayerWeights weights_;
-  RopeTable rope_;
+  std::optional<LayerRun> run_;  // with the layer's own weights
   Random random_;
   std::vector<int64_t> order_;  // blocks still to come
   int64_t learned_weights_ = 0;

@@ -23,26 +23,26 @@ void LayerwiseQuantizer::start() {
 void LayerwiseQuantizer::quantize_layer(int layer) {
   const at::NoGradGuard no_grad;
   if (layer > 0) stream_->advance();
-  std::vector<Role> inputs;
-  for (const Role input : {Role::Q, Role::O, Role::Gate, Role::Down})
+  std::vector<std::string> inputs;
+  for (const std::string& input : stream_->inputs())
     if (is_planned(layer, input)) inputs.push_back(input);
-  std::map<Role, at::Tensor> moments;
+  std::map<std::string, at::Tensor> moments;
   if (!options_.sequential && !inputs.empty())
-    stream_->observe([&](Role role, const at::Tensor& input) {
-      if (is_planned(layer, role)) add_products(moments[role], input);
+    stream_->observe([&](const std::string& input, const at::Tensor& values) {
+      if (is_planned(layer, input)) add_products(moments[input], values);
     });
-  for (const Role role : inputs) {
+  for (const std::string& input : inputs) {
     if (options_.sequential)
-      stream_->proceed_to(role, [&](const at::Tensor& input) { add_products(moments[role], input); });
-    quantize_readers(layer, role, moments.at(role));
-    moments.erase(role);
+      stream_->proceed_to(input, [&](const at::Tensor& values) { add_products(moments[input], values); });
+    quantize_readers(layer, input, moments.at(input));
+    moments.erase(input);
   }
 }
 
-void LayerwiseQuantizer::quantize_readers(int layer, Role input, const at::Tensor& moments) {
+void LayerwiseQuantizer::quantize_readers(int layer, const std::string& input, const at::Tensor& moments) {
   const MatrixQuantizer quantize = maker_(moments);
   for (const Module& module : model().modules) {
-    if (module.layer != layer || input_role(module.role) != input) continue;
+    if (module.layer != layer || module.input != input) continue;
     const Scheme* scheme = planned(module);
     if (scheme == nullptr) continue;
     at::Tensor weights = load_tensor(*model().checkpoint, module.tensor, at::kCPU, at::kFloat).contiguous();
@@ -53,9 +53,9 @@ void LayerwiseQuantizer::quantize_readers(int layer, Role input, const at::Tenso
   }
 }
 
-bool LayerwiseQuantizer::is_planned(int layer, Role input) const {
+bool LayerwiseQuantizer::is_planned(int layer, const std::string& input) const {
   return std::any_of(model().modules.begin(), model().modules.end(), [&](const Module& module) {
-    return module.layer == layer && input_role(module.role) == input && planned(module) != nullptr;
+    return module.layer == layer && module.input == input && planned(module) != nullptr;
   });
 }
 

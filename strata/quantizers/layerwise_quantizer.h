@@ -39,8 +39,8 @@ class LayerwiseQuantizer : public LayerByLayerQuantizer {
  private:
   void start() override;
   void quantize_layer(int layer) override;
-  void quantize_readers(int layer, Role input, const at::Tensor& moments);
-  bool is_planned(int layer, Role input) const;
+  void quantize_readers(int layer, const std::string& input, const at::Tensor& moments);
+  bool is_planned(int layer, const std::string& input) const;
 
   std::shared_ptr<const Calibration> calibration_;
   LayerwiseOptions options_;

@@ -45,11 +45,9 @@ class ChangeMeasurement {
   }
 
  private:
-  // Options by role, without their weights.
+  // Options by module, without their weights.
   LayerOptions sizes() const {
-    LayerOptions options;
-    for (auto& of_role : options) of_role.resize(schemes_.size());
-    return options;
+    return LayerOptions(model_.layer_modules(0).size(), std::vector<at::Tensor>(schemes_.size()));
   }
 
   Json identity() const {
@@ -101,9 +99,9 @@ class ChangeMeasurement {
     const int layer = stream.layer();
     const LayerOptions options = quantized_options(layer);
     stream.decoder().hold_layer(layer);
-    const LayerRun run{model_.config, stream.decoder().layer_weights(layer),
-                       stream.decoder().rope_table(options_.calibration->window()),
-                       model_.config.window_of(layer)};
+    const LayerRun run = stream.decoder().layer_run(layer, options_.calibration->window());
+    std::vector<std::string> modules;
+    for (const Module* module : model_.layer_modules(layer)) modules.push_back(module->name);
     at::Tensor sums = at::zeros({pieces(), static_cast<int64_t>(index_.size())},
                                 at::TensorOptions().dtype(at::kDouble).device(options_.device));
     const auto measure_piece = [&](int64_t piece) {
@@ -111,14 +109,15 @@ class ChangeMeasurement {
       const int64_t first = piece * blocks_per_piece();
       const at::Tensor hidden = stream.hidden(first, std::min(blocks_per_piece(), stream.blocks() - first));
       at::Tensor unchanged;
-      for_each_change(run, options, pairs_, hidden, [&](const LayerChoice& choice, const at::Tensor& output) {
-        const at::Tensor outcome = loss.outcome(layer, output);
-        if (is_unchanged(choice))
-          unchanged = outcome;
-        else
-          sums[piece][static_cast<int64_t>(index_.of(choice))].copy_(
-              loss.squared_distance(outcome, unchanged));
-      });
+      for_each_change(run, modules, options, pairs_, hidden,
+                      [&](const LayerChoice& choice, const at::Tensor& output) {
+                        const at::Tensor outcome = loss.outcome(layer, output);
+                        if (is_unchanged(choice))
+                          unchanged = outcome;
+                        else
+                          sums[piece][static_cast<int64_t>(index_.of(choice))].copy_(
+                              loss.squared_distance(outcome, unchanged));
+                      });
       progress.advance();
     };
     if (options_.device.is_cpu() && pieces() >= thread_count()) {
@@ -137,15 +136,14 @@ class ChangeMeasurement {
 
   LayerOptions quantized_options(int layer) const {
     LayerOptions options;
-    for (const Module& module : model_.modules) {
-      if (module.layer != layer) continue;
-      const at::Tensor weight = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat);
+    for (const Module* module : model_.layer_modules(layer)) {
+      const at::Tensor weight = load_tensor(*model_.checkpoint, module->tensor, at::kCPU, at::kFloat);
       QuantizerOptions quantizer = options_.quantizer;
       if (options_.row_impacts)
-        quantizer.row_impact = impacts_of(*options_.row_impacts, module.tensor, module.rows);
+        quantizer.row_impact = impacts_of(*options_.row_impacts, module->tensor, module->rows);
+      std::vector<at::Tensor>& of_module = options.emplace_back();
       for (const Scheme& scheme : schemes_)
-        options[static_cast<size_t>(module.role)].push_back(
-            quantized_weight(weight, scheme, quantizer).to(options_.device));
+        of_module.push_back(quantized_weight(weight, scheme, quantizer).to(options_.device));
     }
     return options;
   }

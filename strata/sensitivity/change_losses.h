@@ -8,20 +8,21 @@
 namespace strata {
 
 // What replacing single modules and pairs of modules of one layer costs (arXiv 2511.17801), by
-// options.schemes: the mean over calibration sequences of ||f(x) - f'(x)||_F^2, where f is the layer's output
-// or the model's logits and f' the same with the modules quantized.
+// options.schemes, modules numbered in the order of the layer: the mean over calibration sequences of ||f(x)
+// - f'(x)||_F^2, where f is the layer's output or the model's logits and f' the same with the modules
+// quantized.
 struct ChangeLosses {
   ChangeIndex index;
   std::vector<std::vector<double>> layers;  // [layer][index]
 
-  double single(int layer, size_t role, size_t scheme) const {
-    return layers[static_cast<size_t>(layer)][index.single(role, scheme)];
+  double single(int layer, size_t module, size_t scheme) const {
+    return layers[static_cast<size_t>(layer)][index.single(module, scheme)];
   }
 
   // L(both) - L(first) - L(second), of either sign.
-  double interaction(int layer, size_t role, size_t scheme, size_t later_role, size_t later_scheme) const {
-    return layers[static_cast<size_t>(layer)][index.pair(role, scheme, later_role, later_scheme)] -
-           single(layer, role, scheme) - single(layer, later_role, later_scheme);
+  double interaction(int layer, size_t module, size_t scheme, size_t later, size_t later_scheme) const {
+    return layers[static_cast<size_t>(layer)][index.pair(module, scheme, later, later_scheme)] -
+           single(layer, module, scheme) - single(layer, later, later_scheme);
   }
 };
 

@@ -11,28 +11,23 @@ namespace {
 // The paper's ratios of rows at 3 bits over 2.
 constexpr const char* kPaperMenu = "w2g64+w3";
 
-// A layer's modules in the order of their roles.
-std::vector<const Module*> modules_of_layer(const Model& model, int layer) {
-  std::vector<const Module*> modules(kRoles);
-  for (const Module& module : model.modules)
-    if (module.layer == layer) modules[static_cast<size_t>(module.role)] = &module;
-  return modules;
-}
-
 void add_costs(Scores& scores, const Model& model, const std::vector<Scheme>& schemes,
                const ChangeLosses& losses) {
-  for (const Module& module : model.modules)
-    for (size_t s = 0; s < schemes.size(); ++s)
-      scores.costs.push_back({module.tensor, module.rows, module.cols, schemes[s].name(),
-                              losses.single(module.layer, static_cast<size_t>(module.role), s)});
+  for (int layer = 0; layer < model.config.num_layers; ++layer) {
+    const std::vector<const Module*> modules = model.layer_modules(layer);
+    for (size_t m = 0; m < modules.size(); ++m)
+      for (size_t s = 0; s < schemes.size(); ++s)
+        scores.costs.push_back({modules[m]->tensor, modules[m]->rows, modules[m]->cols, schemes[s].name(),
+                                losses.single(layer, m, s)});
+  }
 }
 
 void add_pair_costs(Scores& scores, const Model& model, const std::vector<Scheme>& schemes,
                     const ChangeLosses& losses) {
   for (int layer = 0; layer < model.config.num_layers; ++layer) {
-    const std::vector<const Module*> modules = modules_of_layer(model, layer);
-    for (size_t a = 0; a < kRoles; ++a)
-      for (size_t b = a + 1; b < kRoles; ++b)
+    const std::vector<const Module*> modules = model.layer_modules(layer);
+    for (size_t a = 0; a < modules.size(); ++a)
+      for (size_t b = a + 1; b < modules.size(); ++b)
         for (size_t i = 0; i < schemes.size(); ++i)
           for (size_t j = 0; j < schemes.size(); ++j)
             scores.pair_costs.push_back({modules[a]->tensor, schemes[i].name(), modules[b]->tensor,
@@ -57,8 +52,9 @@ Scores score_high_impact(const Model& model, const SensitivityOptions& asked) {
   const Scheme low = lowest_scheme(model, schemes);
   const auto lowest = static_cast<size_t>(std::find(schemes.begin(), schemes.end(), low) - schemes.begin());
   std::vector<double> values;
-  for (const Module& module : model.modules)
-    values.push_back(losses.single(module.layer, static_cast<size_t>(module.role), lowest));
+  for (int layer = 0; layer < model.config.num_layers; ++layer)
+    for (size_t m = 0; m < model.layer_modules(layer).size(); ++m)
+      values.push_back(losses.single(layer, m, lowest));
   Scores scores = per_module_scores(model, "high-impact", values);
   add_costs(scores, model, schemes, losses);
   if (options.high_impact.interactions) add_pair_costs(scores, model, schemes, losses);

@@ -2,113 +2,115 @@
 
 #include <algorithm>
 
+#include "strata/core/error.h"
+#include "strata/model/linear.h"
+
 namespace strata {
 namespace {
 
-constexpr size_t kQ = 0, kK = 1, kV = 2, kO = 3, kGate = 4, kUp = 5, kDown = 6;
-
 class ChangedLayer {
  public:
-  ChangedLayer(const LayerRun& run, const LayerOptions& options, bool pairs, const at::Tensor& hidden,
-               const SeeOutput& see)
-      : run_(run), options_(options), most_changes_(pairs ? 2 : 1), hidden_(hidden), see_(see) {}
+  ChangedLayer(const LayerRun& run, const std::vector<std::string>& modules, const LayerOptions& options,
+               bool pairs, const SeeOutput& see)
+      : run_(run), options_(options), most_changes_(pairs ? 2 : 1), see_(see), choice_(modules.size()) {
+    for (const Stage& stage : run.stages) {
+      std::vector<size_t>& of_stage = stages_.emplace_back();
+      for (const std::string& matrix : stage.matrices) {
+        const auto found = std::find(modules.begin(), modules.end(), matrix);
+        if (found == modules.end()) fail("{} is not among the modules of its layer", matrix);
+        of_stage.push_back(static_cast<size_t>(found - modules.begin()));
+      }
+    }
+  }
 
-  void attention_choices() {
-    for_each_option(kQ, [&] {
-      for_each_option(kK, [&] {
-        for_each_option(kV, [&] {
-          const at::Tensor mixed = mix();
-          for_each_option(kO,
-                          [&] { mlp_choices(hidden_ + at::linear(mixed, weight(kO), run_.weights.o_bias)); });
-        });
-      });
-    });
+  // All choices of the stages from this one on, behind those that were made before.
+  void choose_stage(size_t stage, const LayerState& state) {
+    if (stage == stages_.size()) return see_(choice_, state.hidden);
+    Products products(stages_[stage].size());
+    choose_matrix(stage, 0, state, stage_input(run_, run_.stages[stage], state), products);
   }
 
  private:
-  // Calls `next` with the role unchanged, and then with each of its options while changes are left.
+  // Of every matrix of a stage the products of its options, once they are needed.
+  using Products = std::vector<std::vector<at::Tensor>>;
+
+  void choose_matrix(size_t stage, size_t matrix, const LayerState& state, const at::Tensor& input,
+                     Products& products) {
+    if (matrix == stages_[stage].size()) {
+      std::vector<at::Tensor> chosen;
+      for (size_t m = 0; m < matrix; ++m) chosen.push_back(product(stage, m, input, products));
+      return choose_stage(stage + 1, finish_stage(run_, run_.stages[stage], state, chosen));
+    }
+    for_each_option(stages_[stage][matrix],
+                    [&] { choose_matrix(stage, matrix + 1, state, input, products); });
+  }
+
+  // Calls `next` with the module unchanged, and then with each of its options while changes are left.
   template <class Next>
-  void for_each_option(size_t role, const Next& next) {
-    const int count = changes_ < most_changes_ ? static_cast<int>(options_[role].size()) : 0;
+  void for_each_option(size_t module, const Next& next) {
+    const int count = changes_ < most_changes_ ? static_cast<int>(options_[module].size()) : 0;
     for (int option = 0; option <= count; ++option) {
-      choice_[role] = option;
+      choice_[module] = option;
       changes_ += option == 1;
       next();
     }
     changes_ -= count > 0;
-    choice_[role] = 0;
+    choice_[module] = 0;
   }
 
-  const at::Tensor& weight(size_t role) {
-    if (choice_[role] > 0) return options_[role][static_cast<size_t>(choice_[role] - 1)];
-    return weight_of(run_.weights, static_cast<Role>(role));
+  const at::Tensor& product(size_t stage, size_t matrix, const at::Tensor& input, Products& products) {
+    const size_t module = stages_[stage][matrix];
+    std::vector<at::Tensor>& of_matrix = products[matrix];
+    of_matrix.resize(options_[module].size() + 1);
+    at::Tensor& product = of_matrix[static_cast<size_t>(choice_[module])];
+    if (!product.defined()) {
+      const std::string& name = run_.stages[stage].matrices[matrix];
+      const at::Tensor& weight = choice_[module] == 0
+                                     ? run_.weights.weight(name)
+                                     : options_[module][static_cast<size_t>(choice_[module] - 1)];
+      product = strata::linear(input, weight, run_.weights.bias(name));
+    }
+    return product;
   }
 
-  // The input of the output projection.
-  at::Tensor mix() {
-    LayerWeights weights = run_.weights;
-    weights.q = weight(kQ);
-    weights.k = weight(kK);
-    weights.v = weight(kV);
-    at::Tensor mixed;
-    attention_output(run_.config, weights, run_.rope, causal_attention_over(run_.window), hidden_,
-                     [&](std::string_view module, const at::Tensor& input) {
-                       if (module == "self_attn.o_proj") mixed = input;
-                     });
-    return mixed;
-  }
-
-  void mlp_choices(const at::Tensor& attended) {
-    const at::Tensor normed = rms_norm(attended, run_.weights.post_attention_norm, run_.config.rms_norm_eps);
-    std::vector<at::Tensor> ups(options_[kUp].size() + 1);  // products, where they are needed
-    for_each_option(kGate, [&] {
-      at::Tensor gate = at::linear(normed, weight(kGate), run_.weights.gate_bias);
-      at::silu_(gate);
-      for_each_option(kUp, [&] {
-        at::Tensor& up = ups[static_cast<size_t>(choice_[kUp])];
-        if (!up.defined()) up = at::linear(normed, weight(kUp), run_.weights.up_bias);
-        const at::Tensor activated = gate * up;
-        for_each_option(kDown, [&] {
-          see_(choice_, at::linear(activated, weight(kDown), run_.weights.down_bias).add_(attended));
-        });
-      });
-    });
-  }
-
-  LayerRun run_;
+  const LayerRun& run_;
   const LayerOptions& options_;
   const int most_changes_;
-  const at::Tensor& hidden_;
   const SeeOutput& see_;
-  LayerChoice choice_{};
+  std::vector<std::vector<size_t>> stages_;  // modules of each
+  LayerChoice choice_;
   int changes_ = 0;
 };
 
 }  // namespace
 
-void for_each_change(const LayerRun& run, const LayerOptions& options, bool pairs, const at::Tensor& hidden,
+void for_each_change(const LayerRun& run, const std::vector<std::string>& modules,
+                     const LayerOptions& options, bool pairs, const at::Tensor& hidden,
                      const SeeOutput& see) {
-  ChangedLayer(run, options, pairs, hidden, see).attention_choices();
+  ChangedLayer(run, modules, options, pairs, see).choose_stage(0, {hidden, {}});
 }
 
-ChangeIndex::ChangeIndex(const LayerOptions& options, bool pairs) {
-  for (size_t role = 0; role < kRoles; ++role) {
-    counts_[role] = options[role].size();
-    singles_[role] = size_;
-    size_ += counts_[role];
+ChangeIndex::ChangeIndex(const LayerOptions& options, bool pairs)
+    : counts_(options.size()),
+      singles_(options.size()),
+      pairs_(options.size(), std::vector<size_t>(options.size())) {
+  for (size_t module = 0; module < options.size(); ++module) {
+    counts_[module] = options[module].size();
+    singles_[module] = size_;
+    size_ += counts_[module];
   }
-  for (size_t role = 0; pairs && role < kRoles; ++role) {
-    for (size_t later = role + 1; later < kRoles; ++later) {
-      pairs_[role][later] = size_;
-      size_ += counts_[role] * counts_[later];
+  for (size_t module = 0; pairs && module < options.size(); ++module) {
+    for (size_t later = module + 1; later < options.size(); ++later) {
+      pairs_[module][later] = size_;
+      size_ += counts_[module] * counts_[later];
     }
   }
 }
 
 size_t ChangeIndex::of(const LayerChoice& choice) const {
   std::vector<size_t> changed;
-  for (size_t role = 0; role < kRoles; ++role)
-    if (choice[role] > 0) changed.push_back(role);
+  for (size_t module = 0; module < choice.size(); ++module)
+    if (choice[module] > 0) changed.push_back(module);
   const auto option = [&](size_t i) { return static_cast<size_t>(choice[changed[i]] - 1); };
   if (changed.size() == 1) return single(changed[0], option(0));
   return pair(changed[0], option(0), changed[1], option(1));

@@ -29,8 +29,8 @@ double compactness(const at::Tensor& weight, const at::Tensor& input_covariance)
   return std::exp(at::xlogy(shares, shares).sum().item<double>());
 }
 
-at::Tensor random_weight(const Module& module, Random& random, at::Device device) {
-  at::Tensor weight = at::empty({module.rows, module.cols}, at::kFloat);
+at::Tensor random_weight(int64_t rows, int64_t cols, Random& random, at::Device device) {
+  at::Tensor weight = at::empty({rows, cols}, at::kFloat);
   for (int64_t i = 0; i < weight.numel(); ++i)
     weight.data_ptr<float>()[i] = static_cast<float>(random.normal());
   return weight.to(device);
@@ -49,13 +49,15 @@ Scores score_lieq(const Model& model, const SensitivityOptions& options) {
   Progress progress("measuring compactness", model.config.num_layers, "layers");
   while (!stream.at_end()) {
     const int layer = stream.layer();
-    const at::Tensor inputs = covariance(measure_inputs(stream, true, true).at(Role::Q));
+    const at::Tensor inputs =
+        covariance(measure_inputs(stream, true, true).at(model.rows_of(layer, Role::Q)->module->input));
     double gained = 0;
     for (const Role role : {Role::Q, Role::K, Role::V}) {
-      const Module& module = model.module(layer, role);
-      const at::Tensor trained = load_tensor(*model.checkpoint, module.tensor, options.device, at::kFloat);
-      gained +=
-          compactness(trained, inputs) - compactness(random_weight(module, random, options.device), inputs);
+      const Model::Rows rows = *model.rows_of(layer, role);
+      const at::Tensor trained = load_rows(*model.checkpoint, model.checkpoint->info(rows.module->tensor),
+                                           rows.first, rows.count, options.device, at::kFloat);
+      gained += compactness(trained, inputs) -
+                compactness(random_weight(rows.count, rows.module->cols, random, options.device), inputs);
     }
     values.push_back(gained / 3);
     progress.advance();

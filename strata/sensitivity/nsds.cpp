@@ -25,16 +25,6 @@ at::Tensor load_rows(const Model& model, const TensorInfo& info, int64_t first, 
   return rows.to(device);
 }
 
-at::Tensor load(const Model& model, const Module& module, at::Device device) {
-  return load_rows(model, model.checkpoint->info(module.tensor), 0, module.rows, device);
-}
-
-const Module* find_module(const Model& model, int layer, Role role) {
-  for (const Module& module : model.modules)
-    if (module.layer == layer && module.role == role) return &module;
-  return nullptr;
-}
-
 // P' of the output head, read a few rows at a time: it is often the largest tensor of a model.
 at::Tensor read_unembedding_basis(const Model& model, const SensitivityOptions& options) {
   constexpr int64_t kWeightsAtOnce = int64_t{1} << 25;
@@ -54,26 +44,31 @@ at::Tensor read_unembedding_basis(const Model& model, const SensitivityOptions& 
 NsdsLayer score_layer(const Model& model, int layer, const at::Tensor& basis,
                       const SensitivityOptions& options) {
   const ModelConfig& config = model.config;
-  const auto matrix = [&](Role role) { return find_module(model, layer, role); };
-  const auto read = [&](Role role) { return load(model, *matrix(role), options.device); };
+  // A matrix may hold rows of several roles.
+  const auto has = [&](Role role) { return model.rows_of(layer, role).has_value(); };
+  const auto read = [&](Role role) {
+    const Model::Rows rows = *model.rows_of(layer, role);
+    return load_rows(model, model.checkpoint->info(rows.module->tensor), rows.first, rows.count,
+                     options.device);
+  };
   NsdsLayer values;
   const auto set = [&](NsdsComponent component, ComponentValues value) {
     values[static_cast<int>(component)] = value;
     check_interrupted();
   };
-  if (matrix(Role::Q) && matrix(Role::K))
+  if (has(Role::Q) && has(Role::K))
     set(NsdsComponent::QueryKey,
         nsds_detector_circuit(
             query_key_circuit(read(Role::Q), read(Role::K), config.num_heads, config.num_kv_heads),
             options.nsds));
-  if (matrix(Role::O) && matrix(Role::V))
+  if (has(Role::O) && has(Role::V))
     set(NsdsComponent::OutputValue,
         nsds_writer_circuit(
             output_value_circuit(read(Role::O), read(Role::V), config.num_heads, config.num_kv_heads), basis,
             options.nsds));
-  if (matrix(Role::Gate)) set(NsdsComponent::Gate, nsds_detector_matrix(read(Role::Gate), options.nsds));
-  if (matrix(Role::Up)) set(NsdsComponent::Up, nsds_detector_matrix(read(Role::Up), options.nsds));
-  if (matrix(Role::Down)) set(NsdsComponent::Down, nsds_writer_matrix(read(Role::Down), basis, options.nsds));
+  if (has(Role::Gate)) set(NsdsComponent::Gate, nsds_detector_matrix(read(Role::Gate), options.nsds));
+  if (has(Role::Up)) set(NsdsComponent::Up, nsds_detector_matrix(read(Role::Up), options.nsds));
+  if (has(Role::Down)) set(NsdsComponent::Down, nsds_writer_matrix(read(Role::Down), basis, options.nsds));
   return values;
 }
 

@@ -45,8 +45,7 @@ void measure_by_tokens(const Model& model, const SensitivityOptions& options, Co
         if (module.layer == layer)
           sheet.for_each_missing(
               module, [&](size_t scheme, const at::Tensor& exact, const at::Tensor& quantized) {
-                sheet.set(module, scheme,
-                          expected_square(exact - quantized, moments.at(input_role(module.role))));
+                sheet.set(module, scheme, expected_square(exact - quantized, moments.at(module.input)));
               });
     }
     progress.advance();

@@ -23,8 +23,8 @@ class LogitsLoss : public OutputLoss {
   LogitsLoss(const Model& model, at::Device device, int64_t window) : decoder_(model, options(device)) {
     // Everything is loaded now, so that threads find it without changing anything.
     for (int layer = 0; layer < model.config.num_layers; ++layer) decoder_.hold_layer(layer);
-    decoder_.rope_table(window);
-    norm_ = decoder_.weight(model.final_norm);
+    decoder_.layer_run(0, window);  // and its rotary table
+    decoder_.weight(model.final_norm);
     const at::Tensor head = decoder_.weight(model.head);
     gram_ = at::zeros({head.size(1), head.size(1)}, head.options().dtype(at::kDouble));
     constexpr int64_t kRows = 8192;
@@ -39,7 +39,7 @@ class LogitsLoss : public OutputLoss {
     at::Tensor hidden = output;
     const ModelConfig& config = decoder_.model().config;
     for (int next = layer + 1; next < config.num_layers; ++next) hidden = decoder_.layer(next, hidden);
-    return rms_norm(hidden, norm_, config.rms_norm_eps);
+    return decoder_.final_normed(hidden);
   }
 
   at::Tensor squared_distance(const at::Tensor& a, const at::Tensor& b) override {
@@ -55,7 +55,7 @@ class LogitsLoss : public OutputLoss {
   }
 
   Decoder decoder_;
-  at::Tensor norm_, gram_;
+  at::Tensor gram_;
 };
 
 }  // namespace

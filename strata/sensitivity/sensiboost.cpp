@@ -1,7 +1,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <array>
+#include <unordered_map>
 
 #include "strata/core/progress.h"
 #include "strata/sensitivity/calibrated.h"
@@ -12,86 +12,80 @@
 namespace strata {
 namespace {
 
-// The parts of a layer that are quantized alone.
-enum Part { QueryKeyValue, Output, GateUp, Down, kParts };
-
-Part part_of(Role role) {
-  switch (input_role(role)) {
-    case Role::Q:
-      return QueryKeyValue;
-    case Role::O:
-      return Output;
-    case Role::Gate:
-      return GateUp;
-    default:
-      return Down;
-  }
-}
-
 double squared_distance(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).square().sum(at::kDouble).item<double>();
 }
 
+// The parts of a layer that are quantized alone are its stages: matrices that read the same input.
 class LayerSensitivity {
  public:
-  LayerSensitivity(const Model& model, ActivationStream& stream, const Scheme& scheme)
-      : model_(model), stream_(stream), layer_(stream.layer()) {
-    stream.decoder().hold_layer(layer_);
-    exact_ = stream.decoder().layer_weights(layer_);
-    for (const Role role : {Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down}) {
-      const at::Tensor& weight = weight_of(exact_, role);
-      weight_of(quantized_, role) =
-          quantized_weight(weight.to(at::kCPU, at::kFloat), scheme, QuantizerOptions()).to(weight.options());
+  LayerSensitivity(ActivationStream& stream, int64_t window, const Scheme& scheme)
+      : stream_(stream), exact_(run_of(stream, window)) {
+    for (const auto& [name, tensor] : exact_.weights.tensors) {
+      if (tensor.dim() < 2) continue;
+      quantized_[name] =
+          quantized_weight(tensor.to(at::kCPU, at::kFloat), scheme, QuantizerOptions()).to(tensor.options());
     }
   }
 
-  // The mean squared error of every part's output over all tokens and features.
-  std::array<double, kParts> measure(const RopeTable& rope, bool skip_output) {
-    const Attention attention = causal_attention_over(model_.config.window_of(layer_));
-    std::array<double, kParts> sums = {};
+  // By stage: the mean squared error over all tokens and features of what its block gives.
+  std::vector<double> measure(bool skip_output) {
+    std::vector<double> sums(exact_.stages.size());
+    int64_t values = 0;
     for (int64_t first = 0; first < stream_.blocks(); first += stream_.blocks_per_piece()) {
-      const at::Tensor hidden =
+      at::Tensor hidden =
           stream_.hidden(first, std::min(stream_.blocks_per_piece(), stream_.blocks() - first));
-      const auto attend = [&](const LayerWeights& weights) {
-        return attention_output(model_.config, weights, rope, attention, hidden, nullptr);
-      };
-      const at::Tensor mixed = attend(exact_);
-      sums[QueryKeyValue] += squared_distance(attend(with({Role::Q, Role::K, Role::V})), mixed);
-      if (!skip_output) sums[Output] += squared_distance(attend(with({Role::O})), mixed);
-      const at::Tensor attended = hidden + mixed;
-      const auto transform = [&](const LayerWeights& weights) {
-        return mlp_output(model_.config, weights, attended, nullptr);
-      };
-      const at::Tensor transformed = transform(exact_);
-      sums[GateUp] += squared_distance(transform(with({Role::Gate, Role::Up})), transformed);
-      sums[Down] += squared_distance(transform(with({Role::Down})), transformed);
-      values_ += hidden.numel();
+      values += hidden.numel();
+      for (size_t block = 0; block < exact_.plan.blocks.size(); ++block) {
+        const at::Tensor exact = block_output(exact_, block, hidden);
+        for (size_t s = 0; s < sums.size(); ++s)
+          if (exact_.stages[s].block == block && !(skip_output && mixes_values(s)))
+            sums[s] += squared_distance(block_output(with(exact_.stages[s]), block, hidden), exact);
+        hidden = hidden + exact;
+      }
     }
-    for (double& sum : sums) sum /= static_cast<double>(values_);
+    for (double& sum : sums) sum /= static_cast<double>(values);
+    if (skip_output)
+      for (size_t s = 1; s < sums.size(); ++s)
+        if (mixes_values(s)) sums[s] = sums[s - 1];
     return sums;
   }
 
- private:
-  LayerWeights with(std::initializer_list<Role> roles) {
-    LayerWeights weights = exact_;
-    for (const Role role : roles) weight_of(weights, role) = weight_of(quantized_, role);
-    return weights;
+  size_t stage_of(const std::string& matrix) const {
+    size_t s = 0;
+    while (exact_.stages[s].matrices.front() != matrix) ++s;
+    return s;
   }
 
-  const Model& model_;
+ private:
+  static LayerRun run_of(ActivationStream& stream, int64_t window) {
+    stream.decoder().hold_layer(stream.layer());
+    return stream.decoder().layer_run(stream.layer(), window);
+  }
+
+  // Whether the stage is o.
+  bool mixes_values(size_t stage) const { return exact_.stages[stage].rows == Role::V; }
+
+  LayerRun with(const Stage& stage) const {
+    LayerRun run = exact_;
+    for (const std::string& matrix : stage.matrices)
+      run.weights.weight(matrix) = quantized_.at(matrix + ".weight");
+    return run;
+  }
+
   ActivationStream& stream_;
-  int layer_;
-  int64_t values_ = 0;
-  LayerWeights exact_, quantized_;
+  LayerRun exact_;
+  std::unordered_map<std::string, at::Tensor> quantized_;
 };
 
 }  // namespace
 
 // SensiBoost's activation sensitivity (arXiv 2503.06518): the mean squared error of a part's output when that
-// part alone takes w4g64 by HQQ and its input is the unquantized model's. Parts are q, k and v together and
-// o, both at the attention's output, and gate and up together and down, both at the MLP's. Modules of a part
-// share its score. Under the grouped-query rule of the paper's code, o is not measured in models with fewer
-// key than query heads and takes the score of q, k and v.
+// part alone takes w4g64 by HQQ and its input is the unquantized model's. Parts are the matrices that read
+// the same: q, k and v together and o, both at the attention's output, and gate and up together and down,
+// both at the MLP's (behind its norm where there is one). Modules of a part share its score. Under the
+// grouped-query rule of the paper's code, o is not measured in models with fewer key than query heads and
+// takes the score of q, k and v.
 Scores score_sensiboost(const Model& model, const SensitivityOptions& options) {
   const at::NoGradGuard no_grad;
   const Scheme scheme = parse_scheme("w4g64");
@@ -100,12 +94,11 @@ Scores score_sensiboost(const Model& model, const SensitivityOptions& options) {
   std::vector<double> values(model.modules.size());
   Progress progress("measuring activation sensitivity", model.config.num_layers, "layers");
   while (!stream.at_end()) {
-    LayerSensitivity layer(model, stream, scheme);
-    std::array<double, kParts> scores =
-        layer.measure(stream.decoder().rope_table(options.calibration->window()), skip_output);
-    if (skip_output) scores[Output] = scores[QueryKeyValue];
+    LayerSensitivity layer(stream, options.calibration->window(), scheme);
+    const std::vector<double> scores = layer.measure(skip_output);
     for (size_t m = 0; m < model.modules.size(); ++m)
-      if (model.modules[m].layer == stream.layer()) values[m] = scores[part_of(model.modules[m].role)];
+      if (model.modules[m].layer == stream.layer())
+        values[m] = scores[layer.stage_of(model.modules[m].input)];
     stream.advance();
     progress.advance();
   }

@@ -41,72 +41,82 @@ TEST_F(Activations, AreThoseOfTheWholeModelWithTheWeightsReplacedSoFar) {
       stream.decoder().replace(down, other);
       whole.replace(down, other);
     }
-    std::map<int, std::map<Role, at::Tensor>> expected;
+    std::map<int, std::map<std::string, at::Tensor>> expected;
     whole.observe([&](int layer, std::string_view what, const at::Tensor& value) {
       if (what == "layer") return;
-      at::Tensor& seen = expected[layer][role_of(what)];
-      const at::Tensor rows = value.reshape({-1, value.size(-1)}).clone();
-      seen = seen.defined() ? at::cat({seen, rows}) : rows;
+      expected[layer][std::string(what)] = value.reshape({-1, value.size(-1)}).clone();
     });
     whole.forward(calibration_.ids);
     whole.observe(nullptr);
-    std::map<Role, at::Tensor> inputs;
-    stream.observe([&](Role role, const at::Tensor& input) {
-      at::Tensor& seen = inputs[role];
-      seen = seen.defined() ? at::cat({seen, input}) : input.clone();
+    std::map<std::string, at::Tensor> inputs;
+    stream.observe([&](const std::string& input, const at::Tensor& values) {
+      at::Tensor& seen = inputs[input];
+      seen = seen.defined() ? at::cat({seen, values}) : values.clone();
     });
     ASSERT_EQ(inputs.size(), 4u);
-    for (const auto& [role, input] : expected[stream.layer()])
-      EXPECT_TRUE(at::allclose(inputs.at(input_role(role)), input, 1e-4, 1e-4))
-          << stream.layer() << name_of(role);
+    ASSERT_EQ(expected[stream.layer()].size(), 7u);
+    for (const auto& [name, input] : expected[stream.layer()])
+      EXPECT_TRUE(at::equal(inputs.at(model_.module(stream.layer(), name).input), input))
+          << stream.layer() << name;
   }
   EXPECT_TRUE(at::allclose(stream.decoder().logits(stream.hidden(0, 7)), whole.forward(calibration_.ids),
                            1e-4, 1e-5));
   EXPECT_THROW(stream.advance(), Error);
 }
 
-// A layer that goes from input to input, some of them left out, sees and gives what one whole run does.
+// A layer that goes from input to input, some of them left out, sees and gives what one whole run does, to
+// the last bit, and so does one that nobody watches.
 TEST_F(Activations, ALayerProceedsFromInputToInput) {
-  const std::vector<std::vector<Role>> ways = {
-      {}, {Role::Q}, {Role::O}, {Role::Gate}, {Role::Down}, {Role::Q, Role::O, Role::Gate, Role::Down}};
-  for (const std::vector<Role>& way : ways) {
-    ActivationStream whole(model_, calibration_, {}), parted(model_, calibration_, {});
-    for (; !whole.at_end(); whole.advance(), parted.advance()) {
-      for (const Role role : {Role::K, Role::O, Role::Up, Role::Down}) {
-        const std::string tensor = model_.module(whole.layer(), role).tensor;
+  const std::vector<std::string> all = {"self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj",
+                                        "mlp.down_proj"};
+  const std::vector<std::vector<std::string>> ways = {{}, {all[0]}, {all[1]}, {all[2]}, {all[3]}, all};
+  for (const std::vector<std::string>& way : ways) {
+    ActivationStream whole(model_, calibration_, {}), parted(model_, calibration_, {}),
+        unwatched(model_, calibration_, {});
+    for (; !whole.at_end(); whole.advance(), parted.advance(), unwatched.advance()) {
+      EXPECT_EQ(parted.inputs(), all);
+      for (const char* matrix : {"self_attn.k_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"}) {
+        const std::string tensor = model_.module(whole.layer(), matrix).tensor;
         const at::Tensor other = 0.7 * whole.decoder().weight(tensor);
         whole.decoder().replace(tensor, other);
+        unwatched.decoder().replace(tensor, other);
       }
-      std::map<Role, at::Tensor> expected;
-      whole.observe([&](Role role, const at::Tensor& input) { expected[role] = input.clone(); });
-      for (const Role role : {Role::Q, Role::O, Role::Gate, Role::Down}) {
-        if (std::find(way.begin(), way.end(), role) != way.end()) {
+      std::map<std::string, at::Tensor> expected;
+      whole.observe([&](const std::string& input, const at::Tensor& values) { expected[input] = values; });
+      for (const std::string& input : all) {
+        if (std::find(way.begin(), way.end(), input) != way.end()) {
           at::Tensor seen;
-          parted.proceed_to(role, [&](const at::Tensor& input) { seen = input.clone(); });
-          EXPECT_TRUE(at::allclose(seen, expected.at(role), 1e-4, 1e-5)) << name_of(role);
+          parted.proceed_to(input, [&](const at::Tensor& values) { seen = values; });
+          EXPECT_TRUE(at::equal(seen, expected.at(input))) << input;
         }
-        // A role's matrices are replaced once its inputs have been seen.
-        for (const Module& module : model_.modules)
-          if (module.layer == whole.layer() && input_role(module.role) == role)
-            parted.decoder().replace(module.tensor, whole.decoder().weight(module.tensor));
+        // Matrices are replaced once their inputs have been seen.
+        for (const Module* module : model_.layer_modules(whole.layer()))
+          if (module->input == input)
+            parted.decoder().replace(module->tensor, whole.decoder().weight(module->tensor));
       }
     }
-    EXPECT_TRUE(at::allclose(parted.hidden(0, 7), whole.hidden(0, 7), 1e-4, 1e-5)) << way.size();
+    EXPECT_TRUE(at::equal(parted.hidden(0, 7), whole.hidden(0, 7))) << way.size();
+    EXPECT_TRUE(at::equal(unwatched.hidden(0, 7), whole.hidden(0, 7)));
   }
 }
 
 TEST_F(Activations, ALayerDoesNotGoBack) {
   ActivationStream stream(model_, calibration_, {});
   const auto ignore = [](const at::Tensor&) {};
-  EXPECT_THROW(stream.proceed_to(Role::K, ignore), Error);
-  stream.proceed_to(Role::O, ignore);
-  for (const Role role : {Role::Q, Role::O}) EXPECT_THROW(stream.proceed_to(role, ignore), Error);
-  EXPECT_THROW(stream.observe([](Role, const at::Tensor&) {}), Error);
-  EXPECT_THROW(stream.advance([](Role, const at::Tensor&) {}), Error);
-  stream.proceed_to(Role::Down, ignore);
-  EXPECT_THROW(stream.proceed_to(Role::Gate, ignore), Error);
+  const auto ignore_all = [](const std::string&, const at::Tensor&) {};
+  stream.proceed_to("mlp.gate_proj", ignore);
+  EXPECT_THROW(stream.proceed_to("self_attn.q_proj", ignore), Error);
+  EXPECT_THROW(stream.proceed_to("self_attn.o_proj", ignore), Error);
+  EXPECT_THROW(stream.proceed_to("mlp.up_proj", ignore), Error);  // the first reader stands for all
+  EXPECT_THROW(stream.observe(ignore_all), Error);
+  EXPECT_THROW(stream.advance(ignore_all), Error);
+  stream.proceed_to("mlp.gate_proj", ignore);
+  stream.proceed_to("mlp.down_proj", ignore);
   stream.advance();
-  stream.proceed_to(Role::Q, ignore);
+  EXPECT_EQ(stream.layer(), 1);
+  stream.proceed_to("self_attn.q_proj", ignore);
+  while (!stream.at_end()) stream.advance();
+  EXPECT_THROW(stream.proceed_to("self_attn.q_proj", ignore), Error);
 }
 
 TEST_F(Activations, AreKeptInBfloat16AndThenOnDisk) {

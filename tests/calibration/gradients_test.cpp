@@ -8,9 +8,8 @@
 
 #include "strata/core/random.h"
 #include "strata/model/decoder.h"
+#include "tests/support/architecture_models.h"
 #include "tests/support/random_ids.h"
-#include "tests/support/temporary_directory.h"
-#include "tests/support/tiny_model.h"
 
 namespace strata {
 namespace {
@@ -33,15 +32,10 @@ double loss_of(Decoder& decoder, const at::Tensor& ids) {
               .item<double>();
 }
 
-class Gradients : public testing::TestWithParam<const char*> {};
+class Gradients : public testing::TestWithParam<std::string> {};
 
 TEST_P(Gradients, AgreeWithFiniteDifferencesForEveryModuleAndBlock) {
-  TemporaryDirectory directory;
-  TinyModel tiny;
-  tiny.architecture = GetParam();
-  if (tiny.architecture == "mistral") tiny.config["sliding_window"] = 5;
-  write_tiny_model(directory.path(), tiny);
-  const Model model = open_model(directory.path());
+  const Model model = open_model(architecture_model(GetParam()).directory);
   const Calibration calibration = make_calibration(random_ids(2, 12), "test");
 
   std::map<std::string, std::map<int64_t, at::Tensor>> gradients;
@@ -86,7 +80,8 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesForEveryModuleAndBlock) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Architectures, Gradients, testing::Values("llama", "qwen2", "qwen3", "mistral"));
+INSTANTIATE_TEST_SUITE_P(Architectures, Gradients, testing::ValuesIn(architecture_models()),
+                         [](const auto& name) { return test_name(name.param); });
 
 }  // namespace
 }  // namespace strata

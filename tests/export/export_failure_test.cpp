@@ -10,6 +10,7 @@
 #include "strata/core/threads.h"
 #include "strata/export/formats.h"
 #include "strata/gguf/file.h"
+#include "strata/model/config_json.h"
 #include "tests/export/export_test_model.h"
 
 namespace strata {

@@ -2,6 +2,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/json.h"
+#include "strata/model/config_json.h"
 #include "strata/model/model.h"
 #include "strata/model/rope.h"
 #include "tests/support/temporary_directory.h"
@@ -64,9 +65,9 @@ TEST(Config, DiffersByArchitecture) {
   EXPECT_TRUE(read(document).output_bias && read(document).mlp_bias);
 
   const ModelConfig qwen2 = read(base("qwen2"));
-  EXPECT_TRUE(qwen2.attention_bias && !qwen2.output_bias && !qwen2.qk_norm);
+  EXPECT_TRUE(qwen2.attention_bias && !qwen2.output_bias);
   const ModelConfig qwen3 = read(base("qwen3"));
-  EXPECT_TRUE(qwen3.qk_norm && !qwen3.attention_bias);
+  EXPECT_FALSE(qwen3.attention_bias);
   EXPECT_EQ(qwen3.head_dim, 128);
 
   document = base("mistral");
@@ -123,12 +124,15 @@ TEST(Config, ReadsRopeInBothSpellings) {
 }
 
 TEST(Config, RefusesRopeTypesByName) {
-  for (const char* type : {"yarn", "dynamic", "longrope"}) {
+  for (const char* type : {"yarn", "dynamic"}) {
     expect_refused("rope_scaling", {{"type", type}, {"factor", 2.0}}, std::string("'") + type + "'");
     expect_refused("rope_parameters", {{"rope_type", type}, {"factor", 2.0}}, std::string("'") + type + "'");
   }
   expect_refused("rope_scaling", {{"factor", 2.0}}, "neither rope_type nor type");
   expect_refused("rope_scaling", {{"type", "linear"}}, "no factor");
+  expect_refused("rope_scaling", {{"type", "longrope"}}, "no short_factor");
+  expect_refused("rope_scaling", {{"type", "longrope"}, {"short_factor", {1, 1}}, {"long_factor", {1, 1}}},
+                 "2 rotary frequency factors");
   expect_refused("rope_scaling", 3, "not an object");
 }
 
@@ -162,6 +166,26 @@ TEST(Rope, ScalesAsLlama3) {
     EXPECT_NEAR(divisors[i], expected, 1e-9) << i;
   }
   EXPECT_TRUE(kept > 0 && divided > 0 && between > 0);
+}
+
+// transformers' formula (modeling_rope_utils.py, _compute_longrope_parameters) for a head of 4 and a context
+// 4 times the original.
+TEST(Rope, TakesShortOrLongFactorsByTheLength) {
+  Json document = base("llama");
+  document["head_dim"] = 4;
+  document["original_max_position_embeddings"] = 1024;
+  document["rope_scaling"] = {
+      {"type", "longrope"}, {"short_factor", {1.0, 2.0}}, {"long_factor", {1.5, 8.0}}};
+  const ModelConfig config = read(document);
+  EXPECT_NEAR(config.rope_scaling.attention_factor, std::sqrt(1 + std::log(4.0) / std::log(1024.0)), 1e-12);
+  EXPECT_EQ(rope_divisors(config, 1024), (std::vector<double>{1, 2}));
+  EXPECT_EQ(rope_divisors(config, 1025), (std::vector<double>{1.5, 8}));
+  EXPECT_TRUE(rope_is_shared(config, 5, 1024) && !rope_is_shared(config, 5, 1025));
+  const RopeTable table = make_rope_table(config, 1025, at::kCPU);
+  EXPECT_NEAR(table.cosines[3][1].item<double>(),
+              config.rope_scaling.attention_factor * std::cos(3 * 0.01 / 8), 1e-6);
+  document["rope_scaling"]["attention_factor"] = 1.25;
+  EXPECT_EQ(read(document).rope_scaling.attention_factor, 1.25);
 }
 
 TEST(Config, ReadsSlidingWindows) {

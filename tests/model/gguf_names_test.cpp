@@ -2,10 +2,20 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <set>
+
 #include "strata/core/error.h"
+#include "strata/model/layout.h"
 
 namespace strata {
 namespace {
+
+ModelConfig config_of(const char* model_type) {
+  ModelConfig config;
+  config.architecture = model_type;
+  return config;
+}
 
 TEST(GgufNames, TranslateBothWays) {
   const std::pair<const char*, const char*> names[] = {
@@ -25,8 +35,8 @@ TEST(GgufNames, TranslateBothWays) {
       {"model.layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight"},
   };
   for (const auto& [hf, gguf] : names) {
-    EXPECT_EQ(gguf_name(hf), gguf);
-    EXPECT_EQ(hf_name(gguf), hf);
+    EXPECT_EQ(gguf_name(config_of("qwen3"), hf), gguf);
+    EXPECT_EQ(name_of_gguf(config_of("qwen3"), gguf), hf);
   }
 }
 
@@ -34,27 +44,61 @@ TEST(GgufNames, AreEmptyWithoutCounterpart) {
   for (const char* name :
        {"", "weight", "model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.x.mlp.up_proj.weight",
         "model.layers.0", "model.layers..mlp.up_proj.weight", "model.layers.0.weight"})
-    EXPECT_EQ(gguf_name(name), "") << name;
-  EXPECT_EQ(hf_name("rope_freqs.weight"), "");
-  EXPECT_EQ(hf_name("blk.0.ffn_gate_exps.weight"), "");
+    EXPECT_EQ(gguf_name(config_of("llama"), name), "") << name;
+  EXPECT_EQ(name_of_gguf(config_of("llama"), "rope_freqs.weight"), "");
+  EXPECT_EQ(name_of_gguf(config_of("llama"), "blk.0.ffn_gate_exps.weight"), "");
 }
 
-TEST(GgufNames, KnowArchitectures) {
-  EXPECT_EQ(gguf_architecture("mistral"), "llama");
-  EXPECT_EQ(gguf_architecture("qwen3"), "qwen3");
-  EXPECT_THROW(gguf_architecture("gpt2"), Error);
-  EXPECT_TRUE(permutes_qk("llama"));
-  EXPECT_FALSE(permutes_qk("qwen2"));
+// Files that know nothing of a model (plans, importance matrices) name matrices alike.
+TEST(GgufNames, OfMatricesAgreeAmongArchitectures) {
+  std::map<std::string, std::string> names;
+  for (const Architecture& architecture : architectures())
+    for (const LayerTensor& tensor : architecture.tensors(config_of(architecture.model_type.c_str()), 0))
+      if (tensor.is_matrix()) {
+        EXPECT_EQ(names.emplace(tensor.name, tensor.gguf_name).first->second, tensor.gguf_name)
+            << architecture.model_type;
+      }
+  EXPECT_EQ(matrix_name_in_gguf("model.layers.7.mlp.up_proj.weight"), "blk.7.ffn_up.weight");
+  EXPECT_EQ(matrix_name_in_gguf("blk.7.ssm_in.weight"), "blk.7.ssm_in.weight");
+}
+
+TEST(Architectures, AreFoundByAllTheirNames) {
+  for (const Architecture& architecture : architectures()) {
+    EXPECT_EQ(find_architecture(architecture.model_type), &architecture);
+    EXPECT_EQ(find_architecture_of_class(architecture.class_name), &architecture);
+    EXPECT_NE(find_gguf_architecture(architecture.gguf_name), nullptr);
+  }
+  EXPECT_EQ(find_gguf_architecture("llama")->model_type, "llama");
+  EXPECT_EQ(find_architecture("gpt2"), nullptr);
+  EXPECT_THROW(architecture_of(config_of("gpt2")), Error);
+}
+
+// Every matrix that a layer's plan names is in its table, and the other way round.
+TEST(Architectures, PlansNameTheMatricesOfTheTable) {
+  for (const Architecture& architecture : architectures()) {
+    const ModelConfig config = config_of(architecture.model_type.c_str());
+    std::multiset<std::string> planned, stored;
+    for (const auto& readers : readers_of(architecture.plan(config, 0)))
+      planned.insert(readers.begin(), readers.end());
+    for (const LayerTensor& tensor : architecture.tensors(config, 0))
+      if (tensor.is_matrix()) stored.insert(tensor.name);
+    EXPECT_EQ(planned, stored) << architecture.model_type;
+  }
 }
 
 TEST(GgufRowOrder, InterleavesTheHalvesOfEveryHead) {
   // numpy: arange(12).reshape(2, 2, 3).swapaxes(1, 2).ravel()
-  EXPECT_EQ(gguf_row_order(12, 2), (std::vector<int64_t>{0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11}));
-  const auto source = gguf_row_order(64, 4);
-  const auto stored = hf_row_order(64, 4);
-  for (int64_t row = 0; row < 64; ++row) EXPECT_EQ(stored[source[row]], row);
-  EXPECT_THROW(gguf_row_order(12, 4), Error);
-  EXPECT_THROW(gguf_row_order(12, 0), Error);
+  EXPECT_EQ(gguf_row_order({{Role::Q, 12, 2}}), (std::vector<int64_t>{0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11}));
+  // Rows of several roles keep their places.
+  EXPECT_EQ(gguf_row_order({{Role::V, 2, 0}, {Role::K, 4, 1}, {Role::O, 1, 0}}),
+            (std::vector<int64_t>{0, 1, 2, 4, 3, 5, 6}));
+  EXPECT_TRUE(is_permuted({{Role::V, 2, 0}, {Role::K, 4, 1}}));
+  EXPECT_FALSE(is_permuted({{Role::V, 2, 0}}));
+  const std::vector<RowPart> parts = {{Role::Q, 64, 4}, {Role::K, 32, 2}};
+  const auto source = gguf_row_order(parts), stored = source_row_order(parts);
+  for (int64_t row = 0; row < 96; ++row)
+    EXPECT_EQ(stored[static_cast<size_t>(source[static_cast<size_t>(row)])], row);
+  EXPECT_THROW(gguf_row_order({{Role::Q, 12, 4}}), Error);
 }
 
 }  // namespace

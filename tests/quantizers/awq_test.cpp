@@ -5,6 +5,7 @@
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 #include "strata/model/load_tensor.h"
+#include "tests/support/architecture_models.h"
 #include "tests/support/random_ids.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_model.h"
@@ -40,15 +41,10 @@ class AwqTest : public testing::Test {
   TemporaryDirectory directory_;
 };
 
-// Grouped queries, biases of all kinds, norms of heads.
+// Grouped queries, biases of all kinds, norms of heads, fused matrices, norms behind the blocks.
 TEST_F(AwqTest, TheScaledModelComputesWhatTheModelDoes) {
-  for (const char* architecture : {"llama", "qwen2", "qwen3", "mistral"}) {
-    TinyModel tiny;
-    tiny.architecture = architecture;
-    tiny.attention_bias = tiny.mlp_bias = std::string(architecture) == "llama";
-    const auto path = directory_ / architecture;
-    write_tiny_model(path, tiny);
-    const Model model = open_model(path);
+  for (const std::string& architecture : architecture_models()) {
+    const Model model = open_model(architecture_model(architecture).directory);
     const Calibration calibration = make_calibration(random_ids(4, 16), "test");
     const auto scalings = search_awq_scales(model, uniform(model, "w2g32"), calibration, {});
     EXPECT_GT(scaled_tensors(scalings), 6) << architecture;
@@ -84,17 +80,6 @@ TEST(AwqOfTinyLlama, EqualsTheModelBeforeQuantizationAndLosesLessAfter) {
     return (p.exp() * (p - q)).sum(-1).mean().item<double>();
   };
   EXPECT_LT(divergence(scaled), divergence(model));
-}
-
-TEST(AwqArchitectures, AreRefusedByName) {
-  ModelConfig config;
-  config.architecture = "gemma2";
-  try {
-    require_awq(config);
-    FAIL() << "gemma2 was taken";
-  } catch (const UsageError& error) {
-    EXPECT_NE(std::string(error.what()).find("gemma2"), std::string::npos);
-  }
 }
 
 TEST_F(AwqTest, AScaledCheckpointChecksItsFactors) {

@@ -24,7 +24,7 @@ at::Tensor tensor_of(const QuantizedMatrix& matrix) {
 at::Tensor moments_of(Decoder& decoder, const Module& module, const at::Tensor& ids) {
   at::Tensor sum = at::zeros({module.cols, module.cols}, at::kDouble);
   decoder.observe([&](int layer, std::string_view what, const at::Tensor& value) {
-    if (layer != module.layer || what == "layer" || role_of(what) != input_role(module.role)) return;
+    if (layer != module.layer || what != module.name) return;
     const at::Tensor x = value.reshape({-1, value.size(-1)}).to(at::kDouble);
     sum += at::mm(x.t(), x);
   });
@@ -128,25 +128,25 @@ TEST(GptqOfTinyLlama, LowersTheOutputErrorOfEveryModule) {
   const Calibration calibration = load_calibration(model, options);
   ActivationStream stream(model, calibration, {});
   for (; !stream.at_end(); stream.advance()) {
-    std::map<Role, at::Tensor> moments;
-    stream.observe([&](Role role, const at::Tensor& x) {
-      at::Tensor& sum = moments[role];
+    std::map<std::string, at::Tensor> moments;
+    stream.observe([&](const std::string& input, const at::Tensor& x) {
+      at::Tensor& sum = moments[input];
       sum = sum.defined() ? sum + at::mm(x.t(), x) : at::mm(x.t(), x);
     });
-    std::map<Role, InverseFactor> factors;
-    for (const auto& [role, h] : moments) factors[role] = factor_inverse(h, {});
+    std::map<std::string, InverseFactor> factors;
+    for (const auto& [input, h] : moments) factors[input] = factor_inverse(h, {});
     for (const Module& module : model.modules) {
       if (module.layer != stream.layer()) continue;
       at::Tensor weights = load_tensor(*model.checkpoint, module.tensor, at::kCPU, at::kFloat);
       const MatrixView<const float> view = {weights.data_ptr<float>(), module.rows, module.cols};
-      const at::Tensor& h = moments.at(input_role(module.role));
+      const at::Tensor& h = moments.at(module.input);
       const auto error = [&](const QuantizedMatrix& matrix) {
         const at::Tensor e = tensor_of(matrix) - weights;
         return (at::mm(e, h) * e).sum().item<double>();
       };
       for (const char* name : {"w3g128", "Q3_K"}) {
         const Scheme scheme = parse_scheme(name);
-        const double calibrated = error(gptq(view, factors.at(input_role(module.role)), scheme, {}));
+        const double calibrated = error(gptq(view, factors.at(module.input), scheme, {}));
         QuantizerOptions rtn;
         rtn.name = "rtn";
         EXPECT_LT(calibrated, error(quantize_matrix(view, scheme, rtn))) << module.tensor << " " << name;

@@ -14,6 +14,7 @@
 #include "strata/export/formats.h"
 #include "strata/gguf/codec.h"
 #include "strata/gguf/file.h"
+#include "tests/support/architecture_models.h"
 #include "tests/support/random_model.h"
 
 namespace strata {
@@ -163,23 +164,34 @@ std::vector<Variant> variants() {
   };
 }
 
-// For every architecture a small random model as FILES/NAME.gguf in F32, and the logits strata computes for
-// the tokens 1, 2, ... 96 as FILES/NAME.f32.
+// A model as FILES/NAME.gguf in F32, and the logits that strata computes for the tokens 1, 2, ... 96 as
+// FILES/NAME.f32.
+void export_with_logits(const fs::path& directory, const fs::path& files, const std::string& name) {
+  const Model model = open_model(directory);
+  ExportPlan plan;
+  plan.embedding = plan.head = parse_scheme("F32");
+  export_gguf(model, plan, files / (name + ".gguf"));
+  Decoder decoder(model, DecoderOptions{});
+  const at::Tensor ids = at::arange(1, 97, at::kLong).unsqueeze(0);
+  const at::Tensor logits = decoder.forward(ids).contiguous();
+  write_values(files / (name + ".f32"), logits.data_ptr<float>(), logits.nbytes());
+  fmt::print("{}\n", name);
+}
+
+// Small random models of every architecture: those made here, and those of tests/data/architectures but for
+// those with a sliding window, which llama.cpp's graph of their name does not have.
 void export_architectures(const fs::path& files) {
+  for (const std::string& name : architecture_models()) {
+    const fs::path directory = architecture_model(name).directory;
+    if (open_model(directory).config.sliding_window == 0)
+      export_with_logits(directory, files, "transformers-" + name);
+  }
   for (const Variant& variant : variants()) {
     Json config = small_config(variant.changes["model_type"]);
     config.update(variant.changes);
     const fs::path directory = files / variant.name;
     write_random_model(directory, config, DType::F32);
-    const Model model = open_model(directory);
-    ExportPlan plan;
-    plan.embedding = plan.head = parse_scheme("F32");
-    export_gguf(model, plan, files / (variant.name + ".gguf"));
-    Decoder decoder(model, DecoderOptions{});
-    const at::Tensor ids = at::arange(1, 97, at::kLong).unsqueeze(0);
-    const at::Tensor logits = decoder.forward(ids).contiguous();
-    write_values(files / (variant.name + ".f32"), logits.data_ptr<float>(), logits.nbytes());
-    fmt::print("{}\n", variant.name);
+    export_with_logits(directory, files, variant.name);
   }
 }
 

@@ -265,7 +265,7 @@ TEST_F(CalibratedMethods, SensiboostIsTheErrorOfEachPartAlone) {
                                                      {Role::O, {Role::O}},
                                                      {Role::Gate, {Role::Gate, Role::Up}},
                                                      {Role::Down, {Role::Down}}};
-    const Role part = input_role(module.role);
+    const Role part = model_.module(module.layer, module.input).role;
     const bool attention = part == Role::Q || part == Role::O;
     const double expected = part_error(module.layer, parts.at(part), attention);
     EXPECT_NEAR(scores.scores[m].score, expected, 1e-3 * expected) << module.tensor;

@@ -11,6 +11,7 @@
 #include "strata/core/blas_threads.h"
 #include "strata/model/load_tensor.h"
 #include "strata/sensitivity/cost_sheet.h"
+#include "tests/support/architecture_models.h"
 #include "tests/support/double_model.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_ids.h"
@@ -20,55 +21,52 @@
 namespace strata {
 namespace {
 
-constexpr Role kAllRoles[] = {Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down};
-
 // Every output is what the whole layer gives with those matrices replaced, for every architecture.
-class LayerChanges : public testing::TestWithParam<const char*> {};
+class LayerChanges : public testing::TestWithParam<std::string> {};
 
 TEST_P(LayerChanges, GiveWhatTheLayerGivesWithItsMatricesReplaced) {
   const at::NoGradGuard no_grad;
-  TemporaryDirectory directory;
-  TinyModel tiny;
-  tiny.architecture = GetParam();
-  tiny.mlp_bias = tiny.attention_bias = tiny.architecture == "llama";
-  if (tiny.architecture == "mistral") tiny.config["sliding_window"] = 5;
-  write_tiny_model(directory.path(), tiny);
-  const Model model = open_model(directory.path());
+  const Model model = open_model(architecture_model(GetParam()).directory);
   Decoder decoder(model, {}), changed(model, {});
   const at::Tensor hidden = decoder.embed(random_ids(2, 12));
   LayerOptions options;
-  const size_t counts[kRoles] = {2, 1, 2, 1, 2, 0, 1};
-  for (size_t role = 0; role < kRoles; ++role)
-    for (size_t i = 0; i < counts[role]; ++i)
-      options[role].push_back(decoder.weight(model.module(1, kAllRoles[role]).tensor) *
-                              (0.5 + static_cast<double>(i)));
+  const std::vector<const Module*> modules = model.layer_modules(1);
+  std::vector<std::string> names;
+  for (const Module* module : modules) names.push_back(module->name);
+  size_t singles = 0, of_pairs = 0;
+  for (size_t m = 0; m < modules.size(); ++m) {
+    const size_t count = std::vector<size_t>{2, 1, 2, 1, 2, 0, 1}[m];
+    of_pairs += singles * count;
+    singles += count;
+    options.emplace_back();
+    for (size_t i = 0; i < count; ++i)
+      options.back().push_back(decoder.weight(modules[m]->tensor) * (0.5 + static_cast<double>(i)));
+  }
   for (const bool pairs : {false, true}) {
     const ChangeIndex index(options, pairs);
     std::set<size_t> seen;
     int outputs = 0;
-    for_each_change(
-        {model.config, decoder.layer_weights(1), decoder.rope_table(12), model.config.window_of(1)}, options,
-        pairs, hidden, [&](const LayerChoice& choice, const at::Tensor& output) {
-          changed.restore_all();
-          for (size_t role = 0; role < kRoles; ++role)
-            if (choice[role] > 0)
-              changed.replace(model.module(1, kAllRoles[role]).tensor,
-                              options[role][static_cast<size_t>(choice[role]) - 1]);
-          EXPECT_TRUE(at::allclose(output, changed.layer(1, hidden), 1e-4, 1e-5));
-          if (choice == LayerChoice{})
-            EXPECT_EQ(outputs, 0);
-          else
-            seen.insert(index.of(choice));
-          ++outputs;
-        });
-    // 9 options; of the 21 pairs of roles those of up have none.
-    EXPECT_EQ(index.size(), pairs ? 9u + 33u : 9u);
+    for_each_change(decoder.layer_run(1, 12), names, options, pairs, hidden,
+                    [&](const LayerChoice& choice, const at::Tensor& output) {
+                      changed.restore_all();
+                      for (size_t m = 0; m < modules.size(); ++m)
+                        if (choice[m] > 0)
+                          changed.replace(modules[m]->tensor, options[m][static_cast<size_t>(choice[m]) - 1]);
+                      EXPECT_TRUE(at::allclose(output, changed.layer(1, hidden), 1e-4, 1e-5));
+                      if (choice == LayerChoice(modules.size()))
+                        EXPECT_EQ(outputs, 0);
+                      else
+                        seen.insert(index.of(choice));
+                      ++outputs;
+                    });
+    EXPECT_EQ(index.size(), pairs ? singles + of_pairs : singles);
     EXPECT_EQ(seen.size(), index.size());
     EXPECT_EQ(outputs, static_cast<int>(index.size()) + 1);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Architectures, LayerChanges, testing::Values("llama", "qwen2", "qwen3", "mistral"));
+INSTANTIATE_TEST_SUITE_P(Architectures, LayerChanges, testing::ValuesIn(architecture_models()),
+                         [](const auto& name) { return test_name(name.param); });
 
 class ChangeLossesTest : public testing::Test {
  protected:
@@ -119,13 +117,14 @@ TEST_F(ChangeLossesTest, AreThoseOfTheWholeModelWithTheMatricesReplaced) {
     for (int layer = 0; layer < 2; ++layer) {
       const std::vector<double>& measured = losses.layers[static_cast<size_t>(layer)];
       ASSERT_EQ(measured.size(), 14u + 21 * 4);
-      for (size_t r = 0; r < kRoles; ++r) {
-        const Module& module = model_.module(layer, kAllRoles[r]);
+      const std::vector<const Module*> modules = model_.layer_modules(layer);
+      for (size_t r = 0; r < modules.size(); ++r) {
+        const Module& module = *modules[r];
         for (size_t s = 0; s < schemes_.size(); ++s) {
           const double expected = brute_force({{&module, schemes_[s]}});
           EXPECT_NEAR(measured[losses.index.single(r, s)], expected, 1e-4 * expected) << module.tensor;
-          for (size_t later = r + 1; later < kRoles; ++later) {
-            const Module& other = model_.module(layer, kAllRoles[later]);
+          for (size_t later = r + 1; later < modules.size(); ++later) {
+            const Module& other = *modules[later];
             for (size_t t = 0; t < schemes_.size(); ++t) {
               const double of_both = brute_force({{&module, schemes_[s]}, {&other, schemes_[t]}});
               EXPECT_NEAR(measured[losses.index.pair(r, s, later, t)], of_both, 1e-4 * of_both)

@@ -1,0 +1,88 @@
+#include "strata/model/architectures/common.h"
+
+#include <utility>
+
+#include "strata/core/error.h"
+
+namespace strata {
+namespace {
+
+void append(std::vector<LayerTensor>& tensors, std::vector<LayerTensor> others) {
+  for (LayerTensor& tensor : others) tensors.push_back(std::move(tensor));
+}
+
+}  // namespace
+
+LayerTensor matrix(std::string name, std::string gguf_name, Role role, int64_t rows, int64_t cols, bool bias,
+                   int64_t permuted_heads) {
+  return {std::move(name), std::move(gguf_name), cols, {{role, rows, permuted_heads}}, bias};
+}
+
+LayerTensor norm(std::string name, std::string gguf_name, int64_t size) {
+  return {std::move(name), std::move(gguf_name), size, {}, false};
+}
+
+std::vector<LayerTensor> separate_attention(const ModelConfig& c, bool permuted) {
+  const int64_t queries = c.num_heads * c.head_dim, keys = c.num_kv_heads * c.head_dim;
+  return {matrix("self_attn.q_proj", "attn_q", Role::Q, queries, c.hidden_size, c.attention_bias,
+                 permuted ? c.num_heads : 0),
+          matrix("self_attn.k_proj", "attn_k", Role::K, keys, c.hidden_size, c.attention_bias,
+                 permuted ? c.num_kv_heads : 0),
+          matrix("self_attn.v_proj", "attn_v", Role::V, keys, c.hidden_size, c.attention_bias),
+          matrix("self_attn.o_proj", "attn_output", Role::O, c.hidden_size, queries, c.output_bias)};
+}
+
+std::vector<LayerTensor> separate_feed_forward(const ModelConfig& c) {
+  return {matrix("mlp.gate_proj", "ffn_gate", Role::Gate, c.intermediate_size, c.hidden_size, c.mlp_bias),
+          matrix("mlp.up_proj", "ffn_up", Role::Up, c.intermediate_size, c.hidden_size, c.mlp_bias),
+          matrix("mlp.down_proj", "ffn_down", Role::Down, c.hidden_size, c.intermediate_size, c.mlp_bias)};
+}
+
+AttentionPlan separate_attention_plan(const ModelConfig& config, int layer) {
+  AttentionPlan attention;
+  attention.inputs = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
+  attention.output = "self_attn.o_proj";
+  attention.window = config.window_of(layer);
+  return attention;
+}
+
+FeedForwardPlan separate_feed_forward_plan() {
+  return {{"mlp.gate_proj", "mlp.up_proj"}, "mlp.down_proj"};
+}
+
+std::vector<LayerTensor> pre_norm_tensors(const ModelConfig& config, bool permuted) {
+  std::vector<LayerTensor> tensors = {norm("input_layernorm", "attn_norm", config.hidden_size)};
+  append(tensors, separate_attention(config, permuted));
+  tensors.push_back(norm("post_attention_layernorm", "ffn_norm", config.hidden_size));
+  append(tensors, separate_feed_forward(config));
+  return tensors;
+}
+
+LayerPlan pre_norm_plan(const ModelConfig& config, int layer) {
+  return {{{"input_layernorm", "", separate_attention_plan(config, layer)},
+           {"post_attention_layernorm", "", separate_feed_forward_plan()}}};
+}
+
+void read_attention_bias(const ConfigFields& fields, ModelConfig& config) {
+  config.attention_bias = config.output_bias = fields.flag("attention_bias", false);
+}
+
+void write_attention_bias(const ModelConfig& config, const std::string& where, Json& json) {
+  if (config.attention_bias != config.output_bias)
+    fail(
+        "{} has biases on q, k and v but not on attn_output, which no config.json of a {} model can say; "
+        "export it as GGUF instead",
+        where, config.architecture);
+  json["attention_bias"] = config.attention_bias;
+}
+
+std::string plain_gguf_refusal(const ModelConfig& config) {
+  const RopeScaling::Type scaling = config.rope_scaling.type;
+  if (scaling == RopeScaling::Type::Llama3 || scaling == RopeScaling::Type::Divisors)
+    return "llama3 rope scaling";
+  if (config.output_bias) return "a bias on o_proj";
+  if (config.mlp_bias) return "biases in the MLP";
+  return "";
+}
+
+}  // namespace strata

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "strata/model/architecture.h"
+#include "strata/model/config_gguf.h"
+#include "strata/model/config_json.h"
+
+// What several architectures say in the same words.
+namespace strata {
+
+// A matrix of one role.
+LayerTensor matrix(std::string name, std::string gguf_name, Role role, int64_t rows, int64_t cols, bool bias,
+                   int64_t permuted_heads = 0);
+
+// An RMS norm over `size` features.
+LayerTensor norm(std::string name, std::string gguf_name, int64_t size);
+
+// self_attn.q_proj, k_proj, v_proj and o_proj with the biases that the config names. `permuted`: llama.cpp
+// stores the rows of q and k in its own order.
+std::vector<LayerTensor> separate_attention(const ModelConfig& config, bool permuted);
+
+// mlp.gate_proj, up_proj and down_proj.
+std::vector<LayerTensor> separate_feed_forward(const ModelConfig& config);
+
+// Attention and feed-forward of these matrices, without norms.
+AttentionPlan separate_attention_plan(const ModelConfig& config, int layer);
+FeedForwardPlan separate_feed_forward_plan();
+
+// The layer of Llama: norms before both blocks, separate matrices.
+std::vector<LayerTensor> pre_norm_tensors(const ModelConfig& config, bool permuted);
+LayerPlan pre_norm_plan(const ModelConfig& config, int layer);
+
+// config.json's attention_bias for q, k, v and o alike.
+void read_attention_bias(const ConfigFields& fields, ModelConfig& config);
+
+// Writes attention_bias; throws where q, k and v have biases and o has none or the other way round, since no
+// config.json can say that.
+void write_attention_bias(const ModelConfig& config, const std::string& where, Json& json);
+
+// The refusal of graphs of llama.cpp without room for rotary divisors, a bias on o, or biases in the MLP.
+std::string plain_gguf_refusal(const ModelConfig& config);
+
+}  // namespace strata

@@ -1,0 +1,64 @@
+#include <algorithm>
+
+#include "strata/core/error.h"
+#include "strata/model/architecture.h"
+
+// One line an architecture: the function that its file defines. Of several with one name in GGUF files the
+// first reads these.
+// clang-format off
+#define STRATA_ARCHITECTURES(add) \
+  add(llama)                      \
+  add(mistral)                    \
+  add(qwen2)                      \
+  add(qwen3)
+// clang-format on
+
+namespace strata {
+
+#define STRATA_DECLARE(name) Architecture name();
+STRATA_ARCHITECTURES(STRATA_DECLARE)
+#undef STRATA_DECLARE
+
+namespace {
+
+template <class Fits>
+const Architecture* find_if(const Fits& fits) {
+  const std::vector<Architecture>& all = architectures();
+  const auto found = std::find_if(all.begin(), all.end(), fits);
+  return found == all.end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+const std::vector<Architecture>& architectures() {
+#define STRATA_CALL(name) name(),
+  static const std::vector<Architecture> all = {STRATA_ARCHITECTURES(STRATA_CALL)};
+#undef STRATA_CALL
+  return all;
+}
+
+const Architecture* find_architecture(std::string_view model_type) {
+  return find_if([&](const Architecture& known) { return known.model_type == model_type; });
+}
+
+const Architecture* find_architecture_of_class(std::string_view class_name) {
+  return find_if([&](const Architecture& known) { return known.class_name == class_name; });
+}
+
+const Architecture* find_gguf_architecture(std::string_view gguf_name) {
+  return find_if([&](const Architecture& known) { return known.gguf_name == gguf_name; });
+}
+
+const Architecture& architecture_of(const ModelConfig& config) {
+  if (const Architecture* found = find_architecture(config.architecture)) return *found;
+  fail("the architecture '{}' is known by its sizes only; those that can be run are {}", config.architecture,
+       known_architectures());
+}
+
+std::string known_architectures() {
+  std::string names;
+  for (const Architecture& known : architectures()) names += (names.empty() ? "" : ", ") + known.model_type;
+  return names;
+}
+
+}  // namespace strata

@@ -1,0 +1,48 @@
+#include "strata/model/layer.h"
+
+namespace strata {
+namespace {
+
+at::Tensor by_head(const at::Tensor& values, int64_t heads, int64_t head_dim) {
+  return values.view({values.size(0), values.size(1), heads, head_dim}).transpose(1, 2);
+}
+
+// Queries or keys [B, T, heads * D] of all heads, normed as the plan has it: [B, heads, T, D].
+at::Tensor normed_heads(const LayerRun& run, const AttentionPlan& plan, const std::string& norm,
+                        const at::Tensor& values, int64_t heads) {
+  const auto with_norm = [&](const at::Tensor& x) {
+    return norm.empty() ? x : rms_norm(x, run.weights.weight(norm), run.config.rms_norm_eps);
+  };
+  if (plan.norm_over == AttentionPlan::NormOver::AllHeads)
+    return by_head(with_norm(values), heads, run.config.head_dim);
+  return with_norm(by_head(values, heads, run.config.head_dim));
+}
+
+at::Tensor mix(const LayerRun& run, const AttentionPlan& plan, const std::vector<at::Tensor>& products) {
+  const ModelConfig& c = run.config;
+  const int64_t queries = c.num_heads * c.head_dim, keys = c.num_kv_heads * c.head_dim;
+  const std::vector<at::Tensor> parts = split_products(products, {queries, keys, keys});
+  const at::Tensor q = normed_heads(run, plan, plan.q_norm, parts[0], c.num_heads);
+  const at::Tensor k = normed_heads(run, plan, plan.k_norm, parts[1], c.num_kv_heads);
+  const at::Tensor v = by_head(parts[2], c.num_kv_heads, c.head_dim);
+  return run.attention(apply_rope(q, run.rope), apply_rope(k, run.rope), v);
+}
+
+}  // namespace
+
+void add_stages(const AttentionPlan& plan, std::vector<Stage>& stages) {
+  Stage into;
+  into.matrices = plan.inputs;
+  into.combine = [plan](const LayerRun& run, const std::vector<at::Tensor>& products) {
+    return mix(run, plan, products);
+  };
+  Stage out;
+  out.matrices = {plan.output};
+  out.reads_value = true;
+  out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
+  out.rows = Role::V;
+  stages.push_back(std::move(into));
+  stages.push_back(std::move(out));
+}
+
+}  // namespace strata

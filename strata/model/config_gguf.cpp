@@ -1,0 +1,168 @@
+#include "strata/model/config_gguf.h"
+
+#include <algorithm>
+
+#include "strata/core/dtype.h"
+#include "strata/core/error.h"
+#include "strata/core/text.h"
+#include "strata/model/architecture.h"
+#include "strata/model/config_checks.h"
+
+namespace strata {
+namespace {
+
+const Architecture& named_architecture(const GgufFile& file) {
+  const GgufValue* value = file.find("general.architecture");
+  const auto* name = value == nullptr ? nullptr : std::get_if<std::string>(&value->value);
+  if (name == nullptr)
+    fail("{} has no key general.architecture, so the kind of model is not known", file.path().string());
+  if (const Architecture* found = find_gguf_architecture(*name)) return *found;
+  fail("{}: the architecture '{}' is not supported; known are {}", file.path().string(), printable(*name),
+       known_architectures());
+}
+
+const GgufTensor& require_tensor(const GgufFile& file, const std::string& name) {
+  const GgufTensor* tensor = file.find_tensor(name);
+  if (tensor == nullptr) fail("{} has no tensor {}", file.path().string(), name);
+  return *tensor;
+}
+
+void read_sizes(const GgufFile& file, const Architecture& architecture, const GgufKeys& keys, ModelConfig& config) {
+  const std::string where = file.path().string();
+  config.hidden_size = keys.integer("embedding_length");
+  config.intermediate_size = keys.integer("feed_forward_length");
+  config.num_layers = keys.integer("block_count");
+  config.num_heads = keys.integer("attention.head_count");
+  config.num_kv_heads = keys.integer("attention.head_count_kv", config.num_heads);
+  config.max_position_embeddings = keys.integer("context_length", 2048);
+  const std::vector<int64_t>& embedding = require_tensor(file, "token_embd.weight").shape;
+  if (embedding.size() != 2)
+    fail("{}: token_embd.weight has {} dimensions, expected 2", where, embedding.size());
+  config.vocab_size = embedding[0];
+  if (config.num_heads < 1) fail("{}: the key attention.head_count is {}", where, config.num_heads);
+  config.head_dim = keys.integer("attention.key_length", config.hidden_size / config.num_heads);
+  if (const int64_t values = keys.integer("attention.value_length", config.head_dim);
+      values != config.head_dim)
+    fail("{}: values have {} features a head and keys {}; only equal sizes are supported", where, values,
+         config.head_dim);
+  config.rotary_dim = keys.integer("rope.dimension_count", config.head_dim);
+  if (config.rotary_dim != config.head_dim && !architecture.partial_rotary)
+    fail("{}: {} of {} features a head are rotated; only whole heads are supported", where,
+         config.rotary_dim, config.head_dim);
+}
+
+// F32 values of a tensor, one for each pair of rotated features.
+std::vector<float> read_divisors(const GgufFile& file, const GgufTensor& tensor, int64_t count) {
+  if (tensor.type != GgufType::F32 || tensor.shape != std::vector<int64_t>{count})
+    fail("{}: {} does not hold {} F32 values, one for each pair of a head's features", file.path().string(),
+         tensor.name, count);
+  std::vector<float> divisors(static_cast<size_t>(count));
+  to_float(DType::F32, file.data(tensor), divisors.data(), count);
+  return divisors;
+}
+
+// Divisors of the rotary frequencies stored as tensors: one (Llama 3), together with linear scaling if there
+// is any, or two (longrope).
+void read_rope(const GgufFile& file, const GgufKeys& keys, ModelConfig& config) {
+  config.rope_theta = keys.real("rope.freq_base", 10000);
+  RopeScaling& scaling = config.rope_scaling;
+  const std::string type = keys.text("rope.scaling.type");
+  const double factor = keys.real("rope.scaling.factor", keys.real("rope.scale_linear", 1));
+  const GgufTensor* of_long = file.find_tensor("rope_factors_long.weight");
+  const GgufTensor* of_short = file.find_tensor("rope_factors_short.weight");
+  if (type == "linear" || (type.empty() && factor != 1)) {
+    scaling.type = RopeScaling::Type::Linear;
+    scaling.factor = factor;
+  } else if (!type.empty() && type != "none" && !(type == "longrope" && of_long && of_short)) {
+    fail(
+        "{}: the rope type '{}' is not supported; known are none and linear, llama3 through "
+        "rope_freqs.weight, and longrope with rope_factors_long.weight and rope_factors_short.weight",
+        file.path().string(), printable(type));
+  }
+
+  const int64_t pairs = config.rotary_dim / 2;
+  if (of_long && of_short) {
+    scaling.type = RopeScaling::Type::Long;
+    scaling.divisors = read_divisors(file, *of_short, pairs);
+    scaling.long_divisors = read_divisors(file, *of_long, pairs);
+    scaling.original_max_position_embeddings =
+        keys.integer("rope.scaling.original_context_length", config.max_position_embeddings);
+    scaling.factor = static_cast<double>(config.max_position_embeddings) /
+                     static_cast<double>(std::max<int64_t>(1, scaling.original_max_position_embeddings));
+    scaling.attention_factor = keys.real("rope.scaling.attn_factor", 1);
+    return;
+  }
+  const GgufTensor* divisors = file.find_tensor("rope_freqs.weight");
+  if (divisors == nullptr) return;
+  scaling.divisors = read_divisors(file, *divisors, pairs);
+  if (scaling.type == RopeScaling::Type::Linear)
+    for (float& divisor : scaling.divisors) divisor *= static_cast<float>(scaling.factor);
+  scaling.type = RopeScaling::Type::Divisors;
+}
+
+std::optional<int32_t> token_id(const GgufKeys& keys, const std::string& key, int64_t vocab_size) {
+  const auto id = keys.optional_integer(key);
+  if (!id || *id < 0 || *id >= vocab_size) return std::nullopt;
+  return static_cast<int32_t>(*id);
+}
+
+}  // namespace
+
+int64_t GgufKeys::integer(const std::string& key) const {
+  if (const auto value = optional_integer(prefix_ + key)) return *value;
+  fail("{} has no key {}{}", file_.path().string(), prefix_, key);
+}
+
+int64_t GgufKeys::integer(const std::string& key, int64_t otherwise) const {
+  return optional_integer(prefix_ + key).value_or(otherwise);
+}
+
+double GgufKeys::real(const std::string& key, double otherwise) const {
+  const GgufValue* value = file_.find(prefix_ + key);
+  if (value == nullptr) return otherwise;
+  const auto number = gguf_number(*value);
+  if (!number) fail("{}: the key {}{} is not a number", file_.path().string(), prefix_, key);
+  return *number;
+}
+
+std::string GgufKeys::text(const std::string& key) const {
+  const GgufValue* value = file_.find(prefix_ + key);
+  if (value == nullptr) return "";
+  const auto* string = std::get_if<std::string>(&value->value);
+  if (string == nullptr) fail("{}: the key {}{} is not a string", file_.path().string(), prefix_, key);
+  return *string;
+}
+
+std::optional<int64_t> GgufKeys::optional_integer(const std::string& full_key) const {
+  const GgufValue* value = file_.find(full_key);
+  if (value == nullptr) return std::nullopt;
+  const auto number = gguf_integer(*value);
+  if (!number)
+    fail("{}: the key {} is not one integer (models whose layers differ in size are not supported)",
+         file_.path().string(), full_key);
+  return number;
+}
+
+ModelConfig read_gguf_config(const GgufFile& file) {
+  const std::string where = file.path().string();
+  ModelConfig config;
+  const Architecture& architecture = named_architecture(file);
+  config.architecture = architecture.model_type;
+  const GgufKeys keys(file, architecture.gguf_name);
+
+  read_sizes(file, architecture, keys, config);
+  check_config(config, where);
+  config.rms_norm_eps = keys.real("attention.layer_norm_rms_epsilon", 1e-5);
+  read_rope(file, keys, config);
+  config.tied_embeddings = file.find_tensor("output.weight") == nullptr;
+  config.attention_bias = file.find_tensor("blk.0.attn_q.bias") != nullptr;
+  config.output_bias = file.find_tensor("blk.0.attn_output.bias") != nullptr;
+  config.mlp_bias = file.find_tensor("blk.0.ffn_gate.bias") != nullptr;
+  if (architecture.read_gguf != nullptr) architecture.read_gguf(keys, config);
+  config.bos = token_id(keys, "tokenizer.ggml.bos_token_id", config.vocab_size);
+  config.eos = token_id(keys, "tokenizer.ggml.eos_token_id", config.vocab_size);
+  check_config(config, where);
+  return config;
+}
+
+}  // namespace strata

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "strata/model/architecture.h"
+#include "strata/model/rope.h"
+
+namespace strata {
+
+// The tensors of one layer, by their names inside it: "self_attn.q_proj.weight", "input_layernorm.weight".
+struct LayerWeights {
+  std::unordered_map<std::string, at::Tensor> tensors;
+  // What becomes of a matrix's input before the product; null where that keeps its values.
+  std::function<at::Tensor(std::string_view matrix, const at::Tensor& input)> round_input;
+
+  // By name without ".weight"; throws where there is none.
+  const at::Tensor& weight(const std::string& name) const;
+  at::Tensor& weight(const std::string& name);
+  at::Tensor bias(const std::string& name) const;  // undefined where there is none
+};
+
+// Mixes values by attention over rotated queries and keys: q [B, H, T, D]; k, v [B, H_kv, T, D]; gives
+// [B, T, H * D].
+using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+
+// A layer on its way: the residual stream, and what waits to be multiplied by the next matrices where that
+// is not the stream itself.
+struct LayerState {
+  at::Tensor hidden;  // [B, T, hidden_size]
+  at::Tensor value;   // [B, T, any]
+};
+
+struct LayerRun;
+
+// Matrices that read one input, and what their products become. A layer is its stages, one after the other;
+// each block has two: into what mixes or gates, and out of it.
+struct Stage {
+  size_t block = 0;                   // of the plan
+  std::vector<std::string> matrices;  // W x + b of each is a product
+  bool reads_value = false;           // the input is LayerState::value; otherwise the stream, behind `norm`
+  bool ends_block = false;            // what comes out is normed as the plan has it and added to the stream
+  std::function<at::Tensor(const LayerRun& run, const std::vector<at::Tensor>& products)> combine;
+
+  // What scales a feature of the input where it is scaled itself: the norm before the block (empty: none), or
+  // rows of the stage before that do this.
+  std::string norm;
+  std::optional<Role> rows;
+};
+
+// The stages of a plan, in order.
+std::vector<Stage> stages_of(const LayerPlan& plan);
+
+// Everything that runs a layer.
+struct LayerRun {
+  const ModelConfig& config;
+  LayerPlan plan;
+  std::vector<Stage> stages;
+  LayerWeights weights;
+  RopeTable rope;
+  Attention attention;
+};
+
+// Called with a matrix's name and its input.
+using InputObserver = std::function<void(std::string_view matrix, const at::Tensor& input)>;
+
+// W x + b of a matrix of the layer: input [B, T, in] -> [B, T, out].
+at::Tensor project(const LayerWeights& weights, const std::string& matrix, const at::Tensor& input);
+
+// The layer, or one of its stages. Nobody looks where `observe` is null.
+at::Tensor run_layer(const LayerRun& run, const at::Tensor& hidden, const InputObserver& observe = nullptr);
+LayerState run_stage(const LayerRun& run, const Stage& stage, const LayerState& state,
+                     const InputObserver& observe = nullptr);
+
+// Its two halves: what the stage's matrices read, and the state behind it, given their products.
+at::Tensor stage_input(const LayerRun& run, const Stage& stage, const LayerState& state);
+LayerState finish_stage(const LayerRun& run, const Stage& stage, const LayerState& state,
+                        const std::vector<at::Tensor>& products);
+
+// What a block of the plan adds to its input [B, T, hidden_size].
+at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& hidden);
+
+// x / sqrt(mean(x^2) + eps) * weight over the last dimension, the norm in float32.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+// Products of matrices in the parts of these sizes, whichever of them stand side by side in one product.
+std::vector<at::Tensor> split_products(const std::vector<at::Tensor>& products,
+                                       const std::vector<int64_t>& sizes);
+
+// The stages of each kind of block, added to those before; attention_block.cpp and feed_forward_block.cpp.
+void add_stages(const AttentionPlan& attention, std::vector<Stage>& stages);
+void add_stages(const FeedForwardPlan& feed_forward, std::vector<Stage>& stages);
+
+}  // namespace strata

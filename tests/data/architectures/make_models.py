@@ -1,0 +1,74 @@
+"""Makes the small random models of this folder with transformers, and what it computes with them.
+
+    python3 tests/data/architectures/make_models.py FOLDER
+
+For every model a directory with config.json, model.safetensors (fp16), tokenizer.json (the 256 bytes and one
+merge), ids.npy (int64 [tokens]) and logits.npy (float32 [tokens, vocabulary], computed in float32).
+"""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+import torch
+import transformers
+
+SIZES = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, vocab_size=264, max_position_embeddings=512, rope_theta=10000.0,
+             bos_token_id=0, eos_token_id=0, pad_token_id=None, tie_word_embeddings=True)
+MODELS = {
+    "llama": ("LlamaConfig", dict(tie_word_embeddings=False, attention_bias=True, mlp_bias=True)),
+    "mistral": ("MistralConfig", dict(sliding_window=7, head_dim=16)),
+    "qwen2": ("Qwen2Config", {}),
+    "qwen3": ("Qwen3Config", dict(head_dim=32)),
+}
+
+
+def byte_tokenizer():
+    """tokenizer.json of byte-level BPE with one special token, the 256 bytes and one merge."""
+    vocab, stand_in = {"<|end|>": 0}, 256
+    for byte in range(256):
+        printable = 33 <= byte <= 126 or 161 <= byte <= 172 or byte >= 174
+        vocab[chr(byte if printable else stand_in)] = byte + 1
+        stand_in += not printable
+    vocab["in"] = 257
+    level = dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=True)
+    special = dict(id=0, content="<|end|>", single_word=False, lstrip=False, rstrip=False, normalized=False,
+                   special=True)
+    return dict(version="1.0", added_tokens=[special], normalizer=None, pre_tokenizer=level, post_processor=None,
+                decoder=level, model=dict(type="BPE", ignore_merges=False, vocab=vocab, merges=["i n"]))
+
+
+def randomize(model, seed):
+    random = torch.Generator().manual_seed(seed)
+    for name, weight in model.named_parameters():
+        noise = torch.randn(weight.shape, generator=random)
+        if weight.dim() > 1:
+            values = noise * 1.5 / weight.shape[1] ** 0.5
+        else:
+            values = 0.5 * noise if name.endswith("bias") else 1 + 0.2 * noise
+        weight.data.copy_(values.half().float())
+
+
+def main(folder):
+    for number, (name, (config_class, changes)) in enumerate(MODELS.items()):
+        config = getattr(transformers, config_class)(**{**SIZES, **changes})
+        config._attn_implementation = "eager"
+        model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
+        randomize(model, number + 1)
+        model.tie_weights()
+        random = np.random.default_rng(number)
+        ids = random.integers(1, 258, 48)
+        with torch.no_grad():
+            logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+        target = pathlib.Path(folder) / name
+        model.half().save_pretrained(target)
+        (target / "generation_config.json").unlink(missing_ok=True)
+        (target / "tokenizer.json").write_text(json.dumps(byte_tokenizer(), ensure_ascii=False))
+        np.save(target / "ids.npy", ids)
+        np.save(target / "logits.npy", logits.astype(np.float32))
+        print(name, sum(p.numel() for p in model.parameters()), "weights, logits of", logits.std())
+
+
+main(sys.argv[1])

@@ -1,0 +1,77 @@
+// Every architecture against transformers, as a directory, through GGUF, and through GGUF into a directory.
+
+#include <gtest/gtest.h>
+
+#include "strata/core/json.h"
+#include "strata/export/export.h"
+#include "strata/export/hf_files.h"
+#include "strata/model/decoder.h"
+#include "strata/model/incremental_decoder.h"
+#include "tests/support/architecture_models.h"
+#include "tests/support/temporary_directory.h"
+
+namespace strata {
+namespace {
+
+constexpr double kTolerance = 1e-4;
+
+class Architectures : public testing::TestWithParam<std::string> {
+ protected:
+  at::Tensor logits_of(const std::filesystem::path& path) const {
+    const Model model = open_model(path);
+    return Decoder(model, {}).forward(fixture_.ids)[0];
+  }
+
+  std::filesystem::path as_gguf() const {
+    const std::filesystem::path path = directory_ / "model.gguf";
+    const Model model = open_model(fixture_.directory);
+    ExportPlan plan;
+    plan.embedding = plan.head = parse_scheme("F32");
+    export_gguf(model, plan, path);
+    return path;
+  }
+
+  const ArchitectureModel fixture_ = architecture_model(GetParam());
+  const TemporaryDirectory directory_;
+};
+
+TEST_P(Architectures, ComputeWhatTransformersComputes) {
+  EXPECT_LT(relative_difference(logits_of(fixture_.directory), fixture_.logits), kTolerance);
+}
+
+TEST_P(Architectures, ComputeTheSameTokenByToken) {
+  const Model model = open_model(fixture_.directory);
+  Decoder decoder(model, {});
+  const int64_t length = fixture_.ids.size(1);
+  IncrementalDecoder incremental(decoder, 1, length);
+  for (int64_t t = 0; t < length; ++t)
+    EXPECT_LT(relative_difference(incremental.step(fixture_.ids.select(1, t))[0], fixture_.logits[t]),
+              kTolerance)
+        << t;
+}
+
+// GGUF files of Llama's kin have no sliding window (llama.cpp's graph has none).
+TEST_P(Architectures, ComputeTheSameFromGguf) {
+  const std::filesystem::path gguf = as_gguf();
+  const ModelConfig config = open_model(fixture_.directory).config;
+  if (config.sliding_window > 0 && architecture_of(config).gguf_name == "llama") {
+    EXPECT_EQ(open_model(gguf).config.sliding_window, 0);
+    return;
+  }
+  EXPECT_LT(relative_difference(logits_of(gguf), fixture_.logits), kTolerance);
+
+  // A directory written from the GGUF alone.
+  const Model model = open_model(gguf);
+  ExportPlan plan;
+  plan.embedding = plan.head = parse_scheme("F32");
+  export_hf(model, plan, directory_ / "directory");
+  EXPECT_EQ(read_json(directory_ / "directory" / "config.json")["architectures"],
+            read_json(fixture_.directory / "config.json")["architectures"]);
+  EXPECT_LT(relative_difference(logits_of(directory_ / "directory"), fixture_.logits), kTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Architectures, testing::ValuesIn(architecture_models()),
+                         [](const auto& name) { return test_name(name.param); });
+
+}  // namespace
+}  // namespace strata
