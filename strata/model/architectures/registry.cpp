@@ -9,6 +9,7 @@
 #define STRATA_ARCHITECTURES(add) \
   add(llama)                      \
   add(mistral)                    \
+  add(olmo2)                      \
   add(qwen2)                      \
   add(qwen3)
 // clang-format on

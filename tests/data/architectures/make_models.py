@@ -22,6 +22,7 @@ MODELS = {
     "mistral": ("MistralConfig", dict(sliding_window=7, head_dim=16)),
     "qwen2": ("Qwen2Config", {}),
     "qwen3": ("Qwen3Config", dict(head_dim=32)),
+    "olmo2": ("Olmo2Config", dict(tie_word_embeddings=False)),
 }
 
 
