@@ -10,6 +10,7 @@
   add(llama)                      \
   add(mistral)                    \
   add(olmo2)                      \
+  add(phi3)                       \
   add(qwen2)                      \
   add(qwen3)
 // clang-format on

@@ -17,12 +17,19 @@ import transformers
 SIZES = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, vocab_size=264, max_position_embeddings=512, rope_theta=10000.0,
              bos_token_id=0, eos_token_id=0, pad_token_id=None, tie_word_embeddings=True)
+LONGROPE = dict(rope_type="longrope", type="longrope", short_factor=[1.0, 1.1, 1.2, 1.4, 1.7, 2.0],
+                long_factor=[1.0, 1.5, 2.5, 4.0, 7.0, 12.0])
 MODELS = {
     "llama": ("LlamaConfig", dict(tie_word_embeddings=False, attention_bias=True, mlp_bias=True)),
     "mistral": ("MistralConfig", dict(sliding_window=7, head_dim=16)),
     "qwen2": ("Qwen2Config", {}),
     "qwen3": ("Qwen3Config", dict(head_dim=32)),
     "olmo2": ("Olmo2Config", dict(tie_word_embeddings=False)),
+    # Not "phi3": of a model with that in its name llama.cpp expects tokens such as </s>.
+    "phi4": ("Phi3Config", dict(tie_word_embeddings=False, original_max_position_embeddings=512)),
+    # As Phi-4-mini: half of the tokens lie beyond the original context, where the long factors hold.
+    "phi4-mini": ("Phi3Config", dict(max_position_embeddings=128, original_max_position_embeddings=24,
+                                     partial_rotary_factor=0.75, rope_scaling=LONGROPE)),
 }
 
 
