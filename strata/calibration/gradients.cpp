@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "strata/core/progress.h"
+#include "strata/device/products.h"
 #include "strata/model/decoder.h"
+#include "strata/model/linear.h"
 
 namespace strata {
 namespace {
@@ -48,14 +50,16 @@ class BackwardPass {
   // The mean loss; leaves the loss's gradient by the last hidden states where the gradients are kept.
   double backward_through_head() {
     const at::AutoGradMode with_gradients(true);
+    const OneThread one;  // but for products, which are dealt out
     const at::Tensor head = decoder_.weight(model_.head);
     const int64_t predicted = ids_.size(1) - 1;
     double loss_sum = 0;
     for (int64_t b = 0; b < ids_.size(0); ++b) {
       at::Tensor hidden = states_[layers_].read(b, 1).detach().clone().set_requires_grad(true);
-      const at::Tensor normed = decoder_.final_normed(hidden)[0].narrow(0, 0, predicted);
+      const at::Tensor normed = decoder_.final_normed(hidden).narrow(1, 0, predicted);
       const at::Tensor targets = ids_[b].narrow(0, 1, predicted).to(hidden.device());
-      const at::Tensor loss = at::nll_loss(at::log_softmax(at::linear(normed, head), -1), targets);
+      const at::Tensor loss =
+          at::nll_loss(at::log_softmax(linear(normed, head, at::Tensor())[0], -1), targets);
       loss_sum += loss.item<double>();
       loss.backward();
       gradients().write(b, hidden.grad());
@@ -66,6 +70,7 @@ class BackwardPass {
   // Turns the gradient by a layer's output into that by its input, and shows those by its modules.
   void backward_through_layer(int index, const SeeGradient& see) {
     const at::AutoGradMode with_gradients(true);
+    const OneThread one;  // but for products, which are dealt out
     TrainableLayer layer = trainable(index);
     for (int64_t b = 0; b < ids_.size(0); ++b) {
       at::Tensor hidden = states_[index].read(b, 1).detach().clone().set_requires_grad(true);

@@ -2,15 +2,17 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "strata/device/products.h"
+
 namespace strata {
 
 void add_products(at::Tensor& sum, const at::Tensor& input) {
   const at::NoGradGuard no_grad;
   const at::Tensor x = input.to(at::kFloat);
   if (sum.defined())
-    sum.addmm_(x.t(), x);
+    add_product(sum, x.t(), x);
   else
-    sum = at::mm(x.t(), x);
+    sum = product(x.t(), x);
 }
 
 void InputMoments::add(const at::Tensor& input, bool with_products) {
@@ -41,7 +43,7 @@ std::map<std::string, InputMoments> measure_inputs(ActivationStream& stream, boo
 
 at::Tensor output_squares(const at::Tensor& weight, const InputMoments& moments) {
   const at::NoGradGuard no_grad;
-  return at::mm(weight, moments.products).mul_(weight).sum(1, false, at::kDouble).cpu();
+  return product(weight, moments.products).mul_(weight).sum(1, false, at::kDouble).cpu();
 }
 
 }  // namespace strata

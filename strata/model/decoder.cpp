@@ -1,6 +1,5 @@
 #include "strata/model/decoder.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
 #include "strata/device/device.h"
+#include "strata/device/products.h"
 #include "strata/model/attention.h"
 #include "strata/model/linear.h"
 #include "strata/model/load_tensor.h"
@@ -31,19 +31,6 @@ int64_t widest_matrix(const Model& model) {
   for (const Module& module : model.modules) widest = std::max({widest, module.rows, module.cols});
   return widest;
 }
-
-// LibTorch's own threads rest for a scope: it computes the ends of what it deals out to them in another way
-// than the rest (scalar functions instead of vectors), so that last bits would tell how many there are.
-class OneTensorThread {
- public:
-  OneTensorThread() : before_(at::get_num_threads()) { at::set_num_threads(1); }
-  ~OneTensorThread() { at::set_num_threads(before_); }
-  OneTensorThread(const OneTensorThread&) = delete;
-  OneTensorThread& operator=(const OneTensorThread&) = delete;
-
- private:
-  int before_;
-};
 
 at::Tensor joined(std::vector<at::Tensor> pieces) {
   return pieces.size() == 1 ? pieces.front() : at::cat(pieces);
@@ -139,7 +126,7 @@ void Decoder::for_sequences(int64_t batch, int64_t length, const RunSequences& r
     const BlasThreads one_thread(1);
     parallel_for(pieces, 1, run_pieces);
   } else if (options_.device.is_cpu()) {
-    const OneTensorThread whole_tensors;
+    const OneThread one;
     run_pieces(0, pieces);
   } else {
     run_pieces(0, pieces);

@@ -10,6 +10,7 @@
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/threads.h"
+#include "strata/device/products.h"
 #include "strata/model/load_tensor.h"
 
 namespace strata {
@@ -146,7 +147,7 @@ class LayerSearch {
     at::Tensor rounded = (weights * scales).contiguous();
     fake_quantize({rounded.data_ptr<float>(), rounded.size(0), rounded.size(1)}, scheme, options_.quantizer);
     const at::Tensor difference = (rounded / scales - weights).to(tokens.device());
-    return at::mm(tokens, difference.t()).square().sum(at::kDouble).item<double>();
+    return total(product(tokens, difference.t()).square());
   }
 
   const Model& model_;

@@ -1,6 +1,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "strata/calibration/gradients.h"
+#include "strata/device/products.h"
 #include "strata/sensitivity/gradient_costs.h"
 #include "strata/sensitivity/methods.h"
 
@@ -13,8 +14,7 @@ Scores score_fisher(const Model& model, const SensitivityOptions& options) {
   return score_by_gradients(model, "fisher", options,
                             [](const GradientSums& sums, const Module& module, const at::Tensor& difference) {
                               const at::Tensor weighed = sums.sum_of_squares(module) * difference.square();
-                              return weighed.sum(at::kDouble).item<double>() /
-                                     static_cast<double>(sums.blocks(module));
+                              return total(weighed) / static_cast<double>(sums.blocks(module));
                             });
 }
 

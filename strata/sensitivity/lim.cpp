@@ -1,6 +1,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "strata/core/progress.h"
+#include "strata/device/products.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/methods.h"
 #include "strata/sensitivity/module_scores.h"
@@ -28,7 +29,7 @@ Scores score_lim(const Model& model, const SensitivityOptions& options) {
     double cosines = 0;
     for_pieces([&](int64_t first, int64_t count) {
       const at::Tensor x = before.read(first, count), y = stream.hidden(first, count);
-      cosines += at::cosine_similarity(x, y, -1).sum(at::kDouble).item<double>();
+      cosines += total(at::cosine_similarity(x, y, -1));
     });
     values.push_back(1 - cosines / static_cast<double>(options.calibration->tokens()));
     progress.advance();

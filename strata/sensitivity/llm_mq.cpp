@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "strata/calibration/gradients.h"
+#include "strata/device/products.h"
 #include "strata/sensitivity/gradient_costs.h"
 #include "strata/sensitivity/methods.h"
 
@@ -11,8 +12,7 @@ namespace strata {
 Scores score_llm_mq(const Model& model, const SensitivityOptions& options) {
   return score_by_gradients(model, "llm-mq", options,
                             [](const GradientSums& sums, const Module& module, const at::Tensor& difference) {
-                              const double product =
-                                  (sums.sum(module) * difference).sum(at::kDouble).item<double>();
+                              const double product = total(sums.sum(module) * difference);
                               return std::abs(product) / static_cast<double>(sums.blocks(module));
                             });
 }

@@ -2,6 +2,7 @@
 
 #include "strata/calibration/second_moments.h"
 #include "strata/core/progress.h"
+#include "strata/device/products.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/cost_sheet.h"
 #include "strata/sensitivity/methods.h"
@@ -11,14 +12,14 @@ namespace {
 
 // E |D x|^2 = trace(D E[x x'] D').
 double expected_square(const at::Tensor& difference, const InputMoments& moments) {
-  const double sum = at::mm(difference, moments.products).mul_(difference).sum(at::kDouble).item<double>();
+  const double sum = total(product(difference, moments.products).mul_(difference));
   return sum / static_cast<double>(moments.count);
 }
 
 // The same when all that is known are E[x_j^2]: products of different inputs count as zero.
 double expected_square(const at::Tensor& difference, const std::vector<float>& mean_squares) {
   const at::Tensor means = at::tensor(mean_squares, at::kFloat).to(difference.device());
-  return (difference.square() * means).sum(at::kDouble).item<double>();
+  return total(difference.square() * means);
 }
 
 void measure_by_imatrix(const Model& model, const Imatrix& imatrix, CostSheet& sheet) {

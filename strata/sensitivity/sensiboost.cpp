@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "strata/core/progress.h"
+#include "strata/device/products.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/cost_sheet.h"
 #include "strata/sensitivity/methods.h"
@@ -13,7 +14,7 @@ namespace strata {
 namespace {
 
 double squared_distance(const at::Tensor& a, const at::Tensor& b) {
-  return (a - b).square().sum(at::kDouble).item<double>();
+  return total((a - b).square());
 }
 
 // The parts of a layer that are quantized alone are its stages: matrices that read the same input.

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "strata/core/random.h"
+#include "strata/core/threads.h"
 #include "strata/model/decoder.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/random_ids.h"
@@ -78,6 +79,22 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesForEveryModuleAndBlock) {
         at::allclose(sums.sum_of_squares(module), of_blocks.at(0).square() + of_blocks.at(1).square()));
     EXPECT_EQ(sums.blocks(module), 2);
   }
+}
+
+TEST_P(Gradients, AreTheSameBitsForEveryNumberOfThreads) {
+  const Model model = open_model(architecture_model(GetParam()).directory);
+  const Calibration calibration = make_calibration(random_ids(3, 40), "test");
+  std::map<std::string, at::Tensor> first;
+  for (const int threads : {1, 3}) {
+    set_thread_count(threads);
+    for_each_gradient(model, calibration, {},
+                      [&](const Module& module, int64_t block, const at::Tensor& gradient) {
+                        const std::string key = module.tensor + std::to_string(block);
+                        const auto [found, is_new] = first.emplace(key, gradient.clone());
+                        EXPECT_TRUE(at::equal(found->second, gradient)) << key;
+                      });
+  }
+  set_thread_count(0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Gradients, testing::ValuesIn(architecture_models()),
