@@ -84,7 +84,7 @@ TEST_F(ImatrixTest, TheGgufPackageReadsLlamaCppsKeysAndTensors) {
   const std::string python = python_with("gguf");
   if (python.empty()) GTEST_SKIP() << "Python's gguf package is not installed";
   write_imatrix(directory_ / "imatrix.gguf", measure_imatrix(model_, calibration_, at::kCPU));
-  const std::string command = python + " '" STRATA_SOURCE_DIR "/tests/checkpoint/read_gguf.py' '" +
+  const std::string command = python + " '" STRATA_SOURCE_DIR "/tests/gguf/read_gguf.py' '" +
                               (directory_ / "imatrix.gguf").string() + "' > '" +
                               (directory_ / "out").string() + "' 2>&1";
   ASSERT_EQ(std::system(command.c_str()), 0);
