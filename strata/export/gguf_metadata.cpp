@@ -90,64 +90,18 @@ Vocabulary padded_vocabulary(const Model& model) {
   return vocabulary;
 }
 
-}  // namespace
-
-uint32_t gguf_file_type(GgufType type) {
-  switch (type) {
-    case GgufType::F32:
-      return 0;
-    case GgufType::F16:
-      return 1;
-    case GgufType::Q4_0:
-      return 2;
-    case GgufType::Q4_1:
-      return 3;
-    case GgufType::Q8_0:
-      return 7;
-    case GgufType::Q5_0:
-      return 8;
-    case GgufType::Q5_1:
-      return 9;
-    case GgufType::Q2_K:
-      return 10;
-    case GgufType::Q3_K:
-      return 12;  // Q3_K, Q4_K and Q5_K: the medium mixes, as these files are mixed
-    case GgufType::Q4_K:
-      return 15;
-    case GgufType::Q5_K:
-      return 17;
-    case GgufType::Q6_K:
-      return 18;
-    case GgufType::IQ2_XXS:
-      return 19;
-    case GgufType::IQ2_XS:
-      return 20;
-    case GgufType::IQ3_XXS:
-      return 23;
-    case GgufType::IQ4_NL:
-      return 25;
-    case GgufType::IQ3_S:
-      return 26;
-    case GgufType::IQ2_S:
-      return 28;
-    case GgufType::IQ4_XS:
-      return 30;
-    case GgufType::BF16:
-      return 32;
-    default:
-      break;
-  }
-  fail("GGUF type {} has no file type", static_cast<uint32_t>(type));
-}
-
-GgufType most_frequent_type(const std::vector<GgufTensor>& tensors) {
+// The type that most matrices have, as llama.cpp numbers kinds of files; F32 without matrices.
+GgufKey file_type_key(const std::vector<GgufTensor>& tensors) {
   std::map<GgufType, int> counts;
   for (const GgufTensor& tensor : tensors)
     if (tensor.shape.size() > 1 && is_coded(tensor.type)) ++counts[tensor.type];
   const auto most = std::max_element(counts.begin(), counts.end(),
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
-  return most == counts.end() ? GgufType::F32 : most->first;
+  const GgufTypeTraits& type = traits_of(most == counts.end() ? GgufType::F32 : most->first);
+  return {"general.file_type", gguf_u32(static_cast<uint32_t>(type.file_type))};
 }
+
+}  // namespace
 
 std::vector<GgufKey> gguf_keys(const Model& model, const std::vector<GgufTensor>& tensors) {
   const std::string architecture = architecture_of(model.config).gguf_name;
@@ -156,7 +110,7 @@ std::vector<GgufKey> gguf_keys(const Model& model, const std::vector<GgufTensor>
   keys.push_back({"general.type", gguf_string("model")});
   keys.push_back({"general.name", gguf_string(model_name(model.path))});
   keys.push_back({"general.quantization_version", gguf_u32(kQuantizationVersion)});
-  keys.push_back({"general.file_type", gguf_u32(gguf_file_type(most_frequent_type(tensors)))});
+  keys.push_back(file_type_key(tensors));
   KeyList list(keys, architecture);
   add_dimensions(list, model.config);
   add_rope(list, model.config);
@@ -173,7 +127,7 @@ std::vector<GgufKey> requantized_keys(const GgufFile& input, const std::vector<G
     if (!describes_quantization) keys.push_back(key);
   }
   keys.push_back({"general.quantization_version", gguf_u32(kQuantizationVersion)});
-  keys.push_back({"general.file_type", gguf_u32(gguf_file_type(most_frequent_type(tensors)))});
+  keys.push_back(file_type_key(tensors));
   return keys;
 }
 

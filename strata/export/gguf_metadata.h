@@ -7,12 +7,6 @@
 
 namespace strata {
 
-// llama.cpp's `general.file_type` for a file whose matrices mostly have this type.
-uint32_t gguf_file_type(GgufType type);
-
-// The type that most matrices among these tensors have; F32 when there is none.
-GgufType most_frequent_type(const std::vector<GgufTensor>& tensors);
-
 // All keys of a Hugging Face model: general, architecture and tokenizer. Throws if llama.cpp cannot run it.
 std::vector<GgufKey> gguf_keys(const Model& model, const std::vector<GgufTensor>& tensors);
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "strata/gguf/type.h"
 
@@ -18,5 +19,13 @@ void encode_gguf(GgufType type, const float* weights, int64_t rows, int64_t cols
 
 // Decodes n weights (a multiple of the block size).
 void decode_gguf(GgufType type, const std::byte* blocks, int64_t n, float* weights);
+
+// The two steps of encode_gguf. Importance of the columns in the order in which the encoder of `type` reads
+// it, scaled to mean one in every block; empty for none, or where the type does not use it.
+std::vector<float> arrange_importance(GgufType type, const float* importance, int64_t cols);
+
+// Encodes one row on the calling thread; `arranged_importance` comes from arrange_importance, null for none.
+void encode_row(GgufType type, const float* weights, int64_t cols, const float* arranged_importance,
+                std::byte* blocks);
 
 }  // namespace strata

@@ -3,7 +3,6 @@
 #include <cstring>
 
 #include "strata/core/dtype.h"
-#include "strata/gguf/grids.h"
 
 namespace strata {
 namespace {
@@ -34,7 +33,10 @@ void unpack_nibble_pairs(const uint8_t* bytes, int count, uint8_t* values) {
   for (int i = 0; i < count; ++i) values[i] = bytes[i / 2] >> 4 * (i & 1) & 15;
 }
 
+}  // namespace
+
 void pack(const GridFields& fields, BlockIQ2_XXS& block) {
+  block.d = fields.d;
   for (int b = 0; b < 8; ++b) {
     for (int i = 0; i < 4; ++i) block.fields[8 * b + i] = static_cast<uint8_t>(fields.points[4 * b + i]);
     const uint32_t word = word_of(fields, b);
@@ -43,6 +45,7 @@ void pack(const GridFields& fields, BlockIQ2_XXS& block) {
 }
 
 void unpack(const BlockIQ2_XXS& block, GridFields& fields) {
+  fields.d = block.d;
   for (int b = 0; b < 8; ++b) {
     for (int i = 0; i < 4; ++i) fields.points[4 * b + i] = block.fields[8 * b + i];
     uint32_t word;
@@ -52,12 +55,14 @@ void unpack(const BlockIQ2_XXS& block, GridFields& fields) {
 }
 
 void pack(const GridFields& fields, BlockIQ2_XS& block) {
+  block.d = fields.d;
   for (int i = 0; i < 32; ++i)
     block.points[i] = static_cast<uint16_t>(fields.points[i] | (fields.signs[i] & 127) << 9);
   pack_nibble_pairs(fields.scales, 16, block.scales);
 }
 
 void unpack(const BlockIQ2_XS& block, GridFields& fields) {
+  fields.d = block.d;
   for (int i = 0; i < 32; ++i) {
     fields.points[i] = block.points[i] & 511;
     fields.signs[i] = all_signs(static_cast<uint32_t>(block.points[i]) >> 9);
@@ -66,6 +71,7 @@ void unpack(const BlockIQ2_XS& block, GridFields& fields) {
 }
 
 void pack(const GridFields& fields, BlockIQ2_S& block) {
+  block.d = fields.d;
   std::memset(block.high, 0, sizeof(block.high));
   for (int i = 0; i < 32; ++i) {
     block.points[i] = static_cast<uint8_t>(fields.points[i]);
@@ -76,6 +82,7 @@ void pack(const GridFields& fields, BlockIQ2_S& block) {
 }
 
 void unpack(const BlockIQ2_S& block, GridFields& fields) {
+  fields.d = block.d;
   for (int i = 0; i < 32; ++i) {
     fields.points[i] = static_cast<uint16_t>(block.points[i] | (block.high[i / 4] >> 2 * (i % 4) & 3) << 8);
     fields.signs[i] = block.signs[i];
@@ -84,6 +91,7 @@ void unpack(const BlockIQ2_S& block, GridFields& fields) {
 }
 
 void pack(const GridFields& fields, BlockIQ3_XXS& block) {
+  block.d = fields.d;
   for (int i = 0; i < 64; ++i) block.points[i] = static_cast<uint8_t>(fields.points[i]);
   for (int b = 0; b < 8; ++b) {
     const uint32_t word = word_of(fields, b);
@@ -92,6 +100,7 @@ void pack(const GridFields& fields, BlockIQ3_XXS& block) {
 }
 
 void unpack(const BlockIQ3_XXS& block, GridFields& fields) {
+  fields.d = block.d;
   for (int i = 0; i < 64; ++i) fields.points[i] = block.points[i];
   for (int b = 0; b < 8; ++b) {
     uint32_t word;
@@ -101,6 +110,7 @@ void unpack(const BlockIQ3_XXS& block, GridFields& fields) {
 }
 
 void pack(const GridFields& fields, BlockIQ3_S& block) {
+  block.d = fields.d;
   std::memset(block.high, 0, sizeof(block.high));
   for (int i = 0; i < 64; ++i) {
     block.points[i] = static_cast<uint8_t>(fields.points[i]);
@@ -111,93 +121,26 @@ void pack(const GridFields& fields, BlockIQ3_S& block) {
 }
 
 void unpack(const BlockIQ3_S& block, GridFields& fields) {
+  fields.d = block.d;
   for (int i = 0; i < 64; ++i)
     fields.points[i] = static_cast<uint16_t>(block.points[i] | (block.high[i / 8] >> i % 8 & 1) << 8);
   std::memcpy(fields.signs, block.signs, sizeof(block.signs));
   unpack_nibble_pairs(block.scales, 8, fields.scales);
 }
 
-template <class Block>
-void pack_as(const GridFields& fields, uint8_t* bytes) {
-  Block block;
-  block.d = fields.d;
-  pack(fields, block);
-  std::memcpy(bytes, &block, sizeof(block));
-}
-
-template <class Block>
-void unpack_as(const uint8_t* bytes, GridFields& fields) {
-  Block block;
-  std::memcpy(&block, bytes, sizeof(block));
-  fields.d = block.d;
-  unpack(block, fields);
-}
-
-}  // namespace
-
-bool is_grid_type(GgufType type) {
-  return type == GgufType::IQ2_XXS || type == GgufType::IQ2_XS || type == GgufType::IQ2_S ||
-         type == GgufType::IQ3_XXS || type == GgufType::IQ3_S;
-}
-
-GridTraits grid_traits(GgufType type) {
-  switch (type) {
-    case GgufType::IQ2_XXS:
-      return {32, 0.125f, true};
-    case GgufType::IQ2_XS:
-      return {16, 0.125f, true};
-    case GgufType::IQ2_S:
-      return {16, 0.125f, false};
-    case GgufType::IQ3_XXS:
-      return {32, 0.25f, true};
-    default:  // IQ3_S
-      return {32, 1, false};
-  }
-}
-
-void pack_grid(GgufType type, const GridFields& fields, uint8_t* block) {
-  switch (type) {
-    case GgufType::IQ2_XXS:
-      return pack_as<BlockIQ2_XXS>(fields, block);
-    case GgufType::IQ2_XS:
-      return pack_as<BlockIQ2_XS>(fields, block);
-    case GgufType::IQ2_S:
-      return pack_as<BlockIQ2_S>(fields, block);
-    case GgufType::IQ3_XXS:
-      return pack_as<BlockIQ3_XXS>(fields, block);
-    default:
-      return pack_as<BlockIQ3_S>(fields, block);
-  }
-}
-
-void unpack_grid(GgufType type, const uint8_t* block, GridFields& fields) {
-  switch (type) {
-    case GgufType::IQ2_XXS:
-      return unpack_as<BlockIQ2_XXS>(block, fields);
-    case GgufType::IQ2_XS:
-      return unpack_as<BlockIQ2_XS>(block, fields);
-    case GgufType::IQ2_S:
-      return unpack_as<BlockIQ2_S>(block, fields);
-    case GgufType::IQ3_XXS:
-      return unpack_as<BlockIQ3_XXS>(block, fields);
-    default:
-      return unpack_as<BlockIQ3_S>(block, fields);
-  }
-}
-
-void decode_grid(GgufType type, const uint8_t* block, float* weights) {
-  GridFields fields;
-  unpack_grid(type, block, fields);
-  const Grid& grid = grid_of(type);
-  const GridTraits traits = grid_traits(type);
+void decode_points(const GridFields& fields, const Grid& grid, GridScaling scaling, float* weights) {
   const float d = half_to_float(fields.d);
+  const float* by_point = grid.by_point.data();
+  const int dimensions = grid.dimensions;
   for (int s = 0; s < 32; ++s) {  // 8 weights with their signs: a point, or two
-    const float scale = d * (0.5f + fields.scales[8 * s / traits.sub_block]) * (2 * traits.unit);
-    for (int i = 0; i < 8; ++i) {
-      const uint16_t point = grid.dimensions == 8 ? fields.points[s] : fields.points[2 * s + i / 4];
-      const float magnitude =
-          grid.by_point[static_cast<size_t>(point * grid.dimensions + i % grid.dimensions)];
-      weights[8 * s + i] = scale * (fields.signs[s] >> i & 1 ? -magnitude : magnitude);
+    const float scale = d * (0.5f + fields.scales[8 * s / scaling.sub_block]) * (2 * scaling.unit);
+    const uint8_t signs = fields.signs[s];
+    for (int half = 0; half < 2; ++half) {
+      const float* magnitudes = dimensions == 8 ? by_point + 8 * fields.points[s] + 4 * half
+                                                : by_point + 4 * fields.points[2 * s + half];
+      float* x = weights + 8 * s + 4 * half;
+      for (int i = 0; i < 4; ++i)
+        x[i] = scale * (signs >> (4 * half + i) & 1 ? -magnitudes[i] : magnitudes[i]);
     }
   }
 }

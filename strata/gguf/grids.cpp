@@ -228,24 +228,29 @@ Grid make_grid(const uint16_t (&points)[count], int dimensions, const float (&le
 
 }  // namespace
 
-const Grid& grid_of(GgufType type) {
-  static const Grid iq2_xxs = make_grid(k_iq2_xxs, 8, kTwoBitLevels);
-  static const Grid iq2_xs = make_grid(k_iq2_xs, 8, kTwoBitLevels);
-  static const Grid iq2_s = make_grid(k_iq2_s, 8, kTwoBitLevels);
-  static const Grid iq3_xxs = make_grid(k_iq3_xxs, 4, kThreeBitLevels);
-  static const Grid iq3_s = make_grid(k_iq3_s, 4, kOddLevels);
-  switch (type) {
-    case GgufType::IQ2_XXS:
-      return iq2_xxs;
-    case GgufType::IQ2_XS:
-      return iq2_xs;
-    case GgufType::IQ2_S:
-      return iq2_s;
-    case GgufType::IQ3_XXS:
-      return iq3_xxs;
-    default:
-      return iq3_s;
-  }
+const Grid& iq2_xxs_grid() {
+  static const Grid grid = make_grid(k_iq2_xxs, 8, kTwoBitLevels);
+  return grid;
+}
+
+const Grid& iq2_xs_grid() {
+  static const Grid grid = make_grid(k_iq2_xs, 8, kTwoBitLevels);
+  return grid;
+}
+
+const Grid& iq2_s_grid() {
+  static const Grid grid = make_grid(k_iq2_s, 8, kTwoBitLevels);
+  return grid;
+}
+
+const Grid& iq3_xxs_grid() {
+  static const Grid grid = make_grid(k_iq3_xxs, 4, kThreeBitLevels);
+  return grid;
+}
+
+const Grid& iq3_s_grid() {
+  static const Grid grid = make_grid(k_iq3_s, 4, kOddLevels);
+  return grid;
 }
 
 }  // namespace strata

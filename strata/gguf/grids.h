@@ -3,8 +3,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "strata/gguf/type.h"
-
 namespace strata {
 
 // The magnitudes that groups of 8 (IQ2) or 4 (IQ3) weights may take together, in units of the group's scale:
@@ -31,7 +29,10 @@ struct Grid {
   std::vector<uint16_t> combination_of;
 };
 
-// Of IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS and IQ3_S.
-const Grid& grid_of(GgufType type);
+const Grid& iq2_xxs_grid();
+const Grid& iq2_xs_grid();
+const Grid& iq2_s_grid();
+const Grid& iq3_xxs_grid();
+const Grid& iq3_s_grid();
 
 }  // namespace strata

@@ -4,11 +4,11 @@
 // lanes[8 i + s]. Sums over a sub-block are then sums down a lane, in the order of the weights, which makes
 // the result independent of the vector width.
 
-#if defined(STRATA_QUANTIZATION_GGUF_LANES_INL_H) == defined(HWY_TARGET_TOGGLE)
-#ifdef STRATA_QUANTIZATION_GGUF_LANES_INL_H
-#undef STRATA_QUANTIZATION_GGUF_LANES_INL_H
+#if defined(STRATA_GGUF_LANES_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef STRATA_GGUF_LANES_INL_H
+#undef STRATA_GGUF_LANES_INL_H
 #else
-#define STRATA_QUANTIZATION_GGUF_LANES_INL_H
+#define STRATA_GGUF_LANES_INL_H
 #endif
 
 #include <hwy/highway.h>
@@ -16,7 +16,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "strata/gguf/blocks.h"
+#include "strata/gguf/levels.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace strata {
@@ -115,30 +115,6 @@ HWY_INLINE void to_lanes(const float* HWY_RESTRICT weights, int size, float* HWY
   for (int i = 0; i < size; i += 8) transpose(weights + i, size, lanes + 8 * i);
 }
 
-// How a scaled weight becomes a level. Uniform: the nearest integer in [low, high].
-struct UniformLevels {
-  float low, high;
-  HWY_INLINE Vec operator()(Vec t) const { return hn::Round(clamp(t, splat(low), splat(high))); }
-};
-
-// The nearest integer, for scales that keep all weights in range.
-struct NearestLevels {
-  HWY_INLINE Vec operator()(Vec t) const { return hn::Round(t); }
-};
-
-// The nearest of the sixteen values of IQ4_NL.
-struct Iq4NlLevels {
-  HWY_INLINE Vec operator()(Vec t) const {
-    Vec level = splat(iq4_nl_values[0]);
-    for (int k = 1; k < 16; ++k) {
-      const float below = iq4_nl_values[k - 1], above = iq4_nl_values[k];
-      const Mask passed = hn::Gt(t, splat((below + above) / 2));
-      level = hn::Add(level, hn::IfThenElseZero(passed, splat(above - below)));
-    }
-    return level;
-  }
-};
-
 // codes[i] = the integer nearest to code(x[i]), which lies in [0, 255], for n consecutive weights, a multiple
 // of 8.
 template <class Code>
@@ -177,6 +153,42 @@ HWY_INLINE void write_iq4_nl_codes(const float* HWY_RESTRICT x, int n, float inv
     return index;
   });
 }
+
+// How a scaled weight becomes a level, and the weights of a sub-block codes.
+
+// The nearest integer in [low, high].
+struct UniformLevels {
+  float low, high;
+  HWY_INLINE Vec operator()(Vec t) const { return hn::Round(clamp(t, splat(low), splat(high))); }
+  HWY_INLINE void write(const float* x, int n, float inverse, uint8_t* codes) const {
+    write_codes(x, n, 0, inverse, low, high, codes);
+  }
+};
+
+// The same, for scales that keep all weights in range.
+struct NearestLevels {
+  float low, high;
+  HWY_INLINE Vec operator()(Vec t) const { return hn::Round(t); }
+  HWY_INLINE void write(const float* x, int n, float inverse, uint8_t* codes) const {
+    write_codes(x, n, 0, inverse, low, high, codes);
+  }
+};
+
+// The nearest of the sixteen values of IQ4_NL.
+struct Iq4NlLevels {
+  HWY_INLINE Vec operator()(Vec t) const {
+    Vec level = splat(iq4_nl_values[0]);
+    for (int k = 1; k < 16; ++k) {
+      const float below = iq4_nl_values[k - 1], above = iq4_nl_values[k];
+      const Mask passed = hn::Gt(t, splat((below + above) / 2));
+      level = hn::Add(level, hn::IfThenElseZero(passed, splat(above - below)));
+    }
+    return level;
+  }
+  HWY_INLINE void write(const float* x, int n, float inverse, uint8_t* codes) const {
+    write_iq4_nl_codes(x, n, inverse, codes);
+  }
+};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace strata

@@ -1,33 +1,55 @@
 #pragma once
 
-#include <cstddef>
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstdint>
-
-#include "strata/gguf/type.h"
 
 namespace strata {
 
-// A GGUF block as scales, which are decided for all of it, and codes, one a weight.
+// A GGUF block as scales, which are decided for all of it, and codes, one a weight: the value of a code is
+// scale * level(code) - min.
 
-// The values that 16 neighbouring weights of a block can take: scale * level(code) - min.
+// The scales and mins of a block; entry i is for its weights 16 i to 16 i + 15.
 struct BlockLevels {
-  float scale[16], min[16];  // entry i is for weights 16 i to 16 i + 15 of the block
+  float scale[16], min[16];
 };
 
-// Whether a type has blocks whose weights have no codes of their own: eight or four of them are one point of
-// a grid (and IQ4_XS, which is treated alike).
-bool takes_whole_blocks(GgufType type);
+// The levels of the codes 0 to `largest`: code - zero, or, in types that have values of their own, these.
+struct CodeLevels {
+  int zero, largest;
+  const std::array<int8_t, 16>* values = nullptr;  // ascending
+};
 
-// The following are for the other types with blocks.
-void read_levels(GgufType type, const std::byte* block, BlockLevels& levels);
+// Of IQ4_NL and IQ4_XS.
+inline constexpr std::array<int8_t, 16> iq4_nl_values = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                                         1,    13,   25,  38,  53,  69,  89,  113};
 
-// The code whose value is nearest to x.
-uint8_t nearest_code(GgufType type, float x, float scale, float min);
+inline int level_of_code(const CodeLevels& levels, uint8_t code) {
+  if (levels.values) return (*levels.values)[code];
+  // Codes of 8 bits go round: Q8_0's byte -128, which our encoder does not write but others may, is code 255.
+  return levels.largest > 127 ? static_cast<int8_t>(code - levels.zero) : code - levels.zero;
+}
 
 // The value of a code, exactly as decode_gguf gives it.
-float value_of_code(GgufType type, uint8_t code, float scale, float min);
+inline float value_of_code(const CodeLevels& levels, uint8_t code, float scale, float min) {
+  return scale * static_cast<float>(level_of_code(levels, code)) - min;
+}
 
-// Replaces the codes of a block (block_elements of them) and leaves its scales.
-void write_codes(GgufType type, const uint8_t* codes, std::byte* block);
+// The code whose value is nearest to x.
+inline uint8_t nearest_code(const CodeLevels& levels, float x, float scale, float min) {
+  if (scale == 0) return static_cast<uint8_t>(levels.zero);
+  const float level = (x + min) / scale;
+  if (!levels.values) {
+    const float code = std::nearbyint(level) + static_cast<float>(levels.zero);
+    return static_cast<uint8_t>(std::clamp(code, 0.0f, static_cast<float>(levels.largest)));
+  }
+  const auto& values = *levels.values;
+  const auto above = std::lower_bound(values.begin(), values.end(), level);
+  if (above == values.begin()) return 0;
+  if (above == values.end()) return static_cast<uint8_t>(levels.largest);
+  const bool below = level - static_cast<float>(above[-1]) < static_cast<float>(*above) - level;
+  return static_cast<uint8_t>(above - values.begin() - (below ? 1 : 0));
+}
 
 }  // namespace strata

@@ -1,4 +1,4 @@
-// Search for the scale (and minimum) of single sub-blocks, eight at a time; see gguf_lanes-inl.h.
+// Search for the scale (and minimum) of single sub-blocks, eight at a time; see lanes-inl.h.
 //
 // Each candidate maps the weights to levels q; the scale that fits them best in the (weighted) least-squares
 // sense follows in closed form, and with it the squared error, without a second pass:
@@ -6,11 +6,11 @@
 //   x ~ a q + b:  the same with x and q reduced by their weighted means.
 // The best candidate is refined by taking new levels with its fitted scale (Lloyd's iteration).
 
-#if defined(STRATA_QUANTIZATION_GGUF_SEARCH_INL_H) == defined(HWY_TARGET_TOGGLE)
-#ifdef STRATA_QUANTIZATION_GGUF_SEARCH_INL_H
-#undef STRATA_QUANTIZATION_GGUF_SEARCH_INL_H
+#if defined(STRATA_GGUF_SEARCH_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef STRATA_GGUF_SEARCH_INL_H
+#undef STRATA_GGUF_SEARCH_INL_H
 #else
-#define STRATA_QUANTIZATION_GGUF_SEARCH_INL_H
+#define STRATA_GGUF_SEARCH_INL_H
 #endif
 
 #include "strata/gguf/lanes-inl.h"

@@ -1,17 +1,17 @@
 // The fields of blocks of 256: the scales (and minima) of all sub-blocks are integer multiples of one (two)
 // fp16 numbers, and are chosen together with them.
 //
-// 1. Every sub-block's own best fit (gguf_search-inl.h).
+// 1. Every sub-block's own best fit (search-inl.h).
 // 2. d, dmin so that the largest of these fits the range of the integers.
 // 3. For every sub-block the integers near its own fit; with each, the best codes; the least error wins.
 // 4. d, dmin by least squares over the block with all codes and integers fixed; back to 3 a few times.
 // The state with the least total error wins.
 
-#if defined(STRATA_QUANTIZATION_GGUF_SUPERBLOCK_INL_H) == defined(HWY_TARGET_TOGGLE)
-#ifdef STRATA_QUANTIZATION_GGUF_SUPERBLOCK_INL_H
-#undef STRATA_QUANTIZATION_GGUF_SUPERBLOCK_INL_H
+#if defined(STRATA_GGUF_SUPERBLOCK_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef STRATA_GGUF_SUPERBLOCK_INL_H
+#undef STRATA_GGUF_SUPERBLOCK_INL_H
 #else
-#define STRATA_QUANTIZATION_GGUF_SUPERBLOCK_INL_H
+#define STRATA_GGUF_SUPERBLOCK_INL_H
 #endif
 
 #include <algorithm>
@@ -19,9 +19,9 @@
 #include <limits>
 
 #include "strata/core/dtype.h"
-#include "strata/gguf/fields.h"
 #include "strata/gguf/half.h"
 #include "strata/gguf/search-inl.h"
+#include "strata/gguf/super_blocks.h"
 #include "strata/gguf/tuning.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -102,10 +102,9 @@ HWY_INLINE SymmetricState choose_scales(const SymmetricTuning& tuning, const Lev
   return state;
 }
 
-// write(weights of a sub-block, their number, inverse scale, codes) gives the codes in the end.
-template <bool weighted, int sub_blocks, class Levels, class Write>
-HWY_INLINE void encode_symmetric(const SymmetricTuning& tuning, const Levels& levels, const Write& write,
-                                 const float* weights, const float* weight_lanes, SuperBlockFields& fields) {
+template <bool weighted, int sub_blocks, class Levels>
+HWY_INLINE void encode_symmetric(const SymmetricTuning& tuning, const Levels& levels, const float* weights,
+                                 const float* weight_lanes, SuperBlockFields& fields) {
   constexpr int size = 256 / sub_blocks;
   alignas(64) float lanes[256];
   for (int i = 0; i < 256; i += lane_count * size) to_lanes(weights + i, size, lanes + i);
@@ -133,9 +132,9 @@ HWY_INLINE void encode_symmetric(const SymmetricTuning& tuning, const Levels& le
   fields.d = float_to_half(best.d);
   for (int s = 0; s < sub_blocks; ++s) {
     const float scale = best.scales.at[s];
-    fields.scales[s] = static_cast<int16_t>(scale + tuning.stored_offset);
+    fields.scales[s] = static_cast<int16_t>(scale);
     const float a = best.d * scale;
-    write(weights + size * s, size, a != 0 ? 1 / a : 0, fields.codes + size * s);
+    levels.write(weights + size * s, size, a != 0 ? 1 / a : 0, fields.codes + size * s);
   }
 }
 
@@ -160,8 +159,9 @@ struct AffineBlock {
 };
 
 template <bool weighted, int sub_blocks>
-HWY_INLINE AffineState choose_scales(const AffineTuning& tuning, const AffineBlock<sub_blocks>& block,
-                                     float d, float dmin, const AffineWish& wish, Offsets offsets) {
+HWY_INLINE AffineState choose_scales(const AffineTuning& tuning, const UniformLevels& levels,
+                                     const AffineBlock<sub_blocks>& block, float d, float dmin,
+                                     const AffineWish& wish, Offsets offsets) {
   AffineState state;
   state.d = d;
   state.dmin = dmin;
@@ -184,8 +184,7 @@ HWY_INLINE AffineState choose_scales(const AffineTuning& tuning, const AffineBlo
           for (int k = 0; k < offsets.mins; ++k) {
             const Vec step = k == 0 ? zero() : k == 1 ? side : hn::Neg(side);
             const Vec this_min = clamp(hn::Add(nearest, step), zero(), most);
-            const Vec error = squared_error(column, UniformLevels{0, tuning.high}, a,
-                                            hn::MulAdd(this_min, splat(dmin), mean));
+            const Vec error = squared_error(column, levels, a, hn::MulAdd(this_min, splat(dmin), mean));
             const Mask better = hn::Lt(error, least);
             scale = hn::IfThenElse(better, this_scale, scale);
             min = hn::IfThenElse(better, this_min, min);
@@ -203,7 +202,7 @@ HWY_INLINE AffineState choose_scales(const AffineTuning& tuning, const AffineBlo
 // d and dmin that fit best with all codes, scales and mins fixed, from the normal equations of
 // x ~ d (s q) - dmin m; and the wish for the same scales.
 template <bool weighted, int sub_blocks>
-HWY_INLINE void refit(const AffineTuning& tuning, const AffineBlock<sub_blocks>& block,
+HWY_INLINE void refit(const UniformLevels& levels, const AffineBlock<sub_blocks>& block,
                       const AffineState& state, AffineWish& wish, float& d, float& dmin) {
   PerSubBlock q, qq, qx;
   for_columns<weighted>(
@@ -211,7 +210,7 @@ HWY_INLINE void refit(const AffineTuning& tuning, const AffineBlock<sub_blocks>&
         const Vec mean = block.means.column(s);
         const Vec inverse = ratio(splat(1), hn::Mul(state.scales.column(s), splat(state.d)));
         const Vec shift = hn::MulAdd(state.mins.column(s), splat(state.dmin), mean);
-        const AffineSums sums = affine_sums(column, tuning.high, inverse, hn::Mul(shift, inverse));
+        const AffineSums sums = affine_sums(column, levels.high, inverse, hn::Mul(shift, inverse));
         q.set(s, sums.q);
         qq.set(s, sums.qq);
         qx.set(s, hn::MulAdd(mean, sums.q, sums.qx));
@@ -242,15 +241,15 @@ HWY_INLINE void refit(const AffineTuning& tuning, const AffineBlock<sub_blocks>&
 }
 
 template <bool weighted, int sub_blocks>
-HWY_INLINE void search_own_fits(const AffineTuning& tuning, AffineBlock<sub_blocks>& block, AffineWish& wish,
-                                PerSubBlock& mins) {
+HWY_INLINE void search_own_fits(const AffineTuning& tuning, const UniformLevels& levels,
+                                AffineBlock<sub_blocks>& block, AffineWish& wish, PerSubBlock& mins) {
   for_columns<weighted>(
       block.lanes, block.weight_lanes, sub_blocks, [&](int s, const Column<weighted>& column) HWY_ATTR {
         const Vec total_weight = column.total_weight();
         float* x = block.lanes + (column.x - block.lanes);
         const CentredRange range = centre(column, x, total_weight);
         const AffineFit fit =
-            search_affine(column, tuning.high, range, total_weight, true, tuning.candidates(weighted));
+            search_affine(column, levels.high, range, total_weight, true, tuning.candidates(weighted));
         block.means.set(s, range.mean);
         block.total_weights.set(s, total_weight);
         wish.a.set(s, fit.a);
@@ -260,15 +259,15 @@ HWY_INLINE void search_own_fits(const AffineTuning& tuning, AffineBlock<sub_bloc
 }
 
 template <bool weighted, int sub_blocks>
-HWY_INLINE void encode_affine(const AffineTuning& tuning, const float* weights, const float* weight_lanes,
-                              SuperBlockFields& fields) {
+HWY_INLINE void encode_affine(const AffineTuning& tuning, const UniformLevels& levels, const float* weights,
+                              const float* weight_lanes, SuperBlockFields& fields) {
   constexpr int size = 256 / sub_blocks;
   AffineBlock<sub_blocks> block;
   block.weight_lanes = weight_lanes;
   for (int i = 0; i < 256; i += lane_count * size) to_lanes(weights + i, size, block.lanes + i);
   AffineWish own;
   PerSubBlock mins;
-  search_own_fits<weighted>(tuning, block, own, mins);
+  search_own_fits<weighted>(tuning, levels, block, own, mins);
   const float largest = *std::max_element(own.a.at, own.a.at + sub_blocks);
   const float largest_min = *std::max_element(mins.at, mins.at + sub_blocks);
 
@@ -280,9 +279,9 @@ HWY_INLINE void encode_affine(const AffineTuning& tuning, const float* weights, 
     float dmin = largest_min > 0 ? stored_scale(largest_min / tuning.alternation.starts[k]) : 0;
     for (int round = 0; round < tuning.alternation.round_count; ++round) {
       const AffineState state =
-          choose_scales<weighted>(tuning, block, d, dmin, wish, tuning.alternation.rounds[round]);
+          choose_scales<weighted>(tuning, levels, block, d, dmin, wish, tuning.alternation.rounds[round]);
       if (state.error < best.error) best = state;
-      if (round + 1 < tuning.alternation.round_count) refit<weighted>(tuning, block, state, wish, d, dmin);
+      if (round + 1 < tuning.alternation.round_count) refit<weighted>(levels, block, state, wish, d, dmin);
     }
   }
   fields.d = float_to_half(best.d);
@@ -291,7 +290,7 @@ HWY_INLINE void encode_affine(const AffineTuning& tuning, const float* weights, 
     fields.scales[s] = static_cast<int16_t>(best.scales.at[s]);
     fields.mins[s] = static_cast<int16_t>(best.mins.at[s]);
     const float a = best.d * best.scales.at[s];
-    write_codes(weights + size * s, size, best.dmin * best.mins.at[s], a != 0 ? 1 / a : 0, 0, tuning.high,
+    write_codes(weights + size * s, size, best.dmin * best.mins.at[s], a != 0 ? 1 / a : 0, 0, levels.high,
                 fields.codes + size * s);
   }
 }

@@ -47,16 +47,23 @@ struct Alternation {
   int round_count;
 };
 
+// Blocks of 32.
+struct ScaleTuning {
+  Choice<CandidateLevels> candidates;
+  bool in_range = false;  // all candidates keep the weights within the levels, which saves clamping
+};
+
+struct OffsetTuning {
+  Choice<CandidateEnds> candidates;
+};
+
 struct SymmetricTuning {
-  float low, high;              // of the levels
   float scale_low, scale_high;  // of the integer scales
-  int stored_offset;            // added to an integer scale in the file
   Choice<CandidateLevels> candidates;
   Alternation alternation;
 };
 
 struct AffineTuning {
-  float high;           // the largest code
   float largest_field;  // the largest integer scale or min
   Choice<CandidateEnds> candidates;
   Alternation alternation;
@@ -82,22 +89,22 @@ constexpr Alternation alternate(const float (&start_values)[starts], const Offse
 // Eight bits leave no shape to find: many scales are tried because rounding favours one or another by chance.
 inline constexpr float q8_0_plain[] = {127, 125, 126, 123, 124, 121};
 inline constexpr float q8_0_weighted[] = {127, 125, 126, 123, 124, 121, 122, 120, 126.5f, 125.5f};
-inline constexpr Choice<CandidateLevels> q8_0 = {levels(q8_0_plain, 0), levels(q8_0_weighted, 0)};
+inline constexpr ScaleTuning q8_0 = {{levels(q8_0_plain, 0), levels(q8_0_weighted, 0)}, true};
 
 inline constexpr float q4_0_plain[] = {-8.2f, -7.2f, -8.8f, -7.8f, -6.8f};
 inline constexpr float q4_0_weighted[] = {-8.4f, -9.8f,  -7.4f, -12.6f, -7.8f, -6.2f, -9,
                                           9,     -10.8f, -6.8f, -14,    10.6f, 8.2f,  -8.2f};
-inline constexpr Choice<CandidateLevels> q4_0 = {levels(q4_0_plain, 1), levels(q4_0_weighted, 2)};
+inline constexpr ScaleTuning q4_0 = {{levels(q4_0_plain, 1), levels(q4_0_weighted, 2)}};
 
 inline constexpr float q5_0_plain[] = {-16, -15, -16.5f, -14, -15.5f, -16.75f};
 inline constexpr float q5_0_weighted[] = {-16.25f, -15,     -17.5f, -14,    -19.25f, -15.75f, -21.25f,
                                           -16.75f, -18.25f, 16.75f, -14.5f, -15.25f, 21.75f,  18};
-inline constexpr Choice<CandidateLevels> q5_0 = {levels(q5_0_plain, 1), levels(q5_0_weighted, 2)};
+inline constexpr ScaleTuning q5_0 = {{levels(q5_0_plain, 1), levels(q5_0_weighted, 2)}};
 
 inline constexpr float iq4_nl_plain[] = {-130, 115, -121, -106, -139, 121, 106, 97};
 inline constexpr float iq4_nl_weighted[] = {-130, 115,  -148, -115, 136, -175, 94,
                                             -124, -103, -139, 109,  163, 124,  -88};
-inline constexpr Choice<CandidateLevels> iq4_nl = {levels(iq4_nl_plain, 1), levels(iq4_nl_weighted, 2)};
+inline constexpr ScaleTuning iq4_nl = {{levels(iq4_nl_plain, 1), levels(iq4_nl_weighted, 2)}};
 
 inline constexpr Ends codes_4_plain[] = {{-0.4f, 3.4f}, {-0.6f, 3}, {0, 3.4f},     {-0.2f, 3},
                                          {-0.4f, 4.2f}, {0.2f, 3},  {-0.8f, 3.6f}, {-0.2f, 2.6f},
@@ -122,55 +129,40 @@ inline constexpr Ends codes_32_weighted[] = {{0, 31.2f},     {-0.4f, 30.8f}, {-0
 
 inline constexpr Ends q4_1_plain[] = {{-0.3f, 15.3f}, {0.3f, 14.9f}};
 inline constexpr Ends q5_1_plain[] = {{0, 31.2f}, {-0.4f, 30.6f}};
-inline constexpr Choice<CandidateEnds> q4_1 = {ends(q4_1_plain, 1), ends(codes_16_weighted, 2)};
-inline constexpr Choice<CandidateEnds> q5_1 = {ends(q5_1_plain, 1), ends(codes_32_weighted, 2)};
+inline constexpr OffsetTuning q4_1 = {{ends(q4_1_plain, 1), ends(codes_16_weighted, 2)}};
+inline constexpr OffsetTuning q5_1 = {{ends(q5_1_plain, 1), ends(codes_32_weighted, 2)}};
 
 inline constexpr float q3_k_plain[] = {-4.2f, -3.4f};
 inline constexpr float q3_k_weighted[] = {-4.4f, -5.9f, -3.4f, 5, -3.9f, -8, -5, 7.1f, 2.7f, 4};
 inline constexpr float q3_k_starts[] = {-32};
 inline constexpr Offsets q3_k_rounds[] = {{-1, 1, 0}};
-inline constexpr SymmetricTuning q3_k = {-4,
-                                         3,
-                                         -32,
-                                         31,
-                                         32,
-                                         {levels(q3_k_plain, 1), levels(q3_k_weighted, 1)},
-                                         alternate(q3_k_starts, q3_k_rounds)};
+inline constexpr SymmetricTuning q3_k = {
+    -32, 31, {levels(q3_k_plain, 1), levels(q3_k_weighted, 1)}, alternate(q3_k_starts, q3_k_rounds)};
 
 // As Q8_0: the integers around one fit are the candidates.
 inline constexpr float q6_k_levels[] = {-30.5f};
 inline constexpr float q6_k_starts[] = {-122};
 inline constexpr Offsets q6_k_rounds[] = {{-6, 6, 0}, {0, 0, 0}};
-inline constexpr SymmetricTuning q6_k = {-32,
-                                         31,
-                                         -128,
-                                         127,
-                                         0,
-                                         {levels(q6_k_levels, 0), levels(q6_k_levels, 0)},
-                                         alternate(q6_k_starts, q6_k_rounds)};
+inline constexpr SymmetricTuning q6_k = {
+    -128, 127, {levels(q6_k_levels, 0), levels(q6_k_levels, 0)}, alternate(q6_k_starts, q6_k_rounds)};
 
 inline constexpr float iq4_xs_plain[] = {-130, 115, -121, -106, -139};
 inline constexpr float iq4_xs_starts[] = {-32, -29};
 inline constexpr Offsets iq4_xs_rounds[] = {{-1, 1, 0}, {-1, 1, 0}};
-inline constexpr SymmetricTuning iq4_xs = {-127,
-                                           113,
-                                           -32,
-                                           31,
-                                           32,
-                                           {levels(iq4_xs_plain, 1), levels(iq4_nl_weighted, 1)},
-                                           alternate(iq4_xs_starts, iq4_xs_rounds)};
+inline constexpr SymmetricTuning iq4_xs = {
+    -32, 31, {levels(iq4_xs_plain, 1), levels(iq4_nl_weighted, 1)}, alternate(iq4_xs_starts, iq4_xs_rounds)};
 
 inline constexpr float q2_k_starts[] = {15};
 inline constexpr Offsets q2_k_rounds[] = {{-1, 1, 2}, {-1, 1, 3}, {-1, 1, 2}};
 inline constexpr AffineTuning q2_k = {
-    3, 15, {ends(codes_4_plain, 1), ends(codes_4_weighted, 1)}, alternate(q2_k_starts, q2_k_rounds)};
+    15, {ends(codes_4_plain, 1), ends(codes_4_weighted, 1)}, alternate(q2_k_starts, q2_k_rounds)};
 
 inline constexpr float six_bit_starts[] = {63};
 inline constexpr Offsets six_bit_rounds[] = {{-2, 2, 2}, {-1, 1, 3}, {-1, 1, 2}};
 inline constexpr AffineTuning q4_k = {
-    15, 63, {ends(codes_16_plain, 1), ends(codes_16_weighted, 1)}, alternate(six_bit_starts, six_bit_rounds)};
+    63, {ends(codes_16_plain, 1), ends(codes_16_weighted, 1)}, alternate(six_bit_starts, six_bit_rounds)};
 inline constexpr AffineTuning q5_k = {
-    31, 63, {ends(codes_32_plain, 1), ends(codes_32_weighted, 1)}, alternate(six_bit_starts, six_bit_rounds)};
+    63, {ends(codes_32_plain, 1), ends(codes_32_weighted, 1)}, alternate(six_bit_starts, six_bit_rounds)};
 
 }  // namespace tuning
 }  // namespace strata

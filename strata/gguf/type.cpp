@@ -2,64 +2,102 @@
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
 #include <limits>
 #include <string>
 
 #include "strata/core/error.h"
+#include "strata/gguf/blocks_of_32.h"
+#include "strata/gguf/float_codec.h"
+#include "strata/gguf/grid_blocks.h"
+#include "strata/gguf/super_blocks.h"
 
 namespace strata {
 namespace {
+
+using Type = GgufType;
+
+// A type whose tensors can only be copied, of which no more than the size is needed.
+constexpr GgufTypeTraits carried(Type type, std::string_view name, int block_elements, int block_bytes) {
+  return {type, name, block_elements, block_bytes, 0, -1, type, type, nullptr};
+}
+
+// The table of types: everything that strata knows of one stands in its row. File types of Q3_K, Q4_K and
+// Q5_K are those of llama.cpp's medium mixes, as our files are mixed.
+//
+//   type, name, weights and bytes of a block, code bits, file type, fallback, inputs, codec
+constexpr GgufTypeTraits table[] = {
+    {Type::F32, "F32", 1, 4, 32, 0, Type::F16, Type::F32, &float_codec<DType::F32>},
+    {Type::F16, "F16", 1, 2, 16, 1, Type::F16, Type::F16, &float_codec<DType::F16>},
+    {Type::BF16, "BF16", 1, 2, 16, 32, Type::F16, Type::BF16, &float_codec<DType::BF16>},
+    {Type::Q8_0, "Q8_0", 32, 34, 8, 7, Type::F16, Type::Q8_0, &codec_of_32<BlockQ8_0>},
+    {Type::Q4_0, "Q4_0", 32, 18, 4, 2, Type::F16, Type::Q8_0, &codec_of_32<BlockQ4_0>},
+    {Type::Q4_1, "Q4_1", 32, 20, 4, 3, Type::F16, Type::Q8_1, &codec_of_32<BlockQ4_1>},
+    {Type::Q5_0, "Q5_0", 32, 22, 5, 8, Type::F16, Type::Q8_0, &codec_of_32<BlockQ5_0>},
+    {Type::Q5_1, "Q5_1", 32, 24, 5, 9, Type::F16, Type::Q8_1, &codec_of_32<BlockQ5_1>},
+    {Type::Q2_K, "Q2_K", 256, 84, 2, 10, Type::IQ4_NL, Type::Q8_K, &super_block_codec<BlockQ2_K>},
+    {Type::Q3_K, "Q3_K", 256, 110, 3, 12, Type::IQ4_NL, Type::Q8_K, &super_block_codec<BlockQ3_K>},
+    {Type::Q4_K, "Q4_K", 256, 144, 4, 15, Type::Q5_0, Type::Q8_K, &super_block_codec<BlockQ4_K>},
+    {Type::Q5_K, "Q5_K", 256, 176, 5, 17, Type::Q5_1, Type::Q8_K, &super_block_codec<BlockQ5_K>},
+    {Type::Q6_K, "Q6_K", 256, 210, 6, 18, Type::Q8_0, Type::Q8_K, &super_block_codec<BlockQ6_K>},
+    {Type::IQ4_NL, "IQ4_NL", 32, 18, 4, 25, Type::F16, Type::Q8_0, &codec_of_32<BlockIQ4_NL>},
+    {Type::IQ4_XS, "IQ4_XS", 256, 136, 4, 30, Type::IQ4_NL, Type::Q8_K,
+     &whole_super_block_codec<BlockIQ4_XS>},
+    {Type::IQ3_S, "IQ3_S", 256, 110, 3, 26, Type::IQ4_NL, Type::Q8_K, &grid_codec<BlockIQ3_S>},
+    {Type::IQ3_XXS, "IQ3_XXS", 256, 98, 3, 23, Type::IQ4_NL, Type::Q8_K, &grid_codec<BlockIQ3_XXS>},
+    {Type::IQ2_S, "IQ2_S", 256, 82, 2, 28, Type::IQ4_NL, Type::Q8_K, &grid_codec<BlockIQ2_S>},
+    {Type::IQ2_XS, "IQ2_XS", 256, 74, 2, 20, Type::IQ4_NL, Type::Q8_K, &grid_codec<BlockIQ2_XS>},
+    {Type::IQ2_XXS, "IQ2_XXS", 256, 66, 2, 19, Type::IQ4_NL, Type::Q8_K, &grid_codec<BlockIQ2_XXS>},
+    carried(Type::Q8_1, "Q8_1", 32, 36),
+    carried(Type::Q8_K, "Q8_K", 256, 292),
+    carried(Type::IQ1_S, "IQ1_S", 256, 50),
+    carried(Type::IQ1_M, "IQ1_M", 256, 56),
+    carried(Type::I8, "I8", 1, 1),
+    carried(Type::I16, "I16", 1, 2),
+    carried(Type::I32, "I32", 1, 4),
+    carried(Type::I64, "I64", 1, 8),
+    carried(Type::F64, "F64", 1, 8),
+    carried(Type::TQ1_0, "TQ1_0", 256, 54),
+    carried(Type::TQ2_0, "TQ2_0", 256, 66),
+    carried(Type::MXFP4, "MXFP4", 32, 17),
+};
+
+constexpr const GgufTypeTraits* find(uint32_t number) {
+  for (const GgufTypeTraits& traits : table)
+    if (static_cast<uint32_t>(traits.type) == number) return &traits;
+  return nullptr;
+}
+
+// No number stands twice, sizes are those of the block that the codec is made from, and blocks that do not
+// divide a row give way to shorter ones.
+constexpr bool is_consistent() {
+  for (const GgufTypeTraits& traits : table) {
+    if (find(static_cast<uint32_t>(traits.type)) != &traits) return false;
+    if (!traits.codec) continue;
+    if (traits.block_elements != traits.codec->block_elements) return false;
+    if (traits.block_bytes != traits.codec->block_bytes) return false;
+    const GgufTypeTraits* fallback = find(static_cast<uint32_t>(traits.fallback));
+    if (!fallback || !fallback->codec) return false;
+    if (traits.block_elements > 1 && fallback->block_elements >= traits.block_elements) return false;
+  }
+  return true;
+}
+static_assert(is_consistent());
 
 bool same_letters(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
-// Types that are only carried along.
-const std::vector<GgufTypeTraits>& other_types() {
-  static const std::vector<GgufTypeTraits> types = {
-      {GgufType::Q8_1, "Q8_1", 32, 36},    {GgufType::Q8_K, "Q8_K", 256, 292},
-      {GgufType::IQ1_S, "IQ1_S", 256, 50}, {GgufType::IQ1_M, "IQ1_M", 256, 56},
-      {GgufType::I8, "I8", 1, 1},          {GgufType::I16, "I16", 1, 2},
-      {GgufType::I32, "I32", 1, 4},        {GgufType::I64, "I64", 1, 8},
-      {GgufType::F64, "F64", 1, 8},        {GgufType::TQ1_0, "TQ1_0", 256, 54},
-      {GgufType::TQ2_0, "TQ2_0", 256, 66}, {GgufType::MXFP4, "MXFP4", 32, 17},
-  };
-  return types;
-}
-
-const GgufTypeTraits* find(uint32_t number) {
-  for (const auto* types : {&gguf_types(), &other_types()})
-    for (const GgufTypeTraits& traits : *types)
-      if (static_cast<uint32_t>(traits.type) == number) return &traits;
-  return nullptr;
-}
-
 }  // namespace
 
 const std::vector<GgufTypeTraits>& gguf_types() {
-  static const std::vector<GgufTypeTraits> types = {
-      {GgufType::F32, "F32", 1, 4},
-      {GgufType::F16, "F16", 1, 2},
-      {GgufType::BF16, "BF16", 1, 2},
-      {GgufType::Q8_0, "Q8_0", 32, 34},
-      {GgufType::Q4_0, "Q4_0", 32, 18},
-      {GgufType::Q4_1, "Q4_1", 32, 20},
-      {GgufType::Q5_0, "Q5_0", 32, 22},
-      {GgufType::Q5_1, "Q5_1", 32, 24},
-      {GgufType::Q2_K, "Q2_K", 256, 84},
-      {GgufType::Q3_K, "Q3_K", 256, 110},
-      {GgufType::Q4_K, "Q4_K", 256, 144},
-      {GgufType::Q5_K, "Q5_K", 256, 176},
-      {GgufType::Q6_K, "Q6_K", 256, 210},
-      {GgufType::IQ4_NL, "IQ4_NL", 32, 18},
-      {GgufType::IQ4_XS, "IQ4_XS", 256, 136},
-      {GgufType::IQ3_S, "IQ3_S", 256, 110},
-      {GgufType::IQ3_XXS, "IQ3_XXS", 256, 98},
-      {GgufType::IQ2_S, "IQ2_S", 256, 82},
-      {GgufType::IQ2_XS, "IQ2_XS", 256, 74},
-      {GgufType::IQ2_XXS, "IQ2_XXS", 256, 66},
-  };
+  static const std::vector<GgufTypeTraits> types = [] {
+    std::vector<GgufTypeTraits> coded;
+    std::copy_if(std::begin(table), std::end(table), std::back_inserter(coded),
+                 [](const GgufTypeTraits& traits) { return traits.codec != nullptr; });
+    return coded;
+  }();
   return types;
 }
 
@@ -75,8 +113,15 @@ bool is_known_gguf_type(uint32_t type) {
 }
 
 bool is_coded(GgufType type) {
-  return std::any_of(gguf_types().begin(), gguf_types().end(),
-                     [&](const GgufTypeTraits& traits) { return traits.type == type; });
+  const GgufTypeTraits* traits = find(static_cast<uint32_t>(type));
+  return traits && traits->codec;
+}
+
+const GgufCodec& codec_of(GgufType type) {
+  const GgufTypeTraits& traits = traits_of(type);
+  if (!traits.codec)
+    fail("tensors of type {} can only be copied; they can be neither decoded nor encoded", traits.name);
+  return *traits.codec;
 }
 
 GgufType parse_gguf_type(std::string_view name) {
@@ -89,25 +134,12 @@ GgufType parse_gguf_type(std::string_view name) {
 }
 
 GgufType stored_type(GgufType type, int64_t cols) {
-  if (cols % traits_of(type).block_elements == 0) return type;
-  if (cols % 32 != 0) return GgufType::F16;
-  switch (type) {
-    case GgufType::Q2_K:
-    case GgufType::Q3_K:
-    case GgufType::IQ4_XS:
-    case GgufType::IQ3_S:
-    case GgufType::IQ3_XXS:
-    case GgufType::IQ2_S:
-    case GgufType::IQ2_XS:
-    case GgufType::IQ2_XXS:
-      return GgufType::IQ4_NL;
-    case GgufType::Q4_K:
-      return GgufType::Q5_0;
-    case GgufType::Q5_K:
-      return GgufType::Q5_1;
-    default:
-      return GgufType::Q8_0;  // Q6_K, the only other type with blocks of 256
-  }
+  while (cols % codec_of(type).block_elements != 0) type = traits_of(type).fallback;
+  return type;
+}
+
+bool takes_whole_blocks(GgufType type) {
+  return codec_of(type).block_elements > 1 && !codec_of(type).codes;
 }
 
 int64_t row_bytes(GgufType type, int64_t cols) {

@@ -6,7 +6,8 @@
 
 namespace strata {
 
-// Storage types of GGUF tensors, by ggml's numbers. Not all of them can be decoded, fewer encoded.
+// Storage types of GGUF tensors, by ggml's numbers. What strata knows of each is a row of the table in
+// type.cpp.
 enum class GgufType : uint32_t {
   F32 = 0,
   F16 = 1,
@@ -15,12 +16,12 @@ enum class GgufType : uint32_t {
   Q5_0 = 6,
   Q5_1 = 7,
   Q8_0 = 8,
+  Q8_1 = 9,
   Q2_K = 10,
   Q3_K = 11,
   Q4_K = 12,
   Q5_K = 13,
   Q6_K = 14,
-  Q8_1 = 9,
   Q8_K = 15,
   IQ2_XXS = 16,
   IQ2_XS = 17,
@@ -42,17 +43,25 @@ enum class GgufType : uint32_t {
   MXFP4 = 39,
 };
 
+struct GgufCodec;  // block_codec.h
+
+// A row of the table of types. Tensors of a type without codec are only carried along.
 struct GgufTypeTraits {
   GgufType type;
-  std::string_view name;  // as llama.cpp writes it: "Q4_K"
-  int block_elements;     // weights in one block along a row
-  int block_bytes;        // bytes of one block
+  std::string_view name;   // as llama.cpp writes it: "Q4_K"
+  int block_elements;      // weights in one block along a row
+  int block_bytes;         // bytes of one block
+  int code_bits;           // of one weight's code, which is how the types got their names; 0 without codec
+  int file_type;           // llama.cpp's general.file_type of files mostly of this type; -1 without codec
+  GgufType fallback;       // for rows that the blocks do not divide, see stored_type
+  GgufType inputs;         // to which llama.cpp rounds what is multiplied with such a matrix
+  const GgufCodec* codec;  // null: can be neither encoded nor decoded
 };
 
 // All types that can be encoded and decoded.
 const std::vector<GgufTypeTraits>& gguf_types();
 
-// Of any type whose blocks have a known size, so that its tensors can at least be copied.
+// Throws Error for a type that is not in the table.
 const GgufTypeTraits& traits_of(GgufType type);
 bool is_known_gguf_type(uint32_t type);
 bool is_coded(GgufType type);                     // can be encoded and decoded
@@ -62,6 +71,10 @@ GgufType parse_gguf_type(std::string_view name);  // any letter case; throws Usa
 // types -> IQ4_NL, Q4_K -> Q5_0, Q5_K -> Q5_1, Q6_K -> Q8_0 where 256 does not divide cols; anything -> F16
 // where 32 does not either.
 GgufType stored_type(GgufType type, int64_t cols);
+
+// Whether the weights of a type's blocks have no codes of their own: eight or four of them are one point of
+// a grid (and IQ4_XS, which is treated alike).
+bool takes_whole_blocks(GgufType type);
 
 // Bytes of one row. The block size must divide cols.
 int64_t row_bytes(GgufType type, int64_t cols);

@@ -43,7 +43,7 @@ at::Tensor round_as_llama_cpp(const at::Tensor& input, const std::string& type) 
   if (type == "F32") return input;
   if (type == "F16") return input.to(at::kHalf).to(at::kFloat);
   if (type == "BF16") return input.to(at::kBFloat16).to(at::kFloat);
-  if (traits_of(parse_gguf_type(type)).block_elements == kLargeGroup)
+  if (traits_of(parse_gguf_type(type)).inputs == GgufType::Q8_K)
     return round_large_groups(in_groups(input, kLargeGroup)).view_as(input);
   return round_small_groups(in_groups(input, kSmallGroup)).view_as(input);
 }

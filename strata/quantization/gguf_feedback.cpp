@@ -5,9 +5,8 @@
 
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
+#include "strata/gguf/block_codec.h"
 #include "strata/gguf/codec.h"
-#include "strata/gguf/encoders.h"
-#include "strata/gguf/levels.h"
 #include "strata/quantization/affine_tile.h"
 
 namespace strata {
@@ -158,7 +157,7 @@ class GgufRounder : public ColumnRounder {
       : matrix_(std::move(matrix)),
         options_(options),
         columns_(options.order),
-        type_(type),
+        type_codes_(*codec_of(type).codes),
         block_elements_(traits_of(type).block_elements),
         block_bytes_(traits_of(type).block_bytes),
         as_reached_(options.scales == GroupScales::AsReached),
@@ -189,7 +188,7 @@ class GgufRounder : public ColumnRounder {
     parallel_for(matrix_.rows, kTileGroups, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row)
         for (int64_t first = 0; first < matrix_.cols; first += block_elements_)
-          write_codes(type_, codes_.data() + row * matrix_.cols + first, block_at(row, first));
+          type_codes_.write_codes(codes_.data() + row * matrix_.cols + first, block_at(row, first));
     });
     return std::move(matrix_);
   }
@@ -204,7 +203,7 @@ class GgufRounder : public ColumnRounder {
 
   void remember_levels(int64_t row, int64_t first) {
     BlockLevels levels;
-    read_levels(type_, block_at(row, first), levels);
+    type_codes_.read_levels(block_at(row, first), levels);
     const int64_t at = row * spans_per_row() + first / kSpan;
     std::copy_n(levels.scale, block_elements_ / kSpan, scales_.data() + at);
     std::copy_n(levels.min, block_elements_ / kSpan, mins_.data() + at);
@@ -219,14 +218,15 @@ class GgufRounder : public ColumnRounder {
   }
 
   void round_column(const FeedbackBlock& block, int64_t k, int64_t first_row, int64_t rows, float* values) {
+    const CodeLevels& levels = type_codes_.levels;
     const int64_t column = columns_[static_cast<size_t>(block.first + k)];
     const float inverse = 1 / block.factor[k * block.count + k];
     float errors[kTileGroups] = {};
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t row = first_row + i, span = row * spans_per_row() + column / kSpan;
       const float scale = scales_[static_cast<size_t>(span)], min = mins_[static_cast<size_t>(span)];
-      const uint8_t code = nearest_code(type_, values[i], scale, min);
-      errors[i] = (values[i] - value_of_code(type_, code, scale, min)) * inverse;
+      const uint8_t code = nearest_code(levels, values[i], scale, min);
+      errors[i] = (values[i] - value_of_code(levels, code, scale, min)) * inverse;
       codes_[static_cast<size_t>(row * matrix_.cols + column)] = code;
       block.errors[row * block.count + k] = errors[i];
     }
@@ -236,7 +236,7 @@ class GgufRounder : public ColumnRounder {
   QuantizedMatrix matrix_;
   FeedbackOptions options_;
   std::vector<int64_t> columns_;  // in the order of quantization
-  GgufType type_;
+  const GgufCodes& type_codes_;
   int64_t block_elements_, block_bytes_;
   bool as_reached_;
   TileEncoder encoder_;

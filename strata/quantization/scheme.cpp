@@ -66,44 +66,6 @@ uint64_t mixed_stored_bits(const Scheme& scheme, int64_t rows, int64_t cols) {
          affine_stored_bits(scheme.high_affine(), high, cols) + row_list_bits(rows, high);
 }
 
-// Nominal bits of one code, which is how the types got their names.
-int gguf_code_bits(GgufType type) {
-  switch (type) {
-    case GgufType::F32:
-      return 32;
-    case GgufType::F16:
-    case GgufType::BF16:
-      return 16;
-    case GgufType::Q8_0:
-      return 8;
-    case GgufType::Q6_K:
-      return 6;
-    case GgufType::Q5_0:
-    case GgufType::Q5_1:
-    case GgufType::Q5_K:
-      return 5;
-    case GgufType::Q4_0:
-    case GgufType::Q4_1:
-    case GgufType::Q4_K:
-    case GgufType::IQ4_NL:
-      return 4;
-    case GgufType::IQ4_XS:
-      return 4;
-    case GgufType::Q3_K:
-    case GgufType::IQ3_S:
-    case GgufType::IQ3_XXS:
-      return 3;
-    case GgufType::Q2_K:
-    case GgufType::IQ2_S:
-    case GgufType::IQ2_XS:
-    case GgufType::IQ2_XXS:
-      return 2;
-    default:
-      break;
-  }
-  fail("GGUF type {} is not known", static_cast<uint32_t>(type));
-}
-
 // Reads the parts of an affine name from left to right.
 class NameReader {
  public:
@@ -349,7 +311,7 @@ double Scheme::code_bits_per_weight(int64_t rows, int64_t cols) const {
     return affine.bits +
            static_cast<double>((high_bits - affine.bits) * high_row_count(rows)) / static_cast<double>(rows);
   if (kind == Kind::MixedRows) return affine.bits;
-  return kind == Kind::Affine ? affine.bits : gguf_code_bits(stored_type(gguf, cols));
+  return kind == Kind::Affine ? affine.bits : traits_of(stored_type(gguf, cols)).code_bits;
 }
 
 Scheme parse_scheme(std::string_view name) {

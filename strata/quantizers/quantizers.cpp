@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "strata/core/error.h"
-#include "strata/gguf/levels.h"
+#include "strata/gguf/type.h"
 #include "strata/quantizers/awq.h"
 #include "strata/quantizers/layerwise_quantizer.h"
 

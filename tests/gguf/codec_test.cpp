@@ -16,7 +16,6 @@
 #include "strata/core/random.h"
 #include "strata/core/threads.h"
 #include "strata/gguf/grid_blocks.h"
-#include "strata/gguf/grids.h"
 
 namespace strata {
 namespace {
@@ -362,11 +361,10 @@ TEST(GgufCodec, PointsOfTheGridsComeBack) {
 TEST(GgufCodec, GridGroupsAreTheNearest) {
   const Weights weights = gaussian(4 * 256), importance = importance_of(256);
   const auto type = GgufType::IQ2_S;
-  const Grid& grid = grid_of(type);
+  const Grid& grid = BlockIQ2_S::grid();
   const Bytes blocks = encode(type, weights, 256, importance.data());
   for (int b = 0; b < 4; ++b) {
-    GridFields fields;
-    unpack_grid(type, reinterpret_cast<const uint8_t*>(blocks.data()) + b * row_bytes(type, 256), fields);
+    const GridFields fields = unpack_block<BlockIQ2_S>(blocks.data() + b * row_bytes(type, 256));
     double chosen = 0, nearest = 0;
     for (int g = 0; g < 32; ++g) {
       const double scale = half_to_float(fields.d) * 0.25 * (0.5 + fields.scales[g / 2]);

@@ -134,8 +134,8 @@ TEST(Gguf, TheGgufPackageReadsTheSame) {
     }
     writer.commit();
   }
-  const std::string command = python + " '" STRATA_SOURCE_DIR "/tests/gguf/read_gguf.py' '" +
-                              path.string() + "' > '" + (directory / "out").string() + "' 2>&1";
+  const std::string command = python + " '" STRATA_SOURCE_DIR "/tests/gguf/read_gguf.py' '" + path.string() +
+                              "' > '" + (directory / "out").string() + "' 2>&1";
   EXPECT_EQ(std::system(command.c_str()), 0);
   const std::string output = read_text(directory / "out");
   expect_parts(

@@ -2,11 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <limits>
+#include <map>
+#include <sstream>
 #include <string>
 
 #include "strata/core/error.h"
-#include "strata/gguf/blocks.h"
+#include "strata/gguf/block_codec.h"
+#include "tests/support/files.h"
 
 namespace strata {
 namespace {
@@ -32,6 +36,55 @@ TEST(GgufType, UnknownNameIsRefusedWithTheKnownOnes) {
   EXPECT_THROW(parse_gguf_type("MXFP4"), UsageError);  // known by its size, to be copied
   EXPECT_EQ(traits_of(GgufType::MXFP4).block_bytes, 17);
   EXPECT_FALSE(is_coded(GgufType::MXFP4));
+}
+
+// Every row of the table beside what the gguf package knows of the type.
+TEST(GgufType, TheGgufPackageKnowsTheSameTypes) {
+  const std::string python = python_with("gguf");
+  if (python.empty()) GTEST_SKIP() << "Python's gguf package is not installed";
+  TemporaryDirectory directory;
+  const std::string command =
+      python + " '" STRATA_SOURCE_DIR "/tests/gguf/list_types.py' > '" + (directory / "out").string() + "'";
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  std::istringstream output(read_text(directory / "out"));
+  std::map<std::string, int> files;
+  int known = 0;
+  for (std::string kind, name; output >> kind >> name;) {
+    uint32_t number = 0;
+    output >> number;
+    if (kind == "file") {
+      files[name] = static_cast<int>(number);
+      continue;
+    }
+    int elements = 0, bytes = 0;
+    output >> elements >> bytes;
+    if (!is_known_gguf_type(number)) continue;
+    ++known;
+    const GgufTypeTraits& traits = traits_of(static_cast<GgufType>(number));
+    EXPECT_EQ(traits.name, name);
+    EXPECT_EQ(traits.block_elements, elements) << name;
+    // The package gives Q8_1, which no file holds, the float scales that ggml once had.
+    if (traits.type != GgufType::Q8_1) {
+      EXPECT_EQ(traits.block_bytes, bytes) << name;
+    }
+  }
+  EXPECT_EQ(known, 32);
+  for (const GgufTypeTraits& traits : gguf_types()) {
+    const std::string mostly = "MOSTLY_" + std::string(traits.name);
+    const std::string name = traits.type == GgufType::F32                         ? "ALL_F32"
+                             : files.count(mostly + "_M") && !files.count(mostly) ? mostly + "_M"
+                                                                                  : mostly;
+    ASSERT_EQ(files.count(name), 1u) << name;
+    EXPECT_EQ(traits.file_type, files.at(name)) << name;
+  }
+}
+
+TEST(GgufType, TypesThatAreOnlyCarriedHaveNoCodec) {
+  EXPECT_THROW(codec_of(GgufType::MXFP4), Error);
+  EXPECT_THROW(stored_type(GgufType::IQ1_S, 256), Error);
+  EXPECT_FALSE(takes_whole_blocks(GgufType::IQ4_NL));
+  EXPECT_TRUE(takes_whole_blocks(GgufType::IQ4_XS));
+  EXPECT_FALSE(takes_whole_blocks(GgufType::F16));
 }
 
 // Bits per weight as llama.cpp's users know them.

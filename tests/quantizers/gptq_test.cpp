@@ -9,8 +9,8 @@
 
 #include "strata/core/error.h"
 #include "strata/core/random.h"
+#include "strata/gguf/block_codec.h"
 #include "strata/gguf/codec.h"
-#include "strata/gguf/levels.h"
 #include "tests/support/error_of.h"
 
 namespace strata {
@@ -169,9 +169,9 @@ class GgufLevels {
     for (int code = 0; code < 256; ++code) {
       std::vector<std::byte> blocks = matrix.blocks;
       const std::vector<uint8_t> codes(256, static_cast<uint8_t>(code));
-      if (code >= codes_of(type)) break;
+      if (code >= code_count(type)) break;
       for (size_t at = 0; at < blocks.size(); at += static_cast<size_t>(traits.block_bytes))
-        write_codes(type, codes.data(), blocks.data() + at);
+        codec_of(type).codes->write_codes(codes.data(), blocks.data() + at);
       values_.emplace_back(static_cast<size_t>(matrix.rows * matrix.cols));
       decode_gguf(type, blocks.data(), matrix.rows * matrix.cols, values_.back().data());
     }
@@ -186,7 +186,7 @@ class GgufLevels {
   }
 
  private:
-  static int codes_of(GgufType type) {
+  static int code_count(GgufType type) {
     const std::map<GgufType, int> counts = {
         {GgufType::Q2_K, 4},  {GgufType::Q3_K, 8},   {GgufType::Q4_K, 16},  {GgufType::Q5_K, 32},
         {GgufType::Q6_K, 64}, {GgufType::Q4_0, 16},  {GgufType::Q4_1, 16},  {GgufType::Q5_0, 32},

@@ -1,13 +1,11 @@
-#include "strata/gguf/grid_encoders.h"
+#include "strata/gguf/grid_search.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 
 #include "strata/core/dtype.h"
 #include "strata/gguf/grid_blocks.h"
-#include "strata/gguf/grids.h"
 
 #include <hwy/detect_targets.h>
 #undef HWY_DISABLED_TARGETS
@@ -15,7 +13,7 @@
   (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "strata/gguf/grid_encoders.cpp"
+#define HWY_TARGET_INCLUDE "strata/gguf/grid_search.cpp"
 #include <hwy/foreach_target.h>
 // foreach_target.h must come first.
 #include <hwy/highway.h>
@@ -144,22 +142,22 @@ struct Sums {
 };
 
 template <bool weighted>
-class BlockEncoder {
+class BlockSearch {
  public:
-  explicit BlockEncoder(GgufType type) : type_(type), grid_(grid_of(type)), traits_(grid_traits(type)) {
+  BlockSearch(const Grid& grid, const GridScaling& scaling, GridFields& fields)
+      : grid_(grid), scaling_(scaling), fields_(fields) {
     groups_ = 256 / grid_.dimensions;
-    sub_blocks_ = 256 / traits_.sub_block;
+    sub_blocks_ = 256 / scaling_.sub_block;
     groups_each_ = groups_ / sub_blocks_;
     top_ = grid_.levels[grid_.level_count - 1];
   }
 
   // `importance` is null without weights.
-  void encode(const float* weights, const float* importance, std::byte* block) {
+  void run(const float* weights, const float* importance) {
     fields_ = {};
     take_signs(weights, importance);
     search_scales(importance);
     choose_block_scale(importance);
-    pack_grid(type_, fields_, reinterpret_cast<uint8_t*>(block));
   }
 
  private:
@@ -181,7 +179,7 @@ class BlockEncoder {
           least = i;
         }
       }
-      if (traits_.even_signs && __builtin_popcount(signs) % 2 == 1) {
+      if (scaling_.even_signs && __builtin_popcount(signs) % 2 == 1) {
         signs ^= 1u << least;
         magnitudes_[8 * s + least] = -magnitudes_[8 * s + least];
       }
@@ -231,8 +229,8 @@ class BlockEncoder {
     const Floats f;
     const auto lanes = static_cast<int>(hn::Lanes(f));
     Vec product = hn::Zero(f), square = hn::Zero(f);
-    const int first = sub_block * traits_.sub_block;
-    for (int i = first; i < first + traits_.sub_block; i += lanes) {
+    const int first = sub_block * scaling_.sub_block;
+    for (int i = first; i < first + scaling_.sub_block; i += lanes) {
       const Vec a = hn::Load(f, magnitudes_ + i);
       const Vec level = free_level(hn::Mul(a, hn::Set(f, 1 / scale)));
       const Vec weighed = weighted ? hn::Mul(level, hn::LoadU(f, importance + i)) : level;
@@ -246,9 +244,9 @@ class BlockEncoder {
   // levels.
   float first_scale(int sub_block, const float* importance) const {
     constexpr std::array<float, 6> kShares = {0.6f, 0.72f, 0.85f, 1.0f, 1.2f, 1.4f};
-    const float* a = magnitudes_ + sub_block * traits_.sub_block;
+    const float* a = magnitudes_ + sub_block * scaling_.sub_block;
     float largest = 0;
-    for (int i = 0; i < traits_.sub_block; ++i) largest = std::max(largest, std::abs(a[i]));
+    for (int i = 0; i < scaling_.sub_block; ++i) largest = std::max(largest, std::abs(a[i]));
     if (!(largest > 1e-30f)) return 0;
     float best = 0, best_gain = 0;
     const auto consider = [&](float scale) {
@@ -295,7 +293,7 @@ class BlockEncoder {
       best_gain = gain;
       best = largest / multiple;
     }
-    const float unit = half_to_float(stored_unit(best)) * traits_.unit;
+    const float unit = half_to_float(stored_unit(best)) * scaling_.unit;
     if (!(unit > 0)) return;
     Sums total;
     for (int b = 0; b < sub_blocks_; ++b) {
@@ -312,35 +310,25 @@ class BlockEncoder {
 
   uint16_t stored_unit(float unit) const {
     constexpr float kLargestHalf = 65504;
-    return float_to_half(std::min(unit / traits_.unit, kLargestHalf));
+    return float_to_half(std::min(unit / scaling_.unit, kLargestHalf));
   }
 
-  GgufType type_;
   const Grid& grid_;
-  GridTraits traits_;
+  const GridScaling scaling_;
   int groups_ = 0, sub_blocks_ = 0, groups_each_ = 0;
   float top_ = 0;
-  GridFields fields_;
+  GridFields& fields_;
   alignas(32) float magnitudes_[256];
   float scales_[16] = {};
   Sums sums_[16];
 };
 
-template <bool weighted>
-void encode_grid_blocks(GgufType type, const float* weights, int64_t cols, const float* importance,
-                        std::byte* blocks) {
-  BlockEncoder<weighted> encoder(type);
-  const int bytes = traits_of(type).block_bytes;
-  for (int64_t i = 0; i < cols; i += 256)
-    encoder.encode(weights + i, weighted ? importance + i : nullptr, blocks + i / 256 * bytes);
-}
-
-void EncodeGridRow(GgufType type, const float* weights, int64_t cols, const float* importance,
-                   std::byte* blocks) {
-  if (importance != nullptr)
-    encode_grid_blocks<true>(type, weights, cols, importance, blocks);
+void search_block(const Grid& grid, const GridScaling& scaling, const float* weights, const float* importance,
+                  GridFields& fields) {
+  if (importance)
+    BlockSearch<true>(grid, scaling, fields).run(weights, importance);
   else
-    encode_grid_blocks<false>(type, weights, cols, nullptr, blocks);
+    BlockSearch<false>(grid, scaling, fields).run(weights, nullptr);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -350,11 +338,11 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace strata {
 
-HWY_EXPORT(EncodeGridRow);
+HWY_EXPORT(search_block);
 
-void encode_grid_row(GgufType type, const float* weights, int64_t cols, const float* importance,
-                     std::byte* blocks) {
-  HWY_DYNAMIC_DISPATCH(EncodeGridRow)(type, weights, cols, importance, blocks);
+void search_grid_block(const Grid& grid, const GridScaling& scaling, const float* weights,
+                       const float* importance, GridFields& fields) {
+  HWY_DYNAMIC_DISPATCH(search_block)(grid, scaling, weights, importance, fields);
 }
 
 }  // namespace strata

@@ -1,14 +1,20 @@
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-
-#include "strata/gguf/type.h"
+#include "strata/gguf/grids.h"
 
 namespace strata {
 
-// Encodes one row in IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S or IQ4_XS on the calling thread; `importance` is
-// in the order of the columns, of mean one in every block; null for none.
+struct GridFields;
+
+// How a type of grid blocks stores its scales and signs.
+struct GridScaling {
+  int sub_block;    // weights sharing a scale
+  float unit;       // k
+  bool even_signs;  // the number of minus signs of 8 weights must be even
+};
+
+// The fields with which a block comes nearest to 256 weights, with the instructions that the processor has.
+// `importance` is in the order of the weights, of mean one; null for none.
 //
 // With a group's magnitudes a, weights w and a point g of the grid, the squared error under a scale s is
 // S(w a a) - 2 s S(w g (a - s g / 2)): the nearest point has the largest last sum, the gain. It falls into
@@ -16,7 +22,7 @@ namespace strata {
 // nearest of all points is found exactly. Each sub-block gets a first scale, with levels not bound to the
 // grid, then the best one for its nearest points; the block's unit is the one whose odd multiples fit these
 // scales best; points are chosen again with the scales as stored, and the unit fitted to them in closed form.
-void encode_grid_row(GgufType type, const float* weights, int64_t cols, const float* importance,
-                     std::byte* blocks);
+void search_grid_block(const Grid& grid, const GridScaling& scaling, const float* weights,
+                       const float* importance, GridFields& fields);
 
 }  // namespace strata

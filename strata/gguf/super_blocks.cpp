@@ -1,6 +1,8 @@
-#include "strata/gguf/fields.h"
+#include "strata/gguf/super_blocks.h"
 
-#include <cstring>
+#include <algorithm>
+
+#include "strata/gguf/blocks_of_32.h"
 
 namespace strata {
 namespace {
@@ -73,35 +75,12 @@ void clear(uint8_t codes[256]) {
   for (int i = 0; i < 256; ++i) codes[i] = 0;
 }
 
+void clear_mins(SuperBlockFields& fields) {
+  std::fill_n(fields.mins, 16, int16_t{0});
+  fields.dmin = 0;
+}
+
 }  // namespace
-
-void pack_nibbles(const uint8_t codes[32], uint8_t bytes[16]) {
-  constexpr uint64_t kLow = 0x0f0f0f0f0f0f0f0fu;
-  for (int i = 0; i < 16; i += 8) {
-    uint64_t low, high;
-    std::memcpy(&low, codes + i, 8);
-    std::memcpy(&high, codes + 16 + i, 8);
-    const uint64_t both = (low & kLow) | (high & kLow) << 4;
-    std::memcpy(bytes + i, &both, 8);
-  }
-}
-void unpack_nibbles(const uint8_t bytes[16], uint8_t codes[32]) {
-  unpack_halves(bytes, 32, 16, codes);
-}
-
-void pack_fifth_bits(const uint8_t codes[32], uint8_t high[4]) {
-  for (int byte = 0; byte < 4; ++byte) {
-    uint64_t eight;
-    std::memcpy(&eight, codes + 8 * byte, 8);
-    // The product gathers bit 8 i of its left factor in bit 56 + i.
-    const uint64_t bits = (eight >> 4 & 0x0101010101010101u) * 0x0102040810204080u;
-    high[byte] = static_cast<uint8_t>(bits >> 56);
-  }
-}
-
-void add_fifth_bits(const uint8_t high[4], uint8_t codes[32]) {
-  for (int i = 0; i < 32; ++i) codes[i] |= static_cast<uint8_t>((high[i / 8] >> (i % 8) & 1) << 4);
-}
 
 void pack(const SuperBlockFields& fields, BlockQ2_K& block) {
   for (int s = 0; s < 16; ++s)
@@ -123,12 +102,13 @@ void unpack(const BlockQ2_K& block, SuperBlockFields& fields) {
 }
 
 void pack(const SuperBlockFields& fields, BlockQ3_K& block) {
+  int stored[16];
+  for (int k = 0; k < 16; ++k) stored[k] = fields.scales[k] + 32;
   for (int k = 0; k < 8; ++k)
-    block.scales[k] = static_cast<uint8_t>((fields.scales[k] & 15) | (fields.scales[k + 8] & 15) << 4);
+    block.scales[k] = static_cast<uint8_t>((stored[k] & 15) | (stored[k + 8] & 15) << 4);
   for (int k = 0; k < 4; ++k)
-    block.scales[8 + k] =
-        static_cast<uint8_t>(fields.scales[k] >> 4 | fields.scales[k + 4] >> 4 << 2 |
-                             fields.scales[k + 8] >> 4 << 4 | fields.scales[k + 12] >> 4 << 6);
+    block.scales[8 + k] = static_cast<uint8_t>(stored[k] >> 4 | stored[k + 4] >> 4 << 2 |
+                                               stored[k + 8] >> 4 << 4 | stored[k + 12] >> 4 << 6);
   pack_pairs(fields.codes, 0, block.codes);
   pack_bit(fields.codes, 2, block.high);
   block.d = fields.d;
@@ -138,8 +118,9 @@ void unpack(const BlockQ3_K& block, SuperBlockFields& fields) {
   for (int k = 0; k < 16; ++k) {
     const int low = k < 8 ? block.scales[k] & 15 : block.scales[k - 8] >> 4;
     const int high = block.scales[8 + k % 4] >> (2 * (k / 4)) & 3;
-    fields.scales[k] = static_cast<int16_t>(low | high << 4);
+    fields.scales[k] = static_cast<int16_t>((low | high << 4) - 32);
   }
+  clear_mins(fields);
   clear(fields.codes);
   add_pairs(block.codes, 0, fields.codes);
   add_bit(block.high, 2, fields.codes);
@@ -185,6 +166,7 @@ void pack(const SuperBlockFields& fields, BlockQ6_K& block) {
 
 void unpack(const BlockQ6_K& block, SuperBlockFields& fields) {
   for (int s = 0; s < 16; ++s) fields.scales[s] = block.scales[s];
+  clear_mins(fields);
   unpack_halves(block.low, 256, 64, fields.codes);
   add_pairs(block.high, 4, fields.codes);
   fields.d = block.d;
@@ -194,7 +176,7 @@ void pack(const SuperBlockFields& fields, BlockIQ4_XS& block) {
   block.d = fields.d;
   block.scales_high = 0;
   for (int b = 0; b < 8; ++b) {
-    const int scale = fields.scales[b];
+    const int scale = fields.scales[b] + 32;
     block.scales_high = static_cast<uint16_t>(block.scales_high | (scale >> 4) << 2 * b);
     const int low = (scale & 15) << 4 * (b & 1);
     block.scales_low[b / 2] = static_cast<uint8_t>((b & 1 ? block.scales_low[b / 2] : 0) | low);
@@ -204,9 +186,10 @@ void pack(const SuperBlockFields& fields, BlockIQ4_XS& block) {
 
 void unpack(const BlockIQ4_XS& block, SuperBlockFields& fields) {
   fields.d = block.d;
+  clear_mins(fields);
   for (int b = 0; b < 8; ++b) {
     const int low = block.scales_low[b / 2] >> 4 * (b & 1) & 15;
-    fields.scales[b] = static_cast<int16_t>(low | (block.scales_high >> 2 * b & 3) << 4);
+    fields.scales[b] = static_cast<int16_t>((low | (block.scales_high >> 2 * b & 3) << 4) - 32);
     unpack_nibbles(block.codes + 16 * b, fields.codes + 32 * b);
   }
 }
