@@ -1,6 +1,6 @@
 # strata_component(NAME [TORCH] [SEPARATE] DEPENDS lower components LIBRARIES external targets)
 # One folder under strata/ is one static library that may include only the components it depends on.
-# SEPARATE: its files share names that are local to each, so that each is compiled by itself.
+# SEPARATE: each of its files is compiled by itself, since Highway compiles a file once for every instruction set.
 function(strata_component name)
   cmake_parse_arguments(ARG "TORCH;SEPARATE" "" "DEPENDS;LIBRARIES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp
