@@ -1,12 +1,14 @@
-# Finds what strata builds on. Each library becomes one target, so that components name what they use.
-# A dependency that is missing leaves its target undefined; components that need it are then left out
-# (StrataTargets.cmake says which), so that a machine without, say, CBC still builds the rest.
+# Finds what the library builds on; also installed, for find_package(strata) to find the same. Each library becomes one
+# target, so that components name what they use. A dependency that is missing leaves its target undefined; components
+# that need it are then left out (StrataTargets.cmake says which), so that a machine without, say, CBC still builds the rest.
+if(TARGET strata_torch)
+  return()
+endif()
 
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
-find_package(CLI11 REQUIRED)
 find_package(HWY CONFIG QUIET)
 find_package(PkgConfig REQUIRED)
 
@@ -19,7 +21,8 @@ foreach(directory ${TORCH_INCLUDE_DIRS})
     set(strata_fmt fmt::fmt-header-only)
   endif()
 endforeach()
-add_library(strata_torch INTERFACE)
+# These targets are imported ones, so that an installed library names them and does not bring them.
+add_library(strata_torch INTERFACE IMPORTED)
 target_link_libraries(strata_torch INTERFACE ${TORCH_LIBRARIES})
 target_include_directories(strata_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
 separate_arguments(strata_torch_flags UNIX_COMMAND "${TORCH_CXX_FLAGS}")
@@ -28,14 +31,14 @@ target_compile_options(strata_torch INTERFACE ${strata_torch_flags})
 function(strata_find_library target pkgconfig_name header library)
   pkg_check_modules(${target}_PC QUIET IMPORTED_TARGET ${pkgconfig_name})
   if(TARGET PkgConfig::${target}_PC)
-    add_library(${target} INTERFACE)
+    add_library(${target} INTERFACE IMPORTED)
     target_link_libraries(${target} INTERFACE PkgConfig::${target}_PC)
     return()
   endif()
   find_path(${target}_INCLUDE ${header})
   find_library(${target}_LIBRARY ${library})
   if(${target}_INCLUDE AND ${target}_LIBRARY)
-    add_library(${target} INTERFACE)
+    add_library(${target} INTERFACE IMPORTED)
     target_include_directories(${target} SYSTEM INTERFACE ${${target}_INCLUDE})
     target_link_libraries(${target} INTERFACE ${${target}_LIBRARY})
   else()
@@ -55,10 +58,3 @@ strata_find_library(strata_jpeg libjpeg jpeglib.h jpeg)
 strata_find_library(strata_png libpng png.h png)
 strata_find_library(strata_cbc cbc coin/CbcModel.hpp Cbc)
 strata_find_library(strata_lapacke lapacke lapacke.h lapacke)
-
-if(STRATA_TESTS)
-  find_package(GTest REQUIRED)
-endif()
-if(STRATA_BENCHMARKS)
-  find_package(benchmark REQUIRED)
-endif()

@@ -13,8 +13,6 @@
 namespace strata {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 // A problem with some options left out, and what the remaining ones were called.
 struct Reduced {
   ChoiceProblem problem;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct ChoiceProblem {
   std::vector<std::vector<ChoiceOption>> groups;
   std::vector<int64_t> limits;
 };
+
+inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Costs that differ by less are treated as equal: dividing by it would overflow.
 inline constexpr double kSmallestSpread = 1e-280;

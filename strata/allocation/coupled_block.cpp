@@ -10,7 +10,6 @@
 namespace strata {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr size_t kMostUses = 4;
 constexpr size_t kLongestTail = 4096;  // choices of the last elements, which are costed together
 

@@ -7,8 +7,6 @@
 namespace strata {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
 // A choice that is moved one group at a time, with the sums of its uses.
 class Choice {
  public:

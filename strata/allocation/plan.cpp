@@ -9,7 +9,7 @@
 namespace strata {
 namespace {
 
-constexpr char kFormat[] = "strata.plan";
+constexpr char kPlanFormat[] = "strata.plan";
 
 Scheme scheme_from_json(const Fields& line, const char* key) {
   try {
@@ -46,7 +46,7 @@ void Plan::sum_up() {
 
 Json to_json(const Plan& plan) {
   Json document;
-  document["format"] = kFormat;
+  document["format"] = kPlanFormat;
   document["version"] = 1;
   document["model"] = plan.model;
   document["method"] = plan.method;
@@ -72,7 +72,7 @@ Json to_json(const Plan& plan) {
 }
 
 Plan plan_from_json(const Json& document, const std::string& where) {
-  const Fields file = open_document(document, where, kFormat);
+  const Fields file = open_document(document, where, kPlanFormat);
   Plan plan;
   plan.model = file.text_or_empty("model");
   plan.method = file.text_or_empty("method");

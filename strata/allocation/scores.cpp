@@ -17,7 +17,7 @@
 namespace strata {
 namespace {
 
-constexpr char kFormat[] = "strata.scores";
+constexpr char kScoresFormat[] = "strata.scores";
 constexpr int64_t kMostLayers = 1'000'000;
 
 Score score_from_json(const Fields& line, bool per_module) {
@@ -206,7 +206,7 @@ std::vector<AllocationModule> modules_of_scores(const Scores& scores) {
 Json to_json(const Scores& scores) {
   check(scores, "scores of " + scores.method);
   Json document;
-  document["format"] = kFormat;
+  document["format"] = kScoresFormat;
   document["version"] = 1;
   document["model"] = scores.model;
   document["method"] = scores.method;
@@ -251,7 +251,7 @@ Json to_json(const Scores& scores) {
 }
 
 Scores scores_from_json(const Json& document, const std::string& where) {
-  const Fields file = open_document(document, where, kFormat);
+  const Fields file = open_document(document, where, kScoresFormat);
   Scores scores;
   scores.model = file.text_or_empty("model");
   scores.method = file.text("method");

@@ -12,7 +12,6 @@
 namespace strata {
 namespace {
 
-constexpr int64_t kRowsPerTask = 16;
 constexpr int64_t kLongestRow = int64_t{1} << 32;
 
 // One entry of config_groups.
@@ -82,9 +81,10 @@ const Group& group_of(const std::vector<Group>& groups, const std::string& modul
   fail("{}: no group of the quantization names {}, whose weights are packed", where, printable(module));
 }
 
-class Matrix final : public PackedMatrix {
+class CompressedTensorsMatrix final : public PackedMatrix {
  public:
-  Matrix(const Checkpoint& stored, const std::string& stem, const Group& group, const std::string& where)
+  CompressedTensorsMatrix(const Checkpoint& stored, const std::string& stem, const Group& group,
+                          const std::string& where)
       : bits_(group.bits), packed_(stem + ".weight_packed") {
     parts = {packed_, stem + ".weight_scale", stem + ".weight_shape"};
     if (!group.symmetric) parts.push_back(stem + ".weight_zero_point");
@@ -157,7 +157,8 @@ PackedMatrices compressed_tensors_matrices(const Checkpoint& stored, const Json&
   for (const TensorInfo& tensor : stored.tensors()) {
     const std::string stem = stem_of(tensor.name, ".weight_packed");
     if (!stem.empty())
-      matrices.push_back(std::make_unique<Matrix>(stored, stem, group_of(groups, stem, where), where));
+      matrices.push_back(
+          std::make_unique<CompressedTensorsMatrix>(stored, stem, group_of(groups, stem, where), where));
   }
   return matrices;
 }

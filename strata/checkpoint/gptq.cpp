@@ -10,10 +10,9 @@
 namespace strata {
 namespace {
 
-constexpr int64_t kRowsPerTask = 16;
 constexpr int64_t kLargestGroup = int64_t{1} << 24;
 
-struct Settings {
+struct GptqSettings {
   int bits = 0;
   int64_t group_size = 0;  // -1: a whole row
   bool symmetric = true;
@@ -23,7 +22,7 @@ struct Settings {
 struct Rule {
   Regex pattern;
   bool excludes;
-  Settings settings;
+  GptqSettings settings;
 };
 
 class Config {
@@ -42,7 +41,7 @@ class Config {
     }
   }
 
-  const Settings& of(const std::string& module) const {
+  const GptqSettings& of(const std::string& module) const {
     for (const Rule& rule : rules_)
       if (const auto match = Regex::Matcher(rule.pattern).find(module, 0);
           !rule.excludes && match && match->begin == 0)
@@ -54,7 +53,7 @@ class Config {
   const std::string& where() const { return where_; }
 
  private:
-  Settings settings(const Json& section, Settings otherwise) const {
+  GptqSettings settings(const Json& section, GptqSettings otherwise) const {
     if (otherwise.bits == 0 || section.contains("bits"))
       otherwise.bits = static_cast<int>(packed_integer(section, "bits", 2, 8, where_));
     if (otherwise.group_size == 0 || section.contains("group_size"))
@@ -81,14 +80,14 @@ class Config {
   }
 
   std::string where_;
-  Settings general_;
+  GptqSettings general_;
   bool version_1_ = true;
   std::vector<Rule> rules_;
 };
 
-class Matrix final : public PackedMatrix {
+class GptqMatrix final : public PackedMatrix {
  public:
-  Matrix(const Checkpoint& stored, const std::string& stem, const Config& config)
+  GptqMatrix(const Checkpoint& stored, const std::string& stem, const Config& config)
       : bits_(config.of(stem).bits), packed_(stem + ".qweight") {
     parts = {packed_, stem + ".qzeros", stem + ".scales"};
     if (stored.contains(stem + ".g_idx")) parts.push_back(stem + ".g_idx");
@@ -98,7 +97,7 @@ class Matrix final : public PackedMatrix {
       fail("{}: tensor {} does not have the shape of {}-bit codes", config.where(), printable(packed_),
            bits_);
     const int64_t cols = weight.shape[0] * 32 / bits_, rows = weight.shape[1];
-    const Settings& settings = config.of(stem);
+    const GptqSettings& settings = config.of(stem);
     const int64_t group_size = settings.group_size < 0 ? cols : settings.group_size;
     groups_ = (cols + group_size - 1) / group_size;
     part_of_shape(stored, stem + ".scales", {groups_, rows});
@@ -158,7 +157,7 @@ PackedMatrices gptq_matrices(const Checkpoint& stored, const Json& section, cons
   PackedMatrices matrices;
   for (const TensorInfo& tensor : stored.tensors()) {
     const std::string stem = stem_of(tensor.name, ".qweight");
-    if (!stem.empty()) matrices.push_back(std::make_unique<Matrix>(stored, stem, config));
+    if (!stem.empty()) matrices.push_back(std::make_unique<GptqMatrix>(stored, stem, config));
   }
   return matrices;
 }

@@ -8,14 +8,12 @@
 namespace strata {
 namespace {
 
-constexpr int64_t kRowsPerTask = 16;
-
-struct Settings {
+struct MlxSettings {
   int bits = 0;
   int64_t group_size = 0;
 };
 
-Settings read_settings(const Json& section, const std::string& where) {
+MlxSettings read_settings(const Json& section, const std::string& where) {
   if (const auto mode = section.find("mode"); mode != section.end() && *mode != "affine")
     fail("{}: the quantization's mode is {}; affine was expected", where,
          printable(mode->dump(-1, ' ', true, Json::error_handler_t::replace)));
@@ -24,14 +22,14 @@ Settings read_settings(const Json& section, const std::string& where) {
 }
 
 // A module may have settings of its own in the section.
-Settings settings_of(const Json& section, const std::string& module, const std::string& where) {
+MlxSettings settings_of(const Json& section, const std::string& module, const std::string& where) {
   const auto own = section.find(module);
   return read_settings(own != section.end() && own->is_object() ? *own : section, where);
 }
 
-class Matrix final : public PackedMatrix {
+class MlxMatrix final : public PackedMatrix {
  public:
-  Matrix(const Checkpoint& stored, const std::string& stem, const Settings& settings)
+  MlxMatrix(const Checkpoint& stored, const std::string& stem, const MlxSettings& settings)
       : bits_(settings.bits), group_size_(settings.group_size), packed_(stem + ".weight") {
     parts = {packed_, stem + ".scales", stem + ".biases"};
     const TensorInfo& weight = stored.info(packed_);
@@ -81,7 +79,7 @@ PackedMatrices mlx_matrices(const Checkpoint& stored, const Json& section, const
     if (stem.empty()) continue;
     if (!stored.contains(stem + ".weight"))
       fail("{} has {} but no {}.weight", stored.path().string(), printable(tensor.name), printable(stem));
-    matrices.push_back(std::make_unique<Matrix>(stored, stem, settings_of(section, stem, where)));
+    matrices.push_back(std::make_unique<MlxMatrix>(stored, stem, settings_of(section, stem, where)));
   }
   return matrices;
 }

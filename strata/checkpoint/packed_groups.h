@@ -11,6 +11,8 @@ namespace strata {
 
 // What the readers of packed formats share.
 
+inline constexpr int64_t kRowsPerTask = 16;  // that one task decodes
+
 // "model.norm.weight" without ".weight"; empty when it ends otherwise.
 std::string stem_of(const std::string& name, std::string_view ending);
 

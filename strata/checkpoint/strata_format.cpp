@@ -13,7 +13,6 @@
 namespace strata {
 namespace {
 
-constexpr int64_t kRowsPerTask = 16;
 constexpr int64_t kMostRows = int64_t{1} << 31;  // and columns; sums of groups and bits fit 64 bits by far
 
 template <class T>

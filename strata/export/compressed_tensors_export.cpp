@@ -7,8 +7,6 @@
 namespace strata {
 namespace {
 
-enum Part { kCodes, kScales, kShape, kZeros };
-
 class CompressedTensors final : public AffinePackedFormat {
  public:
   std::string affine_refusal(const AffineScheme& scheme, int64_t, int64_t cols) const override {
@@ -79,6 +77,8 @@ class CompressedTensors final : public AffinePackedFormat {
   }
 
  private:
+  enum Part { kCodes, kScales, kShape, kZeros };  // of affine_tensors(), in order
+
   // Packed down the rows: word w of a group holds the zero points of rows from 32 w / b on.
   static void pack_zeros(const AffineMatrix& part, int64_t first_row, int64_t groups,
                          std::vector<std::byte>& bytes) {

@@ -10,8 +10,6 @@
 namespace strata {
 namespace {
 
-enum Part { kCodes, kZeros, kScales, kGroups };
-
 class Gptq final : public AffinePackedFormat {
  public:
   explicit Gptq(bool version_2) : version_2_(version_2) {}
@@ -93,6 +91,8 @@ class Gptq final : public AffinePackedFormat {
   bool holds_scattered_groups() const override { return true; }
 
  private:
+  enum Part { kCodes, kZeros, kScales, kGroups };  // of affine_tensors(), in order
+
   static int32_t group_of(const AffineMatrix& matrix, int64_t column, int64_t groups) {
     if (!matrix.group_of_column.empty()) return matrix.group_of_column[static_cast<size_t>(column)];
     return static_cast<int32_t>(column * groups / matrix.cols);

@@ -10,8 +10,6 @@
 namespace strata {
 namespace {
 
-enum Part { kCodes, kScales, kBiases };
-
 constexpr float kLargestHalf = 65504;
 
 // The bias w = scale q + bias that a zero point amounts to, as stored.
@@ -76,6 +74,8 @@ class Mlx final : public AffinePackedFormat {
   std::map<std::string, std::string> metadata() const override { return {{"format", "mlx"}}; }
 
  private:
+  enum Part { kCodes, kScales, kBiases };  // of affine_tensors(), in order
+
   static std::string stem_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
 
   static std::string path_of(const LayerModule& module) {

@@ -9,7 +9,6 @@ namespace {
 
 // Far above any published model, and small enough that a product of three fits 63 bits.
 constexpr int64_t kLargestWidth = 1 << 20;
-constexpr int64_t kMostLayers = 4096;
 constexpr int64_t kLargestVocabulary = 1 << 24;
 
 void check_size(const std::string& where, const char* name, int64_t value, int64_t limit) {

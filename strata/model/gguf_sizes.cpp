@@ -5,12 +5,12 @@
 
 #include "strata/core/error.h"
 #include "strata/core/text.h"
+#include "strata/model/config_checks.h"
 #include "strata/model/gguf_model.h"
 
 namespace strata {
 namespace {
 
-constexpr int64_t kMostLayers = 4096;
 constexpr int64_t kSmallestSide = 32;  // rows and columns of a matrix worth quantizing
 
 std::string text_of(const GgufFile& file, const std::string& key) {

@@ -11,21 +11,23 @@
 namespace strata {
 namespace {
 
-// The module stands beside the program, or where it was built.
+// The module stands beside the program, as in a build tree, or on the program's path of libraries, which
+// leads to where it was installed.
 void* load_module() {
-  const char* const name = "libstrata-sentencepiece.so";
+  const std::string name = "libstrata-sentencepiece.so";
   std::error_code ignored;
-  const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
 #ifdef STRATA_SANITIZED
   const int flags = RTLD_NOW | RTLD_LOCAL;  // AddressSanitizer refuses RTLD_DEEPBIND
 #else
   const int flags = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
 #endif
-  for (const std::filesystem::path& directory :
-       {program.parent_path(), std::filesystem::path(STRATA_MODULE_DIRECTORY)})
-    if (void* module = dlopen((directory / name).c_str(), flags)) return module;
-  fail("the module {} that reads tokenizer.model files could not be loaded from {} or {}: {}", name,
-       program.parent_path().string(), STRATA_MODULE_DIRECTORY, dlerror());
+  for (const std::string& path : {(program / name).string(), name})
+    if (void* module = dlopen(path.c_str(), flags)) return module;
+  fail(
+      "the module {} that reads tokenizer.model files could be loaded neither from {} nor from the program's "
+      "path of libraries: {}; install strata again, or name the module's folder in LD_LIBRARY_PATH",
+      name, program.string(), dlerror());
 }
 
 // The module's functions, found once.

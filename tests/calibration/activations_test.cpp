@@ -9,25 +9,14 @@
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 #include "tests/support/random_ids.h"
-#include "tests/support/temporary_directory.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/three_layer_model.h"
 
 namespace strata {
 namespace {
 
-class Activations : public testing::Test {
+class Activations : public ThreeLayerModel {
  protected:
-  void SetUp() override {
-    TinyModel tiny;
-    tiny.layers = 3;
-    write_tiny_model(directory_ / "model", tiny);
-    model_ = open_model(directory_ / "model");
-    calibration_ = make_calibration(random_ids(7, 16), "test");
-  }
-
-  TemporaryDirectory directory_;
-  Model model_;
-  Calibration calibration_;
+  const Calibration calibration_ = make_calibration(random_ids(7, 16), "test");
 };
 
 TEST_F(Activations, AreThoseOfTheWholeModelWithTheWeightsReplacedSoFar) {

@@ -75,17 +75,17 @@ TEST(Commands, QuantizeMeasuresTheFileItWrote) {
   const Scratch scratch;
   const std::string dir = scratch.path().string();
   const Json json = json_of(run(scratch, std::string("quantize --json ") + kModel + " --bpw 3.0 --text " +
-                                             kNovel + " --tokens 2048 -o " + dir + "/m.gguf"));
+                                             kNovel + " --tokens 1024 -o " + dir + "/m.gguf"));
   ASSERT_EQ(json["measurements"].size(), 3u);
   EXPECT_EQ(json["measurements"][0]["name"], "unquantized");
-  EXPECT_EQ(json["measurements"][0]["tokens"], 4 * 511);
+  EXPECT_EQ(json["measurements"][0]["tokens"], 2 * 511);
   EXPECT_EQ(json["measurements"][1]["name"], "uniform");
   const Json& written = json["measurements"][2];
   EXPECT_EQ(written["name"], "uniform:exact");
   EXPECT_GT(written["kld"], 0.01);
   EXPECT_EQ(json["file_bytes"], std::filesystem::file_size(scratch / "m.gguf"));
   const Json eval = json_of(run(scratch, std::string("eval --json ") + dir + "/m.gguf --reference " + kModel +
-                                             " --text " + kNovel + " --tokens 2048"));
+                                             " --text " + kNovel + " --tokens 1024"));
   EXPECT_NEAR(eval["ppl"].get<double>(), written["ppl"].get<double>(), 1e-6 * written["ppl"].get<double>());
   EXPECT_NEAR(eval["kld"].get<double>(), written["kld"].get<double>(), 1e-6);
 }
@@ -138,9 +138,9 @@ TEST(Commands, GptqLosesLessThanRoundToNearest) {
   const Scratch scratch;
   const Outcome outcome =
       run(scratch,
-          "compare models/tiny-llama --text data/books/the-man-who-was-thursday.txt --tokens 1024 --methods "
+          "compare models/tiny-llama --text data/books/the-man-who-was-thursday.txt --tokens 512 --methods "
           "uniform --schemes w3g128 --bpw 3.25 --quantizer rtn,gptq --calib "
-          "data/wikitext-2/wiki.train.first-1MB.raw --calib-tokens 2048 --json --quiet");
+          "data/wikitext-2/wiki.train.first-1MB.raw --calib-tokens 1024 --json --quiet");
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const nlohmann::json rows = nlohmann::json::parse(outcome.out)["rows"];
   ASSERT_EQ(rows.size(), 3u);
@@ -152,7 +152,7 @@ TEST(Commands, CompareGivesARowForEveryCell) {
   const Scratch scratch;
   const Json json =
       json_of(run(scratch, std::string("compare --json ") + kModel + " --text " + kNovel +
-                               " --tokens 1024 --methods uniform,random,zd --seeds 2 --bpw 3,4"));
+                               " --tokens 512 --methods uniform,random,zd --seeds 2 --bpw 3,4"));
   ASSERT_EQ(json["rows"].size(), 7u);
   const Json& uniform = json["rows"][1];
   const Json& random = json["rows"][2];

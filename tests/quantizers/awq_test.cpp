@@ -58,7 +58,7 @@ TEST(AwqOfTinyLlama, EqualsTheModelBeforeQuantizationAndLosesLessAfter) {
   const Model model = open_model(source / "models/tiny-llama");
   CalibrationOptions from;
   from.source = source / "data/wikitext-2/wiki.train.first-1MB.raw";
-  from.tokens = 2048;
+  from.tokens = 512;
   const Calibration calibration = load_calibration(model, from);
   const auto schemes = uniform(model, "w3g128");
   const Model scaled = scale_model(model, search_awq_scales(model, schemes, calibration, {}));

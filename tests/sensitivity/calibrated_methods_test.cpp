@@ -13,24 +13,17 @@
 #include "strata/core/random.h"
 #include "strata/model/decoder.h"
 #include "strata/sensitivity/method.h"
-#include "tests/support/temporary_directory.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/random_ids.h"
+#include "tests/support/three_layer_model.h"
 
 namespace strata {
 namespace {
 
-class CalibratedMethods : public testing::Test {
+class CalibratedMethods : public ThreeLayerModel {
  protected:
   void SetUp() override {
-    TinyModel tiny;
-    tiny.layers = 3;
-    write_tiny_model(directory_ / "model", tiny);
-    model_ = open_model(directory_ / "model");
     decoder_ = std::make_unique<Decoder>(model_, DecoderOptions());
-    Random random(5);
-    at::Tensor ids = at::empty({4, 12}, at::kLong);
-    for (int64_t i = 0; i < ids.numel(); ++i)
-      ids.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.below(64));
+    const at::Tensor ids = random_ids(4, 12);
     options_.calibration = std::make_shared<const Calibration>(make_calibration(ids, "test"));
     options_.schemes = parse_schemes("w4g32,w2g32,w3g32");
     hidden_.push_back(decoder_->embed(ids));
@@ -68,8 +61,6 @@ class CalibratedMethods : public testing::Test {
       }
   }
 
-  TemporaryDirectory directory_;
-  Model model_;
   std::unique_ptr<Decoder> decoder_;
   std::vector<at::Tensor> hidden_;  // before every layer and after the last
   SensitivityOptions options_;

@@ -12,21 +12,16 @@
 #include "strata/sensitivity/method.h"
 #include "tests/support/error_of.h"
 #include "tests/support/ross_by_pairs.h"
-#include "tests/support/temporary_directory.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/three_layer_model.h"
 
 namespace strata {
 namespace {
 
 constexpr int64_t kWindows = 8, kWindow = 31;
 
-class InfoqOfLanguageModels : public testing::Test {
+class InfoqOfLanguageModels : public ThreeLayerModel {
  protected:
   void SetUp() override {
-    TinyModel tiny;
-    tiny.layers = 3;
-    write_tiny_model(directory_ / "model", tiny);
-    model_ = open_model(directory_ / "model");
     Random random(5);  // of tokens that mostly follow from the one before
     ids_ = at::empty({kWindows, kWindow}, at::kLong);
     int64_t token = 1;
@@ -82,8 +77,6 @@ class InfoqOfLanguageModels : public testing::Test {
     return result;
   }
 
-  TemporaryDirectory directory_;
-  Model model_;
   at::Tensor ids_;
   SensitivityOptions options_;
 };
