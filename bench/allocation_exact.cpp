@@ -8,6 +8,7 @@
 
 #include "strata/allocation/allocator.h"
 #include "strata/allocation/choice_problem.h"
+#include "strata/allocation/exact.h"
 #include "strata/allocation/integer_program.h"
 #include "strata/core/error.h"
 #include "strata/core/random.h"
@@ -57,7 +58,7 @@ AllocatorOptions make_options(Ties ties) {
   AllocatorOptions options;
   options.schemes = parse_schemes("ladder");
   options.ties = ties;
-  options.relative_gap = kGap;
+  options.own.get<ExactOptions>().relative_gap = kGap;
   options.budget.bits_per_weight = 3.3;
   options.budget.average_code_bits = 3.0;
   return options;

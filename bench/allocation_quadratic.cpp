@@ -9,6 +9,8 @@
 
 #include "strata/allocation/allocator.h"
 #include "strata/allocation/coupled_block.h"
+#include "strata/allocation/exact.h"
+#include "strata/allocation/quadratic.h"
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 
@@ -81,14 +83,14 @@ void quadratic_allocation(benchmark::State& state) {
   options.schemes = make_menu(state.range(0));
   options.budget.bits_per_weight = 2.62;
   if (state.range(1) == 2) options.budget.average_code_bits = 2.115;
-  options.relative_gap = state.range(2) == 1 ? 0 : 1e-4;
+  options.own.get<ExactOptions>().relative_gap = state.range(2) == 1 ? 0 : 1e-4;
   const Scores scores = make_scores(options.schemes);
   const std::vector<AllocationModule> modules = modules_of(scores);
   Plan plan;
   for (auto unused : state) plan = allocate(modules, scores, options);
   state.counters["gap"] = *plan.gap;
   state.counters["cost"] = *plan.cost;
-  options.interactions = false;
+  options.own.get<QuadraticOptions>().interactions = false;
   state.counters["without"] = cost_with_pairs(scores, allocate(modules, scores, options));
 }
 

@@ -118,12 +118,13 @@ void run(Arguments& arguments) {
   at::Tensor ids = at::empty({arguments.blocks, arguments.window}, at::kLong);
   for (int64_t i = 0; i < ids.numel(); ++i)
     ids.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.below(kVocabulary));
-  options.calibration = std::make_shared<const Calibration>(make_calibration(ids, "random ids"));
-  options.high_impact.tokens = ids.numel();
+  Evidence evidence;
+  evidence.calibration = std::make_shared<const Calibration>(make_calibration(ids, "random ids"));
+  options.methods.get<HighImpactOptions>().tokens = ids.numel();
   const Stopwatch all;
-  load_row_impacts(model, options.schemes, options);
+  evidence.row_impacts = row_impacts_for(model, options.schemes, options, evidence);
   const double impact_seconds = all.seconds();
-  const ChangeLosses losses = measure_change_losses(model, options);
+  const ChangeLosses losses = measure_change_losses(model, options, evidence);
   std::printf("%lld tokens: impact of rows %.1f s, %zu losses %.1f s, together %.1f s\n",
               static_cast<long long>(ids.numel()), impact_seconds, losses.index.size(),
               all.seconds() - impact_seconds, all.seconds());

@@ -12,6 +12,7 @@
 #include "strata/core/stopwatch.h"
 #include "strata/core/threads.h"
 #include "strata/device/device.h"
+#include "strata/sensitivity/kl.h"
 #include "strata/sensitivity/method.h"
 
 namespace {
@@ -45,7 +46,8 @@ Arguments parse(int argc, char** argv) {
     else if (name == "--device")
       arguments.options.device = strata::parse_device(value);
     else if (name == "--precision")
-      arguments.options.kl.dtype = value == "bfloat16" ? at::kBFloat16 : at::kFloat;
+      arguments.options.methods.get<strata::KlOptions>().dtype =
+          value == "bfloat16" ? at::kBFloat16 : at::kFloat;
     else if (name == "--quantizer")
       arguments.options.quantizer.name = value;
     else if (name == "--threads")
@@ -67,16 +69,17 @@ void run(Arguments& arguments) {
   const strata::Model model = strata::open_model(arguments.model);
   strata::SensitivityOptions& options = arguments.options;
   options.schemes = strata::parse_schemes(arguments.schemes);
-  options.kl.tokens = arguments.tokens;
+  options.methods.get<strata::KlOptions>().tokens = arguments.tokens;
   strata::Random random(1);
   at::Tensor ids = at::empty({(arguments.tokens - 1) / arguments.window + 1, arguments.window}, at::kLong);
   for (int64_t i = 0; i < ids.numel(); ++i)
     ids.data_ptr<int64_t>()[i] =
         static_cast<int64_t>(random.below(static_cast<uint64_t>(model.config.vocab_size)));
-  options.calibration =
+  strata::Evidence evidence;
+  evidence.calibration =
       std::make_shared<const strata::Calibration>(strata::make_calibration(ids, "random ids"));
   const strata::Stopwatch stopwatch;
-  const strata::Scores scores = strata::score(model, "kl", options);
+  const strata::Scores scores = strata::score(model, "kl", options, evidence);
   const double seconds = stopwatch.seconds();
   std::printf("%zu matrices x %zu schemes on %lld tokens: %.1f s, %.2f GiB of host memory at most\n",
               model.modules.size(), options.schemes.size(), static_cast<long long>(ids.numel()), seconds,

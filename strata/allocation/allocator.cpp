@@ -10,30 +10,6 @@
 namespace strata {
 namespace {
 
-struct Allocator {
-  const char* name;
-  Allocation (*allocate)(const AllocationProblem& problem);
-  bool needs_budget;
-};
-
-constexpr Allocator kAllocators[] = {
-    {"uniform", allocate_uniform, true},     {"rank", allocate_by_rank, true},
-    {"boost", allocate_boost, false},        {"exact", allocate_exact, true},
-    {"quadratic", allocate_quadratic, true},
-};
-
-std::string joined(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
-const Allocator& find_allocator(const std::string& name) {
-  for (const Allocator& allocator : kAllocators)
-    if (name == allocator.name) return allocator;
-  fail_usage("there is no allocator \"{}\"; there are {}", name, joined(allocator_names()));
-}
-
 Plan plan_of(const AllocationProblem& problem, const Allocation& allocation) {
   Plan plan;
   plan.model = problem.scores.model;
@@ -80,21 +56,25 @@ Ties parse_ties(std::string_view name) {
   fail_usage("\"{}\" is no kind of ties; there are none, fused and layer", name);
 }
 
-AllocatorOptions::Differences parse_differences(std::string_view name) {
-  if (name == "subtract") return AllocatorOptions::Differences::Subtract;
-  if (name == "divide") return AllocatorOptions::Differences::Divide;
-  fail_usage("\"{}\" is no kind of differences; there are subtract and divide", name);
+const std::vector<Allocator>& allocators() {
+  static const std::vector<Allocator> list = {
+      {"exact", "least total cost by an integer program", allocate_exact, true, exact_options},
+      {"quadratic", "the same with the costs that pairs of matrices have together", allocate_quadratic, true,
+       quadratic_options},
+      {"rank", "two schemes by score", allocate_by_rank},
+      {"boost", "the papers' outlier rule", allocate_boost, false, boost_options, "ladder"},
+      {"uniform", "one scheme everywhere, as far as the budget goes", allocate_uniform},
+  };
+  return list;
 }
 
-bool parse_interactions(std::string_view name) {
-  if (name != "on" && name != "off") fail_usage("interactions are \"{}\"; on or off was expected", name);
-  return name == "on";
-}
-
-std::vector<std::string> allocator_names() {
-  std::vector<std::string> names;
-  for (const Allocator& allocator : kAllocators) names.emplace_back(allocator.name);
-  return names;
+const Allocator& find_allocator(std::string_view name) {
+  std::string known;
+  for (const Allocator& allocator : allocators()) {
+    if (allocator.name == name) return allocator;
+    known += (known.empty() ? "" : ", ") + allocator.name;
+  }
+  fail_usage("there is no allocator \"{}\"; there are {}", name, known);
 }
 
 Plan allocate(const std::vector<AllocationModule>& modules, const Scores& scores,

@@ -8,6 +8,7 @@
 
 #include "strata/allocation/plan.h"
 #include "strata/allocation/scores.h"
+#include "strata/core/options.h"
 #include "strata/quantization/scheme.h"
 
 namespace strata {
@@ -29,28 +30,31 @@ enum class Ties { None, Fused, Layer };
 Ties parse_ties(std::string_view name);  // throws UsageError
 
 struct AllocatorOptions {
-  std::string name = "exact";  // one of allocator_names()
-  std::vector<Scheme>
-      schemes;    // the menu; empty = the schemes of the file's costs (boost: the papers' ladder)
-  Budget budget;  // at least one limit is set, except for boost
+  std::string name = "exact";   // of allocators()
+  std::vector<Scheme> schemes;  // the menu; empty = those of the file's costs (boost: the papers' ladder)
+  Budget budget;                // at least one limit is set, except for boost
   Ties ties = Ties::None;
-  double relative_gap = 1e-4;  // exact, quadratic: stop at this proven distance from the optimum
-  double seconds = 60;         // exact, quadratic: time limit of the integer program
-  bool interactions = true;    // quadratic: count what pairs of modules cost together
-  // boost (SensiBoost and KurtBoost)
-  enum class Differences { Subtract, Divide } differences = Differences::Subtract;
-  double base = 3.13;   // rung of the ladder, by its bits per weight as the papers round it
-  int stop = 2;         // rungs a chosen module climbs
-  int top = 2;          // outliers kept per role; 0 = all
-  bool rebase = false;  // choose the base so that base and boosts meet the budget
+  OptionValues own;  // what single allocators declare
 };
 
-AllocatorOptions::Differences parse_differences(std::string_view name);  // "subtract", "divide"
+struct AllocationProblem;
+struct Allocation;
 
-bool parse_interactions(std::string_view name);  // "on", "off"; throws UsageError
+// A way to give every module a scheme (problem.h).
+struct Allocator {
+  std::string name;
+  std::string summary;  // one line, for --help
+  Allocation (*allocate)(const AllocationProblem& problem) = nullptr;
+  bool needs_budget = true;
+  DeclareOptions options = nullptr;  // of its own; null = none
+  std::string schemes = "";  // its menu where none is given; empty = those of the file's costs
+};
 
-// uniform, rank, boost, exact, quadratic.
-std::vector<std::string> allocator_names();
+// All allocators; a new one is a line here.
+const std::vector<Allocator>& allocators();
+
+// The allocator of this name; throws UsageError listing those there are.
+const Allocator& find_allocator(std::string_view name);
 
 // A plan for all modules, in their order. Throws UsageError when the budget is below the smallest possible
 // (which it names) or above the largest, and Error when the scores do not cover a module.

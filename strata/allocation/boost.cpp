@@ -17,7 +17,6 @@ namespace {
 constexpr double kOutlyingZ = 3;
 constexpr double kTrimmed = 0.05;
 
-using Differences = AllocatorOptions::Differences;
 using Place = std::pair<int, std::string>;  // layer and module
 
 struct Spread {
@@ -113,7 +112,7 @@ std::vector<int> boosted(const AllocationProblem& problem, const Ladder& ladder,
     const bool climbs = std::any_of(members.begin(), members.end(), [&](size_t m) {
       return chosen.count({problem.modules[m].layer, problem.modules[m].module}) > 0;
     });
-    schemes.push_back(ladder.scheme(climbs ? base + problem.options.stop : base));
+    schemes.push_back(ladder.scheme(climbs ? base + problem.options.own.get<BoostOptions>().stop : base));
   }
   return schemes;
 }
@@ -154,8 +153,19 @@ std::vector<int> outlying_layers(const std::vector<double>& scores, Differences 
   return layers;
 }
 
+Options boost_options(OptionValues& values) {
+  BoostOptions& boost = values.get<BoostOptions>();
+  return {choice("differences", boost.differences,
+                 {{"subtract", Differences::Subtract}, {"divide", Differences::Divide}},
+                 "subtract (KurtBoost) or divide (SensiBoost) neighbouring scores"),
+          positive("base", boost.base, "rung of the ladder to start from"),
+          number("stop", boost.stop, 1, 12, "rungs a chosen module climbs"),
+          number("top", boost.top, 0, 10000, "outliers kept a role; 0 = all"),
+          flag("rebase", boost.rebase, "lower the base so that base and boosts together meet the budget")};
+}
+
 Allocation allocate_boost(const AllocationProblem& problem) {
-  const AllocatorOptions& options = problem.options;
+  const BoostOptions& options = problem.options.own.get<BoostOptions>();
   if (options.stop < 1) fail_usage("--stop is {}, expected at least 1 rung", options.stop);
   if (options.top < 0) fail_usage("--top is {}, expected 0 (all) or more", options.top);
   const Ladder ladder(problem);

@@ -1,4 +1,4 @@
-#include "strata/allocation/choice_problem.h"
+#include "strata/allocation/exact.h"
 #include "strata/allocation/problem.h"
 
 namespace strata {
@@ -41,13 +41,16 @@ void spend_the_rest(const AllocationProblem& problem, const ChoiceProblem& choic
 
 }  // namespace
 
+Options exact_options(OptionValues& values) {
+  ExactOptions& settings = values.get<ExactOptions>();
+  return {number("gap", settings.relative_gap, 0.0, 1.0, "optimality gap to prove"),
+          positive("time-limit", settings.seconds, "seconds for the solver")};
+}
+
 Allocation allocate_exact(const AllocationProblem& problem) {
   problem.check_each_limit();
   const ChoiceProblem choices = choice_problem(problem);
-  ChoiceSettings settings;
-  settings.relative_gap = problem.options.relative_gap;
-  settings.seconds = problem.options.seconds;
-  auto solution = solve(choices, settings);
+  auto solution = solve(choices, problem.options.own.get<ExactOptions>());
   if (!solution) problem.fail_together();
   spend_the_rest(problem, choices, solution->chosen);
   solution->cost = cost_of(choices, solution->chosen);

@@ -42,7 +42,8 @@ std::vector<std::vector<size_t>> tie_classes(const std::vector<AllocationModule>
 
 std::vector<Scheme> menu_of(const Scores& scores, const AllocatorOptions& options) {
   std::vector<Scheme> given = options.schemes;
-  if (given.empty() && options.name == "boost") given = parse_schemes("ladder");
+  const std::string& usual = find_allocator(options.name).schemes;
+  if (given.empty() && !usual.empty()) given = parse_schemes(usual);
   std::set<std::string> seen;
   if (given.empty())
     for (const Cost& cost : scores.costs)

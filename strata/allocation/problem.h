@@ -60,13 +60,16 @@ Allocation allocate_by_rank(const AllocationProblem& problem);
 
 // SensiBoost and KurtBoost (arXiv 2503.06518): outlying modules climb the ladder from a common base.
 Allocation allocate_boost(const AllocationProblem& problem);
+Options boost_options(OptionValues& values);
 
 // Minimal total cost, solved to a proven gap.
 Allocation allocate_exact(const AllocationProblem& problem);
+Options exact_options(OptionValues& values);
 
-// The same with the costs that pairs of modules have together (Scores::pair_costs, AllocatorOptions::
-// interactions). Throws UsageError where more modules have costs together, directly or through others, than
-// can be enumerated (kMostBlockChoices).
+// The same with the costs that pairs of modules have together (Scores::pair_costs,
+// QuadraticOptions::interactions). Throws UsageError where more modules have costs together, directly or
+// through others, than can be enumerated (kMostBlockChoices).
 Allocation allocate_quadratic(const AllocationProblem& problem);
+Options quadratic_options(OptionValues& values);
 
 }  // namespace strata

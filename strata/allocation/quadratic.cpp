@@ -6,7 +6,9 @@
 #include <unordered_map>
 
 #include "strata/allocation/coupled_block.h"
+#include "strata/allocation/exact.h"
 #include "strata/allocation/problem.h"
+#include "strata/allocation/quadratic.h"
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
 
@@ -57,7 +59,7 @@ ClassCosts class_costs(const AllocationProblem& problem) {
     for (size_t s = 0; s < problem.menu.size(); ++s)
       for (const size_t m : members) own[s] += problem.costs.required(m, problem.menu[s]);
   }
-  if (!problem.options.interactions) return costs;
+  if (!problem.options.own.get<QuadraticOptions>().interactions) return costs;
   for_each_pair(problem,
                 [&](size_t first, int64_t first_scheme, size_t second, int64_t second_scheme, double cost) {
                   if (first == second) {
@@ -145,6 +147,14 @@ std::vector<std::vector<BlockChoice>> fronts_of(const std::vector<CoupledBlock>&
 
 }  // namespace
 
+Options quadratic_options(OptionValues& values) {
+  Options options = exact_options(values);  // of the integer program
+  options.push_back(choice("interactions", values.get<QuadraticOptions>().interactions,
+                           {{"on", true}, {"off", false}},
+                           "on, or off to leave out what pairs of matrices cost together"));
+  return options;
+}
+
 Allocation allocate_quadratic(const AllocationProblem& problem) {
   problem.check_each_limit();
   const ClassCosts costs = class_costs(problem);
@@ -162,10 +172,7 @@ Allocation allocate_quadratic(const AllocationProblem& problem) {
     auto& group = choices.groups.emplace_back();
     for (const BlockChoice& choice : front) group.push_back(choice.total);
   }
-  ChoiceSettings settings;
-  settings.relative_gap = problem.options.relative_gap;
-  settings.seconds = problem.options.seconds;
-  const auto solution = solve(choices, settings);
+  const auto solution = solve(choices, problem.options.own.get<ExactOptions>());
   if (!solution) problem.fail_together();
 
   Allocation allocation;

@@ -73,7 +73,8 @@ at::Tensor sample_blocks(const Sequences& sequences, const CalibrationOptions& o
 
 constexpr uint64_t kHashStart = 0xcbf29ce484222325ull;  // FNV-1a
 
-// FNV-1a over the shape and the ids.
+}  // namespace
+
 std::string fingerprint_of(const at::Tensor& ids) {
   uint64_t hash = kHashStart;
   const auto add = [&](int64_t value) {
@@ -86,8 +87,6 @@ std::string fingerprint_of(const at::Tensor& ids) {
   for (int64_t i = 0; i < ids.numel(); ++i) add(values[i]);
   return fmt::format("{:016x}", hash);
 }
-
-}  // namespace
 
 Calibration make_calibration(const at::Tensor& ids, std::string source) {
   if (ids.dim() != 2 || ids.numel() == 0)

@@ -31,6 +31,9 @@ struct Calibration {
   int64_t tokens() const { return ids.numel(); }
 };
 
+// Tells token ids [blocks, window] int64 apart: a hash of all of them.
+std::string fingerprint_of(const at::Tensor& ids);
+
 // Calibration from given blocks [blocks, window].
 Calibration make_calibration(const at::Tensor& ids, std::string source);
 

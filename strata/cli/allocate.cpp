@@ -5,8 +5,6 @@
 
 #include "strata/cli/budget.h"
 #include "strata/cli/common.h"
-#include "strata/core/error.h"
-#include "strata/core/units.h"
 #include "strata/report/plan_chart.h"
 
 namespace strata::cli {
@@ -14,16 +12,14 @@ namespace {
 
 struct AllocateArguments {
   std::string scores, output, schemes;
-  BudgetOptions budget;
-  AllocationOptions allocation;
+  AllocatorOptions allocator;
 };
 
-void run(const AllocateArguments& options, const CommonOptions& common) {
+void run(AllocateArguments& options, const CommonOptions& common, const Command&) {
   require_apart({options.output}, "", {options.scores});
   const Scores scores = read_scores(options.scores);
-  AllocatorOptions allocator = options.allocation.resolve();
+  AllocatorOptions& allocator = options.allocator;
   if (!options.schemes.empty()) allocator.schemes = parse_schemes(options.schemes);
-  allocator.budget = options.budget.resolve();
   const Plan plan = allocate(modules_of(scores), scores, allocator);
   if (!options.output.empty()) write_plan(options.output, plan);
   if (common.json)
@@ -35,18 +31,17 @@ void run(const AllocateArguments& options, const CommonOptions& common) {
 }  // namespace
 
 void add_allocate(Program& program) {
-  auto options = std::make_shared<AllocateArguments>();
-  CLI::App* command = add_command(program, "allocate", "turn scores into a plan under a budget",
-                                  [&program, options] { run(*options, program.common); });
-  command->add_option("scores", options->scores, "a file written by strata score")
-      ->required()
-      ->type_name("FILE");
-  command->add_option("-o,--output", options->output, "write the plan here")->type_name("FILE");
-  command->add_option("--schemes", options->schemes,
-                      "schemes to choose from, such as w2g64,w4g64 or gguf, affine, ladder; by default those "
-                      "of the file's costs, for boost the papers' ladder");
-  options->budget.add_to(*command, "stored bytes of the matrices");
-  options->allocation.add_to(*command);
+  auto [command, options] =
+      add_command<AllocateArguments>(program, "allocate", "turn scores into a plan under a budget", run);
+  command.argument("scores", options.scores, "FILE", "a file written by strata score");
+  command.add(
+      "Plan",
+      {everyday(text("output", options.output, "FILE", "write the plan here")),
+       everyday(text("schemes", options.schemes, "LIST",
+                     "schemes to choose from, such as w2g64,w4g64 or gguf, affine, ladder; by default "
+                     "those of the file's costs, for boost the papers' ladder"))});
+  add_budget(command, options.allocator.budget, "stored bytes of the matrices");
+  add_allocation(command, options.allocator);
 }
 
 }  // namespace strata::cli

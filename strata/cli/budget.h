@@ -1,32 +1,18 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
-#include <optional>
 #include <string>
 
 #include "strata/allocation/allocator.h"
+#include "strata/cli/command.h"
 
 namespace strata::cli {
 
-// --bpw, --avg-bits and --size.
-struct BudgetOptions {
-  std::optional<double> bpw, average_code_bits;
-  std::string size;
+// --bpw, --avg-bits and --size; `what_size_counts` completes the help of --size, which ONNX models take too
+// where `kind` says so.
+void add_budget(Command& command, Budget& budget, const std::string& what_size_counts,
+                ModelKind kind_of_size = ModelKind::Language);
 
-  // `what_size_counts` completes the help of --size.
-  void add_to(CLI::App& command, const std::string& what_size_counts);
-  Budget resolve() const;  // throws UsageError when a figure is not positive
-};
-
-// --allocator, --ties and what belongs to single allocators.
-struct AllocationOptions {
-  std::string allocator = "exact", ties = "none", interactions = "on", differences = "subtract";
-  double gap = 1e-4, seconds = 60, base = 3.13;
-  int stop = 2, top = 2;
-  bool rebase = false;
-
-  void add_to(CLI::App& command);
-  AllocatorOptions resolve() const;
-};
+// --ties and what belongs to single allocators; --allocator.
+void add_allocation(Command& command, AllocatorOptions& allocator);
 
 }  // namespace strata::cli

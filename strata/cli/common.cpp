@@ -10,29 +10,13 @@
 
 namespace strata::cli {
 
-CLI::App* add_command(Program& program, const std::string& name, const std::string& summary,
-                      std::function<void()> body) {
-  CLI::App* command = program.app.add_subcommand(name, summary);
-  add_common_options(*command, program.common);
-  command->callback([&program, body = std::move(body)] { program.run = body; });
-  return command;
-}
-
-void add_common_options(CLI::App& command, CommonOptions& options) {
-  const std::string group = "Common options";
-  command.add_option("--device", options.device, "where tensors are computed: cpu, cuda or cuda:N")
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--threads", options.threads, "number of threads; 0 = one a core")
-      ->check(CLI::Range(0, 4096))
-      ->capture_default_str()
-      ->group(group);
-  command.add_option("--seed", options.seed, "seed of everything random")
-      ->capture_default_str()
-      ->group(group);
-  command.add_flag("--json", options.json, "print one JSON document on stdout and nothing else")
-      ->group(group);
-  command.add_flag("--quiet", options.quiet, "show no progress")->group(group);
+void add_common_options(Command& command, CommonOptions& options) {
+  command.add("Common options",
+              {text("device", options.device, "TEXT", "where tensors are computed: cpu, cuda or cuda:N"),
+               everyday(number("threads", options.threads, 0, 4096, "number of threads; 0 = one a core")),
+               number("seed", options.seed, "seed of everything random"),
+               everyday(flag("json", options.json, "print one JSON document on stdout and nothing else")),
+               flag("quiet", options.quiet, "show no progress")});
 }
 
 void print_json(const Json& document) {

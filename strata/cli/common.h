@@ -1,11 +1,11 @@
 #pragma once
 
-#include <CLI/CLI.hpp>
-#include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "strata/cli/command.h"
 #include "strata/core/json.h"
 
 namespace strata::cli {
@@ -18,10 +18,11 @@ struct CommonOptions {
   bool json = false, quiet = false;
 };
 
-// A command adds its options to the program and sets `run`, which main calls after parsing.
+// A command adds itself to the program and sets `run`, which main calls after parsing.
 struct Program {
   CLI::App app;
   CommonOptions common;
+  std::vector<std::shared_ptr<Command>> commands;
   std::function<void()> run;
 };
 
@@ -33,12 +34,62 @@ void add_eval(Program& program);
 void add_compare(Program& program);
 void add_recipe(Program& program);
 
-// A subcommand with the common options; `body` runs when it is the one chosen.
-CLI::App* add_command(Program& program, const std::string& name, const std::string& summary,
-                      std::function<void()> body);
+// A command with its own values of `Arguments`, on which `body` runs when it is the one that was chosen.
+template <class Arguments>
+struct NewCommand {
+  Command& command;
+  Arguments& arguments;
+};
 
-// Adds --device, --threads, --seed, ... in a group of their own.
-void add_common_options(CLI::App& command, CommonOptions& options);
+template <class Arguments>
+NewCommand<Arguments> add_command(Program& program, const std::string& name, const std::string& summary,
+                                  void (*body)(Arguments&, const CommonOptions&, const Command&)) {
+  const auto command = std::make_shared<Command>(program.app, name, summary);
+  const auto arguments = std::make_shared<Arguments>();
+  program.commands.push_back(command);
+  command->run_with([&program, command = command.get(), arguments, body] {
+    program.run = [&program, command, arguments, body] { body(*arguments, program.common, *command); };
+  });
+  return {*command, *arguments};
+}
+
+// Adds --device, --threads, --seed, ... under a heading of their own; main does it for every command.
+void add_common_options(Command& command, CommonOptions& options);
+
+// Options that the entries of a registry declare, each under the names of all that have it.
+template <class Entry>
+void add_declared(Command& command, const std::string& what, const std::vector<Entry>& entries,
+                  OptionValues& values) {
+  std::vector<std::pair<Option, std::string>> found;  // with the names of its users
+  for (const Entry& entry : entries) {
+    if (entry.options == nullptr) continue;
+    for (const Option& option : entry.options(values)) {
+      auto one = found.begin();
+      while (one != found.end() && one->first.name != option.name) ++one;
+      if (one != found.end())
+        one->second += ", " + entry.name;
+      else
+        found.emplace_back(option, entry.name);
+    }
+  }
+  for (const auto& [option, names] : found) command.add(what + " " + names, {option}, ModelKind::Language);
+}
+
+// "name: summary; name: summary" of a registry's entries, and "name, name", for help texts.
+template <class Entry>
+std::string summaries(const std::vector<Entry>& entries) {
+  std::string text;
+  for (const Entry& entry : entries)
+    text += (text.empty() ? "" : "; ") + std::string(entry.name) + ": " + entry.summary;
+  return text;
+}
+
+template <class Entry>
+std::string names(const std::vector<Entry>& entries) {
+  std::string text;
+  for (const Entry& entry : entries) text += (text.empty() ? "" : ", ") + std::string(entry.name);
+  return text;
+}
 
 // Prints the one JSON document of --json on stdout.
 void print_json(const Json& document);

@@ -6,11 +6,11 @@
 
 #include "strata/cli/budget.h"
 #include "strata/cli/common.h"
-#include "strata/cli/quantizer.h"
-#include "strata/cli/sensitivity.h"
+#include "strata/cli/evidence.h"
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/device/device.h"
 #include "strata/pipeline/comparison_file.h"
 #include "strata/pipeline/comparison_report.h"
 
@@ -20,14 +20,11 @@ namespace {
 struct CompareArguments {
   CompareRequest request;
   std::string model, methods = "uniform,random,first-last,weight-error,zd,ewq,kurtboost,nsds",
-                     budgets = "2.5,3,3.5,4.5";
-  std::vector<std::string> texts;
+                     budgets = "2.5,3,3.5,4.5", quantizers = "hqq";
+  OptionValues quantizer_options;
   std::string html, svg;
   bool markdown = false;
-  SensitivityCliOptions sensitivity;
-  QuantizerCliOptions quantizer;
-  AllocationOptions allocation;
-  VisionCliOptions vision;
+  VisionArguments vision;
 };
 
 double parse_budget(const std::string& text) {
@@ -73,25 +70,25 @@ void print_tables(const Comparison& comparison, bool markdown) {
   print(correlation_table(comparison));
 }
 
-void run(CompareArguments& options, const CommonOptions& common, const CLI::App& command) {
-  if (vision::is_onnx(options.model)) {
-    compare_vision_methods(options.model, given(command, "--methods", options.methods), options.request.seeds,
-                           options.markdown, options.vision, common);
+void run(CompareArguments& options, const CommonOptions& common, const Command& command) {
+  CompareRequest& request = options.request;
+  if (kind_of_model(command, options.model) == ModelKind::Onnx) {
+    compare_vision(options.model, command.given("methods") ? options.methods : "", request.seeds,
+                   options.markdown, options.vision, common);
     return;
   }
-  require_text(options.texts.empty() ? "" : options.texts.front());
-  CompareRequest& request = options.request;
-  std::vector<std::string> read = options.texts;
+  require_text(request.texts.empty() ? "" : request.texts.front().string());
+  std::vector<std::string> read(request.texts.begin(), request.texts.end());
   read.push_back(options.model);
   require_apart({options.html}, request.results.string(), read);
   request.model = options.model;
-  for (const std::string& text : options.texts) request.texts.emplace_back(text);
   request.methods = split(options.methods);
   for (const std::string& budget : split(options.budgets)) request.budgets.push_back(parse_budget(budget));
-  request.sensitivity = options.sensitivity.resolve(common);
-  options.vision.apply_to(request.sensitivity.infoq);
-  request.quantizers = options.quantizer.resolve();
-  request.allocator = options.allocation.resolve();
+  request.workbench.device = parse_device(common.device);
+  request.workbench.seed = common.seed;
+  request.quantizers.clear();
+  for (const std::string& name : split(options.quantizers))
+    request.quantizers.push_back({find_quantizer(name).name, options.quantizer_options});
   const Comparison comparison = compare(request);
   if (!options.html.empty()) write_text(options.html, comparison_page(comparison, options.model));
   if (!options.svg.empty()) write_charts(comparison, options.svg);
@@ -104,42 +101,42 @@ void run(CompareArguments& options, const CommonOptions& common, const CLI::App&
 }  // namespace
 
 void add_compare(Program& program) {
-  auto options = std::make_shared<CompareArguments>();
-  CLI::App* command = add_command(
-      program, "compare", "put methods side by side at equal stored bytes",
-      [&program, options] { run(*options, program.common, *program.app.get_subcommand("compare")); });
-  CompareRequest& request = options->request;
-  command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
-  command->add_option("--text", options->texts, "texts to measure on")->type_name("FILE");
-  command->add_option("--methods", options->methods, "methods, each NAME or NAME:ALLOCATOR")
-      ->capture_default_str();
-  command->add_option("--bpw", options->budgets, "budgets in stored bits a weight")->capture_default_str();
-  command->add_option("--schemes", request.schemes, "schemes to choose from")->capture_default_str();
-  options->quantizer.add_to(*command, true);
-  command->add_option("--seeds", request.seeds, "runs of the method random")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
-  command->add_option("--window", request.evaluation.window, "tokens in a window")
-      ->check(CLI::Range(2, 1 << 24))
-      ->capture_default_str();
-  command->add_option("--tokens", request.evaluation.max_tokens, "use only each text's first tokens; 0 = all")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
-      ->capture_default_str();
-  command->add_flag("--correlations", request.correlations,
-                    "also rank-correlate every score with the measured loss of each layer alone");
-  command
-      ->add_option("--results", request.results,
-                   "save finished cells here and take them from here: an interrupted comparison goes on")
-      ->type_name("FILE");
-  command->add_option("--html", options->html, "write plots and tables as one page")->type_name("FILE");
-  command->add_option("--svg", options->svg, "write the plots into this directory")->type_name("DIR");
-  command->add_flag("--markdown", options->markdown, "print the table as Markdown");
-  options->sensitivity.add_to(*command);
-  options->allocation.add_to(*command);
-  options->vision.add_images(*command);
-  options->vision.add_scoring(*command);
-  options->vision.add_budget(*command, true);
-  options->vision.add_correlate(*command);
+  auto [command, options] = add_command<CompareArguments>(
+      program, "compare", "put methods side by side at equal stored bytes", run);
+  CompareRequest& request = options.request;
+  command.argument("model", options.model, "MODEL", "the model");
+  command.add("Comparison",
+              {everyday(text("methods", options.methods, "LIST", "methods, each NAME or NAME:ALLOCATOR")),
+               number("seeds", request.seeds, 1, 1000, "runs of the method random"),
+               flag("markdown", options.markdown, "print the table as Markdown")});
+  command.add(
+      "Comparison",
+      {everyday(paths("text", request.texts, "FILE", "texts to measure on")),
+       everyday(text("bpw", options.budgets, "LIST", "budgets in stored bits a weight")),
+       text("schemes", request.schemes, "LIST", "schemes to choose from"),
+       everyday(text("quantizer", options.quantizers, "LIST",
+                     "a list of: " + names(quantizers()) +
+                         "; rtn and hqq look at weights alone, the others at calibration text (--calib) too; "
+                         "GGUF types have their own rounding in the place of rtn and hqq")),
+       number("window", request.evaluation.window, 2, 1 << 24, "tokens in a window"),
+       everyday(number("tokens", request.evaluation.max_tokens, 0, int64_t{1} << 40,
+                       "use only each text's first tokens; 0 = all")),
+       flag("correlations", request.correlations,
+            "also rank-correlate every score with the measured loss of each layer alone"),
+       everyday(
+           path("results", request.results, "FILE",
+                "save finished cells here and take them from here: an interrupted comparison goes on, and "
+                "what another one measured of the same model, text and options is not measured again")),
+       everyday(text("html", options.html, "FILE", "write plots and tables as one page")),
+       text("svg", options.svg, "DIR", "write the plots into this directory")},
+      ModelKind::Language);
+  add_evidence(command, request.workbench);
+  add_quantizers(command, options.quantizer_options);
+  add_allocation(command, request.allocator);
+  options.vision.add_images(command);
+  options.vision.add_scoring(command);
+  options.vision.add_budget(command, true);
+  options.vision.add_correlate(command);
 }
 
 }  // namespace strata::cli

@@ -128,21 +128,23 @@ void print(const Model& model, bool with_tensors) {
   fmt::print("\n{}", tensors.text());
 }
 
+void run(InspectArguments& options, const CommonOptions& common, const Command& command) {
+  if (kind_of_model(command, options.model) == ModelKind::Onnx) return inspect_vision(options.model, common);
+  const Model model = open_model(options.model);
+  if (common.json)
+    print_json(describe(model));
+  else
+    print(model, options.tensors);
+}
+
 }  // namespace
 
 void add_inspect(Program& program) {
-  auto options = std::make_shared<InspectArguments>();
-  CLI::App* command =
-      add_command(program, "inspect", "show a model's architecture, layers and sizes", [&program, options] {
-        if (vision::is_onnx(options->model)) return inspect_vision(options->model, program.common);
-        const Model model = open_model(options->model);
-        if (program.common.json)
-          print_json(describe(model));
-        else
-          print(model, options->tensors);
-      });
-  command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
-  command->add_flag("--tensors", options->tensors, "list every tensor too");
+  auto [command, options] =
+      add_command<InspectArguments>(program, "inspect", "show a model's architecture, layers and sizes", run);
+  command.argument("model", options.model, "MODEL", "the model");
+  command.add("Output", {everyday(flag("tensors", options.tensors, "list every tensor too"))},
+              ModelKind::Language);
 }
 
 }  // namespace strata::cli

@@ -24,6 +24,7 @@ constexpr const char* kFooter =
     "Example:  strata quantize MODEL --bpw 3.0 -o model.gguf --text sample.txt\n"
     "MODEL is a Hugging Face directory, a .safetensors file beside its config.json, a .gguf file, or an "
     ".onnx file.\n"
+    "'strata COMMAND --help' shows a command's options of every day, --help-all shows all.\n"
     "Exit codes: 0 done, 1 the work failed, 2 the command line was wrong.";
 
 // LibTorch's messages carry a stack trace behind their first line.
@@ -62,11 +63,14 @@ int run(int argc, char** argv) {
   add_eval(program);
   add_compare(program);
   add_recipe(program);
+  for (const auto& command : program.commands) add_common_options(*command, program.common);
 
   refuse_unknown_command(program.app, argc, argv);
   try {
     program.app.parse(argc, argv);
-  } catch (const CLI::Success& request) {  // --help, --version
+  } catch (const CLI::Success& request) {  // --help, --help-all, --version
+    if (request.get_name() == "CallForHelp")
+      for (const auto& command : program.commands) command->hide_rare_options();
     return program.app.exit(request);
   } catch (const CLI::ParseError& error) {
     return report(fmt::format("{}; see 'strata --help'", first_line(error.what())), 2);

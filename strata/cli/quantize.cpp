@@ -5,11 +5,12 @@
 
 #include "strata/cli/budget.h"
 #include "strata/cli/common.h"
-#include "strata/cli/quantizer.h"
-#include "strata/cli/sensitivity.h"
+#include "strata/cli/evidence.h"
 #include "strata/cli/vision.h"
+#include "strata/core/error.h"
 #include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
+#include "strata/device/device.h"
 #include "strata/report/plan_chart.h"
 #include "strata/report/table.h"
 
@@ -18,12 +19,9 @@ namespace {
 
 struct QuantizeArguments {
   QuantizeRequest request;
-  std::string model, output, method = "auto", scores, plan, text, plan_output, shard_size;
-  BudgetOptions budget;
-  SensitivityCliOptions sensitivity;
-  QuantizerCliOptions quantizer;
-  AllocationOptions allocation;
-  VisionCliOptions vision;
+  std::string model, output, shard_size;
+  std::filesystem::path plan_output;
+  VisionArguments vision;
 };
 
 Table measurements_table(const QuantizeResult& result) {
@@ -69,29 +67,29 @@ Json to_json(const QuantizeArguments& options, const QuantizeResult& result, dou
           {"plan", strata::to_json(result.plan)}};
 }
 
-void run(QuantizeArguments& options, const CommonOptions& common, const CLI::App& command) {
+void run(QuantizeArguments& options, const CommonOptions& common, const Command& command) {
+  QuantizeRequest& request = options.request;
+  WorkbenchOptions& evidence = request.workbench;
   require_apart({options.plan_output}, options.output,
-                {options.model, options.scores, options.plan, options.text,
-                 options.sensitivity.calibration.source, options.sensitivity.imatrix});
-  if (vision::is_onnx(options.model)) {
-    quantize_vision_model(options.model, options.output, given(command, "--method", options.method),
-                          options.budget.size, options.plan_output, options.vision, common);
+                {options.model, request.scores, request.plan, request.text, evidence.calibration.source,
+                 evidence.imatrix});
+  if (kind_of_model(command, options.model) == ModelKind::Onnx) {
+    quantize_vision(options.model, options.output, command.given("method") ? request.method : "",
+                    request.allocator.budget.bytes, options.plan_output, options.vision, common);
     return;
   }
+  for (const char* decided : {"method", "scores", "schemes", "bpw", "avg-bits", "size"})
+    if (command.given("plan") && command.given(decided))
+      fail_usage("--plan excludes --{}, which a plan has decided; leave one of them out", decided);
   const Stopwatch stopwatch;
-  QuantizeRequest& request = options.request;
   request.model = options.model;
   request.output = options.output;
-  request.scores = options.scores;
-  request.plan = options.plan;
-  request.text = options.text;
   if (!options.shard_size.empty()) request.shard_bytes = parse_bytes(options.shard_size);
-  request.method = options.method;
-  request.sensitivity = options.sensitivity.resolve(common);
-  options.vision.apply_to(request.sensitivity.infoq);
-  request.quantizer = options.quantizer.resolve_one();
-  request.allocator = options.allocation.resolve();
-  request.allocator.budget = options.budget.resolve();
+  evidence.device = parse_device(common.device);
+  evidence.seed = common.seed;
+  if (request.quantizer.name.find(',') != std::string::npos)
+    fail_usage("--quantizer takes one quantizer here, but '{}' was given", request.quantizer.name);
+  if (request.quantizer.name != "auto") find_quantizer(request.quantizer.name);
   const QuantizeResult result = quantize(request);
   if (!options.plan_output.empty()) write_plan(options.plan_output, result.plan);
   const double seconds = stopwatch.seconds();
@@ -104,82 +102,74 @@ void run(QuantizeArguments& options, const CommonOptions& common, const CLI::App
              format_bytes(result.exported.file_bytes), result.exported.file_bytes,
              result.exported_plan.embedding.name(), result.exported_plan.head.name());
   if (!result.measurements.empty())
-    fmt::print("\non {}, {} tokens predicted\n{}", options.text, result.measurements.back().evaluation.tokens,
-               measurements_table(result).text());
+    fmt::print("\non {}, {} tokens predicted\n{}", request.text.string(),
+               result.measurements.back().evaluation.tokens, measurements_table(result).text());
   fmt::print("\ndone in {}\n", format_seconds(seconds));
 }
 
 }  // namespace
 
 void add_quantize(Program& program) {
-  auto options = std::make_shared<QuantizeArguments>();
-  CLI::App* command = add_command(
-      program, "quantize", "score, allocate, quantize and write, in one go",
-      [&program, options] { run(*options, program.common, *program.app.get_subcommand("quantize")); });
-  QuantizeRequest& request = options->request;
-  command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
-  command->add_option("-o,--output", options->output, "the file or directory to write")
-      ->required()
-      ->type_name("OUT");
-  command->add_option(
-      "--format", request.format,
-      "gguf (llama.cpp), compressed-tensors (vLLM), gptq, gptq_v2 (GPTQModel, SGLang), mlx, strata (its own, "
-      "mixed rows included), or hf (dequantized weights, loads anywhere); by default the output's ending "
-      "decides: .gguf, or a "
-      "directory for hf");
-  command->add_option(
-      "--runtime", request.runtime,
-      "choose only what vllm, sglang, mlx, llama.cpp or gptqmodel loads today, and say on stderr "
-      "what that changed");
-  command
-      ->add_option("--method", options->method,
-                   "NAME or NAME:ALLOCATOR; names: auto (the best known: kl with --calib, uniform:exact "
-                   "without), kurtboost, " +
-                       method_list() + "; for ONNX models uniform, " + vision_method_list())
-      ->capture_default_str();
-  command->add_option("--scores", options->scores, "use the scores of this file instead of scoring")
-      ->type_name("FILE");
-  command
-      ->add_option(
-          "--plan", options->plan,
-          "use this plan instead of scoring and allocating: a plan.json, a .gguf of the same model, whose "
-          "types are taken over, or a .txt as llama-quantize takes it with --tensor-type-file")
-      ->type_name("FILE");
-  command->add_option("--save-plan", options->plan_output, "also write the plan here")->type_name("FILE");
-  command->add_option(
-      "--shard-size", options->shard_size,
-      "write several files of at most this size, such as 2GB (OUT-00001-of-00003.gguf); by default "
-      "one GGUF, and safetensors of 5 GB");
-  command->add_option("--schemes", request.schemes, "schemes to choose from; by default those of the format");
-  options->quantizer.add_to(*command, false);
-  command
-      ->add_option(
-          "--embedding", request.embedding,
-          "scheme of the embedding; auto: Q4_K in a GGUF, or the head's where they are tied; else unchanged")
-      ->capture_default_str();
-  command
-      ->add_option("--head", request.head,
-                   "scheme of the output matrix; auto: Q6_K in a GGUF, else unchanged")
-      ->capture_default_str();
-  command
-      ->add_option("--text", options->text,
-                   "measure the loss on this text, beside a uniform plan of the same bytes")
-      ->type_name("FILE");
-  command->add_option("--window", request.evaluation.window, "tokens in a window of --text")
-      ->check(CLI::Range(2, 1 << 24))
-      ->capture_default_str();
-  command->add_option("--tokens", request.evaluation.max_tokens, "use only the text's first tokens; 0 = all")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40))
-      ->capture_default_str();
-  options->budget.add_to(*command, "bytes of the whole file");
-  options->sensitivity.add_to(*command);
-  options->allocation.add_to(*command);
-  options->vision.add_images(*command);
-  options->vision.add_scoring(*command);
-  options->vision.add_budget(*command, false);
-  options->vision.add_int8(*command);
-  for (const char* decided : {"--method", "--scores", "--schemes", "--bpw", "--avg-bits", "--size"})
-    command->get_option("--plan")->excludes(command->get_option(decided));
+  auto [command, options] = add_command<QuantizeArguments>(
+      program, "quantize", "score, allocate, quantize and write, in one go", run);
+  QuantizeRequest& request = options.request;
+  command.argument("model", options.model, "MODEL", "the model");
+  command.add("Output", {everyday(text("output", options.output, "OUT", "the file or directory to write")),
+                         path("save-plan", options.plan_output, "FILE", "also write the plan here")});
+  command.add(
+      "Output",
+      {everyday(text("format", request.format, "NAME",
+                     "gguf (llama.cpp), compressed-tensors (vLLM), gptq, gptq_v2 (GPTQModel, SGLang), mlx, "
+                     "strata (its own, mixed rows included), or hf (dequantized weights, loads anywhere); by "
+                     "default the output's ending decides: .gguf, or a directory for hf")),
+       text("runtime", request.runtime, "NAME",
+            "choose only what vllm, sglang, mlx, llama.cpp or gptqmodel loads today, and say on stderr what "
+            "that changed"),
+       text("shard-size", options.shard_size, "SIZE",
+            "write several files of at most this size, such as 2GB (OUT-00001-of-00003.gguf); by default one "
+            "GGUF, and safetensors of 5 GB"),
+       text("embedding", request.embedding, "SCHEME",
+            "scheme of the embedding; auto: Q4_K in a GGUF, or the head's where they are tied; else "
+            "unchanged"),
+       text("head", request.head, "SCHEME",
+            "scheme of the output matrix; auto: Q6_K in a GGUF, else unchanged")},
+      ModelKind::Language);
+  add_budget(command, request.allocator.budget, "bytes of the whole file", ModelKind::Any);
+  command.add("Scores and plan",
+              {everyday(text("method", request.method, "NAME",
+                             "NAME or NAME:ALLOCATOR; names: auto (the best known: kl with --calib, "
+                             "uniform:exact without), kurtboost, " +
+                                 names(sensitivity_methods()) + "; for ONNX models uniform, " +
+                                 vision_method_list()))});
+  command.add(
+      "Scores and plan",
+      {path("scores", request.scores, "FILE", "use the scores of this file instead of scoring"),
+       path("plan", request.plan, "FILE",
+            "use this plan instead of scoring and allocating: a plan.json, a .gguf of the same model, "
+            "whose types are taken over, or a .txt as llama-quantize takes it with "
+            "--tensor-type-file"),
+       text("schemes", request.schemes, "LIST", "schemes to choose from; by default those of the format"),
+       everyday(text("quantizer", request.quantizer.name, "NAME",
+                     "auto (gptq with --calib, hqq without), or one of " + names(quantizers()) +
+                         "; rtn and hqq look at weights alone, the others at calibration text "
+                         "(--calib) too; GGUF types have their own rounding in the place of rtn and "
+                         "hqq"))},
+      ModelKind::Language);
+  command.add("Measurement",
+              {everyday(path("text", request.text, "FILE",
+                             "measure the loss on this text, beside a uniform plan of the same bytes")),
+               number("window", request.evaluation.window, 2, 1 << 24, "tokens in a window of --text"),
+               number("tokens", request.evaluation.max_tokens, 0, int64_t{1} << 40,
+                      "use only the text's first tokens; 0 = all")},
+              ModelKind::Language);
+  add_evidence(command, request.workbench);
+  add_quantizers(command, request.quantizer.options);
+  add_allocation(command, request.allocator);
+  options.vision.add_images(command);
+  options.vision.add_scoring(command);
+  options.vision.add_budget(command, false);
+  options.vision.add_int8(command);
+  command.require("output");
 }
 
 }  // namespace strata::cli

@@ -20,7 +20,7 @@ Plan plan_of(const std::filesystem::path& path) {
                                                                              : stored_plan(open_model(path));
 }
 
-void run(const RecipeArguments& options, const CommonOptions& common) {
+void run(RecipeArguments& options, const CommonOptions& common, const Command&) {
   require_apart({options.output}, "", {options.plan});
   const std::string text = recipe_text(options.kind, plan_of(options.plan));
   if (!options.output.empty()) write_text(options.output, text);
@@ -40,15 +40,14 @@ std::string kinds() {
 }  // namespace
 
 void add_recipe(Program& program) {
-  auto options = std::make_shared<RecipeArguments>();
-  CLI::App* command = add_command(program, "recipe", "say a plan in the words of another quantizer",
-                                  [&program, options] { run(*options, program.common); });
-  command->add_option("plan", options->plan, "a plan.json, or a quantized model whose mix is wanted")
-      ->required()
-      ->type_name("PLAN");
-  command->add_option("--for", options->kind, kinds())->required()->type_name("PROGRAM");
-  command->add_option("-o,--output", options->output, "write the recipe here instead of printing it")
-      ->type_name("FILE");
+  auto [command, options] =
+      add_command<RecipeArguments>(program, "recipe", "say a plan in the words of another quantizer", run);
+  command.argument("plan", options.plan, "PLAN", "a plan.json, or a quantized model whose mix is wanted");
+  command.add(
+      "Recipe",
+      {everyday(text("for", options.kind, "PROGRAM", kinds())),
+       everyday(text("output", options.output, "FILE", "write the recipe here instead of printing it"))});
+  command.require("for");
 }
 
 }  // namespace strata::cli

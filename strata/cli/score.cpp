@@ -4,9 +4,10 @@
 #include <algorithm>
 
 #include "strata/cli/common.h"
-#include "strata/cli/sensitivity.h"
+#include "strata/cli/evidence.h"
 #include "strata/cli/vision.h"
-#include "strata/model/model.h"
+#include "strata/device/device.h"
+#include "strata/pipeline/workbench.h"
 #include "strata/quantization/scheme.h"
 #include "strata/report/table.h"
 
@@ -14,9 +15,9 @@ namespace strata::cli {
 namespace {
 
 struct ScoreArguments {
-  std::string model, method = "nsds", output, schemes, imatrix_output, interactions = "on";
-  SensitivityCliOptions sensitivity;
-  VisionCliOptions vision;
+  std::string model, method = "nsds", output, schemes, imatrix_output;
+  WorkbenchOptions workbench;
+  VisionArguments vision;
 };
 
 Table table_of(const Scores& scores) {
@@ -40,27 +41,24 @@ Table table_of(const Scores& scores) {
   return table;
 }
 
-// Measures what llama.cpp's imatrix tool does. The tokens then serve the method, too.
-void save_imatrix(const Model& model, SensitivityOptions& sensitivity, const std::string& path) {
-  sensitivity.calibration =
-      require_calibration(model, sensitivity.calibration_source, sensitivity.device, "--save-imatrix");
-  write_imatrix(path,
-                measure_imatrix(model, *sensitivity.calibration, sensitivity.device, sensitivity.cache));
-}
-
-void run(const ScoreArguments& options, const CommonOptions& common, const CLI::App& command) {
+void run(ScoreArguments& options, const CommonOptions& common, const Command& command) {
+  WorkbenchOptions& evidence = options.workbench;
   require_apart({options.output, options.imatrix_output}, "",
-                {options.model, options.sensitivity.calibration.source, options.sensitivity.imatrix});
-  if (vision::is_onnx(options.model))
-    return score_vision_model(options.model, given(command, "--method", options.method), options.output,
-                              options.vision, common);
-  const Model model = open_model(options.model);
-  SensitivityOptions sensitivity = options.sensitivity.resolve(common);
-  options.vision.apply_to(sensitivity.infoq);
-  if (!options.schemes.empty()) sensitivity.schemes = parse_schemes(options.schemes);
-  sensitivity.high_impact.interactions = options.interactions == "on";
-  if (!options.imatrix_output.empty()) save_imatrix(model, sensitivity, options.imatrix_output);
-  const Scores scores = score(model, options.method, sensitivity);
+                {options.model, evidence.calibration.source, evidence.imatrix});
+  if (kind_of_model(command, options.model) == ModelKind::Onnx)
+    return score_vision(options.model, command.given("method") ? options.method : "", options.output,
+                        options.vision, common);
+  evidence.device = parse_device(common.device);
+  evidence.seed = common.seed;
+  Workbench bench(options.model, evidence);
+  const std::vector<Scheme> schemes =
+      options.schemes.empty() ? std::vector<Scheme>() : parse_schemes(options.schemes);
+  if (!options.imatrix_output.empty())  // as llama.cpp's imatrix tool does; the tokens then serve the method
+    write_imatrix(options.imatrix_output, measure_imatrix(bench.model(), *bench.calibration("--save-imatrix"),
+                                                          evidence.device, evidence.cache));
+  MethodChoice method;
+  method.label = method.score_method = options.method;
+  const Scores& scores = bench.scores(method, schemes, common.seed);
   if (!options.output.empty()) write_scores(options.output, scores);
   if (common.json)
     print_json(to_json(scores));
@@ -71,31 +69,24 @@ void run(const ScoreArguments& options, const CommonOptions& common, const CLI::
 }  // namespace
 
 void add_score(Program& program) {
-  auto options = std::make_shared<ScoreArguments>();
-  CLI::App* command = add_command(
-      program, "score", "measure how sensitive every layer is",
-      [&program, options] { run(*options, program.common, *program.app.get_subcommand("score")); });
-  command->add_option("model", options->model, "the model")->required()->type_name("MODEL");
-  command
-      ->add_option("--method", options->method,
-                   "one of " + method_list() + "; for ONNX models " + vision_method_list())
-      ->capture_default_str();
-  command->add_option("-o,--output", options->output, "write scores.json here")->type_name("FILE");
-  command->add_option("--schemes", options->schemes,
-                      "also give the cost of every matrix in these schemes, such as affine or gguf");
-  command
-      ->add_option("--save-imatrix", options->imatrix_output,
-                   "also measure the mean squares of every matrix's inputs and write them as llama.cpp does")
-      ->type_name("FILE");
-  command
-      ->add_option(
-          "--interactions", options->interactions,
-          "high-impact: on, or off to measure single matrices alone, which takes a tenth of the time")
-      ->check(CLI::IsMember({"on", "off"}))
-      ->capture_default_str();
-  options->sensitivity.add_to(*command);
-  options->vision.add_images(*command);
-  options->vision.add_scoring(*command);
+  auto [command, options] =
+      add_command<ScoreArguments>(program, "score", "measure how sensitive every layer is", run);
+  command.argument("model", options.model, "MODEL", "the model");
+  command.add(
+      "Scores",
+      {everyday(text("method", options.method, "NAME",
+                     "one of " + names(sensitivity_methods()) + "; for ONNX models " + vision_method_list())),
+       everyday(text("output", options.output, "FILE", "write scores.json here"))});
+  command.add("Scores",
+              {everyday(text("schemes", options.schemes, "LIST",
+                             "also give the cost of every matrix in these schemes, such as affine or gguf")),
+               text("save-imatrix", options.imatrix_output, "FILE",
+                    "also measure the mean squares of every matrix's inputs and write them as llama.cpp "
+                    "does")},
+              ModelKind::Language);
+  add_evidence(command, options.workbench);
+  options.vision.add_images(command);
+  options.vision.add_scoring(command);
 }
 
 }  // namespace strata::cli

@@ -10,12 +10,11 @@
 #include "strata/core/error.h"
 #include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
+#include "strata/device/device.h"
 #include "strata/report/plan_chart.h"
 #include "strata/report/table.h"
 
 namespace strata::cli {
-
-using namespace vision;  // NOLINT: the whole file is about it
 
 namespace {
 
@@ -32,27 +31,29 @@ double parse_factor(std::string text, const char* option) {
   return value;
 }
 
-WidthBudget budget_of(const VisionCliOptions& options, const std::string& size) {
-  WidthBudget budget;
-  if (!size.empty()) budget.bytes = parse_bytes(size);
-  if (!options.compression.empty()) budget.compression = parse_factor(options.compression, "--compression");
-  if (!options.bitops.empty()) budget.bitops = parse_factor(options.bitops, "--bitops");
-  if (!options.bitops_ratio.empty())
-    budget.bitops_ratio = parse_factor(options.bitops_ratio, "--bitops-ratio");
+vision::WidthBudget budget_of(const VisionArguments& arguments, std::optional<uint64_t> bytes) {
+  vision::WidthBudget budget;
+  budget.bytes = bytes;
+  if (!arguments.compression.empty())
+    budget.compression = parse_factor(arguments.compression, "--compression");
+  if (!arguments.bitops.empty()) budget.bitops = parse_factor(arguments.bitops, "--bitops");
+  if (!arguments.bitops_ratio.empty())
+    budget.bitops_ratio = parse_factor(arguments.bitops_ratio, "--bitops-ratio");
   return budget;
 }
 
-std::vector<WidthBudget> budgets_of(const VisionCliOptions& options) {
-  std::vector<WidthBudget> budgets;
+std::vector<vision::WidthBudget> budgets_of(const VisionArguments& arguments) {
+  std::vector<vision::WidthBudget> budgets;
   const auto add = [&](const std::string& list, const char* option,
-                       std::optional<double> WidthBudget::*member) {
+                       std::optional<double> vision::WidthBudget::*member) {
     if (list.empty()) return;
     for (const std::string& part : split(list)) budgets.emplace_back().*member = parse_factor(part, option);
   };
-  const bool none = options.compression.empty() && options.bitops.empty() && options.bitops_ratio.empty();
-  add(none ? "8,10.66,14" : options.compression, "--compression", &WidthBudget::compression);
-  add(options.bitops, "--bitops", &WidthBudget::bitops);
-  add(none ? "1/16,1/32" : options.bitops_ratio, "--bitops-ratio", &WidthBudget::bitops_ratio);
+  const bool none =
+      arguments.compression.empty() && arguments.bitops.empty() && arguments.bitops_ratio.empty();
+  add(none ? "8,10.66,14" : arguments.compression, "--compression", &vision::WidthBudget::compression);
+  add(arguments.bitops, "--bitops", &vision::WidthBudget::bitops);
+  add(none ? "1/16,1/32" : arguments.bitops_ratio, "--bitops-ratio", &vision::WidthBudget::bitops_ratio);
   return budgets;
 }
 
@@ -60,33 +61,105 @@ std::string per_cent(double fraction) {
   return fmt::format("{:.2f}", 100 * fraction);
 }
 
-Json accuracy_json(const Accuracy& accuracy) {
+Json accuracy_json(const vision::Accuracy& accuracy) {
   return {{"images", accuracy.images},
           {"top1", accuracy.top1},
           {"top5", accuracy.top5},
           {"cross_entropy", accuracy.cross_entropy}};
 }
 
-void print_widths(const VisionQuantizeResult& result) {
+void print_widths(const vision::QuantizeResult& result) {
   Table table;
   table.column("layer", Table::Align::Left);
   for (const char* title : {"weights", "multiplications", "weight bits", "activation bits"})
     table.column(title);
   for (size_t l = 0; l < result.sizes.size(); ++l) {
-    const LayerSize& size = result.sizes[l];
-    const Widths widths = result.plan.layers[l];
+    const vision::LayerSize& size = result.sizes[l];
+    const vision::Widths widths = result.plan.layers[l];
     table.row({size.tensor, fmt::format("{}", size.weights), fmt::format("{}", size.multiplications),
                fmt::format("{}", widths.weight), fmt::format("{}", widths.activation)});
   }
   fmt::print("{}\n", table.text());
 }
 
+vision::Request request_of(const VisionArguments& arguments, const std::string& model,
+                           const CommonOptions& common) {
+  vision::Request request = arguments.request;
+  if (request.images.path.empty())
+    fail_usage(
+        "--images is required for an ONNX model: give a folder with a folder a class, a CIFAR-10 binary "
+        "file, or an .npy");
+  request.model = model;
+  request.device = parse_device(common.device);
+  request.scoring.seed = common.seed;
+  return request;
+}
+
 }  // namespace
 
+void VisionArguments::add_images(Command& command) {
+  command.add("images", declare(request.images), ModelKind::Onnx);
+  command.add("images",
+              {flag("equalize", request.equalize,
+                    "equalize ranges across layers first; the function stays the same")},
+              ModelKind::Onnx);
+}
+
+void VisionArguments::add_scoring(Command& command) {
+  command.add("quantization",
+              {number("calibration-images", request.calibration_images, 1, 1 << 24,
+                      "the first images calibrate ranges and score; accuracy is measured on the others "
+                      "(without others: half and half)")},
+              ModelKind::Onnx);
+  command.add("quantization", declare(request.quantization), ModelKind::Onnx);
+  command.add("scores", declare(request.scoring), ModelKind::Onnx);
+}
+
+void VisionArguments::add_budget(Command& command, bool several) {
+  const std::string list = several ? "; several, separated by commas" : "";
+  const std::string heading = "budget (all given limits hold together)";
+  command.add(
+      heading,
+      {everyday(text("compression", compression, "X",
+                     "32 bits a weight over its code bits, such as 10.66x" + list)),
+       text("bitops", bitops, "N", "multiplications times both widths, for one image" + list),
+       text("bitops-ratio", bitops_ratio, "R", "the same, as a part of float's, such as 1/16" + list)},
+      ModelKind::Onnx);
+  command.add(heading, declare(allocation), ModelKind::Onnx);
+}
+
+void VisionArguments::add_correlate(Command& command) {
+  command.add("scores",
+              {flag("correlate", correlate,
+                    "narrow every single layer on the reporting images, and correlate each score with the "
+                    "measured loss")},
+              ModelKind::Onnx);
+}
+
+void VisionArguments::add_int8(Command& command) {
+  command.add("quantization", declare(exporting), ModelKind::Onnx);
+}
+
+ModelKind kind_of_model(const Command& command, const std::string& model) {
+  const ModelKind kind = vision::is_onnx(model) ? ModelKind::Onnx : ModelKind::Language;
+  command.refuse_foreign_options(kind, model);
+  return kind;
+}
+
+std::string vision_method_list() {
+  std::string list;
+  for (const std::string& method : vision::width_methods()) list += (list.empty() ? "" : ", ") + method;
+  return list;
+}
+
+void require_text(const std::string& text) {
+  if (text.empty()) fail_usage("--text is required; see 'strata --help'");
+}
+
 void inspect_vision(const std::string& model, const CommonOptions& common) {
-  VisionRequest request;
+  vision::Request request;
   request.model = model;
-  const Graph graph = open_graph(request);
+  const vision::Graph graph = vision::open_graph(request);
   std::vector<int64_t> shape = graph.image_shape();
   const bool known = std::all_of(shape.begin(), shape.end(), [](int64_t size) { return size > 0; });
   if (!known)
@@ -94,14 +167,14 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
         "{} does not say the size of its images ({}); inspect needs a model with fixed channels, height and "
         "width",
         model, fmt::join(shape, " x "));
-  const std::vector<LayerSize> sizes = layer_sizes(graph, shape);
+  const std::vector<vision::LayerSize> sizes = vision::layer_sizes(graph, shape);
   int64_t weights = 0, multiplications = 0;
   Json layers = Json::array();
   Table table;
   table.column("layer", Table::Align::Left);
   for (const char* title : {"shape", "groups", "weights", "multiplications"}) table.column(title);
   for (size_t l = 0; l < sizes.size(); ++l) {
-    const Layer& layer = graph.layers()[l];
+    const vision::Layer& layer = graph.layers()[l];
     const std::string text = fmt::format("[{}]", fmt::join(layer.weight.sizes().vec(), ", "));
     table.row({layer.tensor, text, fmt::format("{}", layer.groups), fmt::format("{}", sizes[l].weights),
                fmt::format("{}", sizes[l].multiplications)});
@@ -128,15 +201,15 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
              static_cast<double>(multiplications) / 1e6, table.text());
 }
 
-void eval_vision(const std::string& model, const VisionCliOptions& options, const CommonOptions& common) {
+void eval_vision(const std::string& model, const VisionArguments& arguments, const CommonOptions& common) {
   const Stopwatch stopwatch;
-  const VisionRequest request = options.resolve(model, common);
-  const Graph graph = open_graph(request);
-  const ImageSet images = load_images(request.images, graph.image_shape());
-  const Accuracy accuracy = evaluate(graph, images);
+  const vision::Request request = request_of(arguments, model, common);
+  const vision::Graph graph = vision::open_graph(request);
+  const vision::ImageSet images = vision::load_images(request.images, graph.image_shape());
+  const vision::Accuracy accuracy = vision::evaluate(graph, images);
   const double seconds = stopwatch.seconds();
   if (common.json) {
-    Json document = {{"model", model}, {"images", options.images}};
+    Json document = {{"model", model}, {"images", request.images.path.string()}};
     Json figures = accuracy_json(accuracy);
     document["count"] = accuracy.images;
     figures.erase("images");
@@ -145,15 +218,16 @@ void eval_vision(const std::string& model, const VisionCliOptions& options, cons
     print_json(document);
     return;
   }
-  fmt::print("{} on {} images of {}\n", model, accuracy.images, options.images);
+  fmt::print("{} on {} images of {}\n", model, accuracy.images, request.images.path.string());
   fmt::print("top-1          {} %\ntop-5          {} %\ncross-entropy  {:.4f} nats\ntime           {}\n",
              per_cent(accuracy.top1), per_cent(accuracy.top5), accuracy.cross_entropy,
              format_seconds(seconds));
 }
 
-void score_vision_model(const std::string& model, const std::string& method, const std::string& output,
-                        const VisionCliOptions& options, const CommonOptions& common) {
-  const VisionScores scores = score_vision(options.resolve(model, common), method.empty() ? "infoq" : method);
+void score_vision(const std::string& model, const std::string& method, const std::string& output,
+                  const VisionArguments& arguments, const CommonOptions& common) {
+  const vision::ScoreResult scores =
+      vision::score(request_of(arguments, model, common), method.empty() ? "infoq" : method);
   if (!output.empty()) write_json(output, scores.json);
   if (common.json) {
     print_json(scores.json);
@@ -162,8 +236,9 @@ void score_vision_model(const std::string& model, const std::string& method, con
   Table table;
   table.column("layer", Table::Align::Left);
   table.column("", Table::Align::Left);
-  for (int bits = kLowestWidth; bits < kHighestWidth; ++bits) table.column(fmt::format("{} bits", bits));
-  for (const LayerCosts& layer : scores.costs.layers)
+  for (int bits = vision::kLowestWidth; bits < vision::kHighestWidth; ++bits)
+    table.column(fmt::format("{} bits", bits));
+  for (const vision::LayerCosts& layer : scores.costs.layers)
     for (const bool activation : {false, true}) {
       std::vector<std::string> cells = {activation ? "" : scores.sizes[layer.layer].tensor,
                                         activation ? "activations" : "weights"};
@@ -175,19 +250,19 @@ void score_vision_model(const std::string& model, const std::string& method, con
              format_seconds(scores.seconds));
 }
 
-void quantize_vision_model(const std::string& model, const std::string& output, const std::string& method,
-                           const std::string& size, const std::string& plan_output,
-                           const VisionCliOptions& options, const CommonOptions& common) {
+void quantize_vision(const std::string& model, const std::string& output, const std::string& method,
+                     std::optional<uint64_t> bytes, const std::filesystem::path& plan_output,
+                     const VisionArguments& arguments, const CommonOptions& common) {
   const Stopwatch stopwatch;
-  VisionQuantizeRequest request;
-  static_cast<VisionRequest&>(request) = options.resolve(model, common);
+  vision::QuantizeRequest request;
+  static_cast<vision::Request&>(request) = request_of(arguments, model, common);
   if (!method.empty()) request.method = method;
   request.output = output;
-  request.budget = budget_of(options, size);
-  request.allocation.alpha = options.alpha;
-  request.exporting.int4 = !options.int8_only;
-  const VisionQuantizeResult result = quantize_vision(request);
-  const Json plan = to_json(result.plan, result.sizes);
+  request.budget = budget_of(arguments, bytes);
+  request.allocation = arguments.allocation;
+  request.exporting = arguments.exporting;
+  const vision::QuantizeResult result = vision::quantize(request);
+  const Json plan = vision::to_json(result.plan, result.sizes);
   if (!plan_output.empty()) write_json(plan_output, plan);
   const double seconds = stopwatch.seconds();
   if (common.json) {
@@ -216,19 +291,19 @@ void quantize_vision_model(const std::string& model, const std::string& output, 
              format_seconds(result.plan_seconds), format_seconds(seconds));
 }
 
-void compare_vision_methods(const std::string& model, const std::string& methods, int seeds, bool markdown,
-                            const VisionCliOptions& options, const CommonOptions& common) {
-  VisionCompareRequest request;
-  static_cast<VisionRequest&>(request) = options.resolve(model, common);
+void compare_vision(const std::string& model, const std::string& methods, int seeds, bool markdown,
+                    const VisionArguments& arguments, const CommonOptions& common) {
+  vision::CompareRequest request;
+  static_cast<vision::Request&>(request) = request_of(arguments, model, common);
   request.methods = split(methods.empty() ? "uniform,random,weight-error,hawq,infoq,kl,accuracy" : methods);
-  request.budgets = budgets_of(options);
-  request.allocation.alpha = options.alpha;
+  request.budgets = budgets_of(arguments);
+  request.allocation = arguments.allocation;
   request.seeds = seeds;
-  request.correlate = options.correlate;
-  const VisionComparison comparison = compare_vision(request);
+  request.correlate = arguments.correlate;
+  const vision::Comparison comparison = vision::compare(request);
   if (common.json) {
     Json rows = Json::array(), correlations = Json::array();
-    for (const VisionCompareRow& row : comparison.rows) {
+    for (const vision::CompareRow& row : comparison.rows) {
       Json json = {{"budget", row.plan.budget},
                    {"method", row.method},
                    {"compression", row.plan.compression},
@@ -240,9 +315,9 @@ void compare_vision_methods(const std::string& model, const std::string& methods
       if (row.spread) json["top1_spread"] = *row.spread;
       rows.push_back(json);
     }
-    for (const VisionCorrelation& one : comparison.correlations) {
+    for (const vision::Correlation& one : comparison.correlations) {
       Json json = {{"method", one.method}, {"seconds", one.seconds}};
-      if (options.correlate) json.update({{"top1", one.drop}, {"cross_entropy", one.cross_entropy}});
+      if (arguments.correlate) json.update({{"top1", one.drop}, {"cross_entropy", one.cross_entropy}});
       correlations.push_back(json);
     }
     print_json({{"model", model},
@@ -259,8 +334,8 @@ void compare_vision_methods(const std::string& model, const std::string& methods
   for (const char* title :
        {"compression", "bit operations", "packed bytes", "top-1 %", "top-5 %", "cross-entropy"})
     table.column(title);
-  const auto add = [&](const std::string& budget, const std::string& name, const WidthPlan* plan,
-                       const Accuracy& accuracy, std::optional<double> spread) {
+  const auto add = [&](const std::string& budget, const std::string& name, const vision::WidthPlan* plan,
+                       const vision::Accuracy& accuracy, std::optional<double> spread) {
     table.row({budget, name, plan ? fmt::format("{:.2f}x", plan->compression) : "",
                plan ? fmt::format("1/{:.2f}", 1 / plan->bitops_ratio) : "",
                plan ? fmt::format("{}", plan->bytes) : "",
@@ -269,18 +344,18 @@ void compare_vision_methods(const std::string& model, const std::string& methods
   };
   add("", "float", nullptr, comparison.original, {});
   add("", "8 bits", nullptr, comparison.eight_bits, {});
-  for (const VisionCompareRow& row : comparison.rows)
+  for (const vision::CompareRow& row : comparison.rows)
     add(row.plan.budget, row.method, &row.plan, row.accuracy, row.spread);
   Table scores;
   scores.column("method", Table::Align::Left);
   scores.column("seconds");
-  if (options.correlate) {
+  if (arguments.correlate) {
     scores.column("rank correlation with top-1's drop");
     scores.column("with cross-entropy's rise");
   }
-  for (const VisionCorrelation& one : comparison.correlations) {
+  for (const vision::Correlation& one : comparison.correlations) {
     std::vector<std::string> cells = {one.method, fmt::format("{:.1f}", one.seconds)};
-    if (options.correlate) {
+    if (arguments.correlate) {
       cells.push_back(fmt::format("{:.3f}", one.drop));
       cells.push_back(fmt::format("{:.3f}", one.cross_entropy));
     }

@@ -7,10 +7,9 @@
 #include "strata/core/error.h"
 #include "strata/evaluation/evaluate.h"
 #include "strata/pipeline/apply_schemes.h"
-#include "strata/pipeline/quantize.h"
+#include "strata/pipeline/workbench.h"
 
 namespace strata {
-namespace {
 
 Plan uniform_plan(const Model& model, const Scores& scores, AllocatorOptions allocator, uint64_t bytes) {
   allocator.name = "uniform";
@@ -19,8 +18,6 @@ Plan uniform_plan(const Model& model, const Scores& scores, AllocatorOptions all
   return make_plan(model, scores, allocator);
 }
 
-}  // namespace
-
 MethodChoice resolve_automatic(const MethodChoice& method, bool calibrated) {
   if (method.score_method != "auto") return method;
   MethodChoice choice = parse_method(calibrated ? "kl" : "uniform:exact");
@@ -28,12 +25,8 @@ MethodChoice resolve_automatic(const MethodChoice& method, bool calibrated) {
   return choice;
 }
 
-bool has_calibration(const SensitivityOptions& options) {
-  return options.calibration || !options.calibration_source.source.empty();
-}
-
-bool is_checked(const MethodChoice& method, const SensitivityOptions& options) {
-  return method.label == "auto" && has_calibration(options);
+bool is_checked(const MethodChoice& method, bool calibrated) {
+  return method.label == "auto" && calibrated;
 }
 
 PartedCalibration part_calibration(const Calibration& calibration) {

@@ -8,7 +8,6 @@
 #include "strata/calibration/calibration.h"
 #include "strata/model/decoder.h"
 #include "strata/pipeline/methods.h"
-#include "strata/sensitivity/method.h"
 
 namespace strata {
 
@@ -16,11 +15,8 @@ namespace strata {
 // errors alone without (docs/results.md compares them). Other methods are returned as they are.
 MethodChoice resolve_automatic(const MethodChoice& method, bool calibrated);
 
-// Whether calibration tokens were given, or where to find them.
-bool has_calibration(const SensitivityOptions& options);
-
 // Whether the plan of a resolved method is to be checked on tokens that its scores have not seen.
-bool is_checked(const MethodChoice& method, const SensitivityOptions& options);
+bool is_checked(const MethodChoice& method, bool calibrated);
 
 // Calibration blocks parted into those that scores see and those that check the plan, a quarter and at least
 // one. Throws when there is one block only.
@@ -28,6 +24,9 @@ struct PartedCalibration {
   std::shared_ptr<const Calibration> scoring, checking;
 };
 PartedCalibration part_calibration(const Calibration& calibration);
+
+// The plan of the allocator "uniform" for as many bytes.
+Plan uniform_plan(const Model& model, const Scores& scores, AllocatorOptions allocator, uint64_t bytes);
 
 struct CheckedPlan {
   Plan plan;

@@ -1,5 +1,4 @@
 #include "strata/pipeline/compare.h"
-#include "strata/pipeline/rank_rows.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -18,7 +17,6 @@
 #include "strata/pipeline/comparison_file.h"
 #include "strata/pipeline/methods.h"
 #include "strata/pipeline/quantize.h"
-#include "strata/sensitivity/costs.h"
 
 namespace strata {
 namespace {
@@ -26,211 +24,205 @@ namespace {
 struct Text {
   std::string name;
   std::vector<int32_t> ids;
+  std::string fingerprint;
+};
+
+Text tokenized(const Model& model, const std::filesystem::path& path) {
+  Text text;
+  text.name = path.filename().string();
+  text.ids = tokenize_file(model, path);
+  text.fingerprint = fingerprint_of(at::tensor(text.ids, at::kLong).unsqueeze(0));
+  return text;
+}
+
+// The means over runs with different seeds.
+CompareRow mean_of(const std::vector<CompareRow>& rows) {
+  if (rows.size() == 1) return rows.front();
+  CompareRow mean = rows.front();
+  const double n = static_cast<double>(rows.size());
+  const auto average = [&](auto value) {
+    double sum = 0;
+    for (const CompareRow& row : rows) sum += value(row);
+    return sum / n;
+  };
+  Evaluation& e = mean.evaluation;
+  e.nll = average([](const CompareRow& r) { return r.evaluation.nll; });
+  e.ppl = average([](const CompareRow& r) { return r.evaluation.ppl; });
+  e.kld = average([](const CompareRow& r) { return *r.evaluation.kld; });
+  e.kld_p99 = average([](const CompareRow& r) { return *r.evaluation.kld_p99; });
+  e.top1 = average([](const CompareRow& r) { return *r.evaluation.top1; });
+  mean.bits_per_weight = average([](const CompareRow& r) { return r.bits_per_weight; });
+  mean.bytes = static_cast<uint64_t>(
+      std::llround(average([](const CompareRow& r) { return static_cast<double>(r.bytes); })));
+  mean.seconds = average([](const CompareRow& r) { return r.seconds; });
+  const double squares = average([&](const CompareRow& r) {
+    const double d = r.evaluation.ppl - e.ppl;
+    return d * d;
+  });
+  mean.spread = std::sqrt(squares * n / (n - 1));
+  return mean;
+}
+
+// One way to quantize, under one budget.
+struct Cell {
+  const MethodChoice& method;
+  const QuantizerChoice& quantizer;
+  double budget;
 };
 
 class Comparer {
  public:
   explicit Comparer(const CompareRequest& request)
-      : request_(request), model_(open_model(request.model)), sensitivity_(request.sensitivity) {
+      : request_(request),
+        bench_(request.model, request.workbench),
+        model_(bench_.model()),
+        menu_(parse_schemes(request.schemes)) {
     if (request.texts.empty() || request.methods.empty() || request.budgets.empty())
       fail_usage("a comparison needs at least one text, one method and one budget");
-    for (const auto& path : request.texts)
-      texts_.push_back({path.filename().string(), tokenize_file(model_, path)});
+    for (const auto& path : request.texts) texts_.push_back(tokenized(model_, path));
     for (const std::string& method : request.methods)
-      methods_.push_back(resolve_automatic(parse_method(method), has_calibration(sensitivity_)));
-    load_imatrix(model_, sensitivity_);
-    sensitivity_.high_impact.interactions = request.allocator.interactions;
-    if (sensitivity_.imatrix)
-      for (const Module& module : model_.modules)
-        importance_[module.tensor] = sensitivity_.imatrix->mean_squares(module.tensor);
-    options_.device = request.sensitivity.device;
-    allocator_ = request.allocator;
-    allocator_.schemes = parse_schemes(request.schemes);
-    if (!request.results.empty()) file_.emplace(request.results, settings());
+      methods_.push_back(resolve_automatic(parse_method(method), request.workbench.has_calibration()));
+    if (request.results.empty()) return;
+    file_.emplace(request.results);
+    weights_ = weights_fingerprint(model_);
   }
 
   Comparison run() {
-    Decoder reference(model_, options_);
-    Decoder decoder(model_, options_);
     Comparison comparison;
-    comparison.unquantized = cell({"unquantized", "", 0}, [&] { return unquantized(reference); });
-    const auto add = [&](const MethodChoice& method, const QuantizerChoice& quantizer, double budget) {
-      const auto rows = cell({method.label, quantizer.name, budget},
-                             [&] { return measure(decoder, reference, method, quantizer, budget); });
+    comparison.unquantized = rows_of({"unquantized", "", 0}, {}, [&] { return unquantized(); });
+    const auto add = [&](const Cell& cell) {
+      const auto rows = rows_of({cell.method.label, cell.quantizer.name, cell.budget}, key_of(cell),
+                                [&] { return measure(cell); });
       comparison.rows.insert(comparison.rows.end(), rows.begin(), rows.end());
     };
     for (const double budget : request_.budgets)
       for (const QuantizerChoice& quantizer : request_.quantizers)
         for (const MethodChoice& method : methods_)
-          if (!method.base) add(method, quantizer, budget);
+          if (!method.base) add({method, quantizer, budget});
     for (const QuantizerChoice& quantizer : request_.quantizers)
       for (const MethodChoice& method : methods_)
-        if (method.base) add(method, quantizer, *method.base);
-    if (request_.correlations) correlate(comparison, decoder, reference);
+        if (method.base) add({method, quantizer, *method.base});
+    if (request_.correlations) correlate(comparison);
     return comparison;
   }
 
  private:
+  struct Label {
+    std::string method, quantizer;
+    double budget;
+  };
+
   int64_t params() const {
     int64_t sum = 0;
     for (const Module& module : model_.modules) sum += module.params();
     return sum;
   }
 
-  // Scores of a method are computed once and serve every budget.
-  const Scores& scores_of(const MethodChoice& method, uint64_t seed) {
-    const std::string key = fmt::format("{} {} {} {}", method.score_method, seed,
-                                        is_checked(method, sensitivity_), method.base ? method.schemes : "");
-    const auto found = scores_.find(key);
-    if (found != scores_.end()) return found->second;
-    if (needs_tokens(sensitivity_method(method.score_method), sensitivity_))
-      calibration("--method " + method.label);
-    load_row_impacts(model_, allocator_.schemes, sensitivity_);
-    SensitivityOptions options = sensitivity_;
-    options.schemes = method.base ? parse_schemes(method.schemes) : allocator_.schemes;
-    options.seed = seed;
-    if (is_checked(method, sensitivity_)) options.calibration = parted().scoring;
-    if (!method.base) {
-      if (!errors_)
-        errors_ =
-            std::make_shared<WeightErrors>(measure_weight_errors(model_, options.schemes, options.quantizer));
-      options.errors = errors_;
-    }
-    return scores_.emplace(key, score(model_, method.score_method, options)).first->second;
+  std::vector<Scheme> menu_of(const MethodChoice& method) const {
+    return method.base ? parse_schemes(method.schemes) : menu_;
   }
 
-  // Read once, for all scores and quantizers.
-  const Calibration& calibration(const std::string& user) {
-    if (!sensitivity_.calibration)
-      sensitivity_.calibration =
-          require_calibration(model_, sensitivity_.calibration_source, options_.device, user);
-    return *sensitivity_.calibration;
-  }
-
-  const PartedCalibration& parted() {
-    if (!parted_) parted_ = part_calibration(calibration("--method auto"));
-    return *parted_;
-  }
-
-  Plan plan_of(const MethodChoice& method, const QuantizerChoice& quantizer, double budget, uint64_t seed,
-               Decoder& shared_decoder, Decoder& reference) {
-    AllocatorOptions allocator = allocator_;
+  AllocatorOptions allocator_for(const Cell& cell) const {
+    AllocatorOptions allocator = request_.allocator;
+    allocator.schemes = menu_;
     allocator.budget = {};
-    allocator.budget.bits_per_weight = budget;
-    allocator = allocator_of(method, allocator);
-    const Scores& scores = scores_of(method, seed);
-    const Plan plan = make_plan(model_, scores, allocator);
-    if (!is_checked(method, sensitivity_)) return plan;
-    const CheckedPlan checked =
-        check_against_uniform(model_, plan, scores, allocator, [&](const Plan& candidate) {
-          std::optional<Decoder> of_scaled_model;
-          Decoder& decoder = quantized(candidate, quantizer, shared_decoder, of_scaled_model);
-          return kld_on(*parted().checking, decoder, reference);
-        });
-    show_note(checked.note);
-    return checked.plan;
+    allocator.budget.bits_per_weight = cell.budget;
+    return allocator_of(cell.method, allocator);
   }
 
-  // Puts what the plan leaves of the model into `decoder`, or into one of its own where that is another
-  // model.
-  Decoder& quantized(const Plan& plan, const QuantizerChoice& choice, Decoder& decoder,
-                     std::optional<Decoder>& of_scaled_model) {
-    if (needs_calibration(choice)) calibration("the quantizer " + choice.name);
-    rank_rows(model_, schemes_of(plan), sensitivity_);
-    QuantizerChoice ranked = choice;
-    ranked.learning.seed = sensitivity_.seed;
-    if (sensitivity_.row_impacts) ranked.row_impacts = *sensitivity_.row_impacts;
-    prepared_ =
-        prepare_quantizer(model_, schemes_of(plan), ranked, sensitivity_.calibration, options_.device);
-    const bool scaled = prepared_.model.get() != &model_;
-    Decoder& target = scaled ? of_scaled_model.emplace(*prepared_.model, options_) : decoder;
-    apply_schemes(target, schemes_of(plan), prepared_.plain, prepared_.calibrated.get(), importance_,
-                  ranked.row_impacts);
-    return target;
+  Plan plan_of(const Cell& cell, uint64_t seed) {
+    const AllocatorOptions allocator = allocator_for(cell);
+    const Scores& scores = bench_.scores(cell.method, menu_of(cell.method), seed);
+    return bench_.check(cell.method, make_plan(model_, scores, allocator), scores, allocator, cell.quantizer)
+        .plan;
   }
 
-  // All that the rows depend on, so that a run goes on only where one with the same options ended.
-  Json settings() const {
-    const EvaluationOptions& evaluation = request_.evaluation;
-    const SensitivityOptions& sensitivity = request_.sensitivity;
-    const CalibrationOptions& calibration = sensitivity.calibration_source;
-    Json texts = Json::array(), quantizers = Json::array();
-    for (const Text& text : texts_) texts.push_back({text.name, text.ids.size()});
-    for (const QuantizerChoice& choice : request_.quantizers)
-      quantizers.push_back({choice.gptq.damping, static_cast<int>(choice.gptq.act_order),
-                            static_cast<int>(choice.gptq.scales), choice.sequential, choice.learning.steps,
-                            choice.learning.learning_rate, choice.learning.start});
-    return {
-        {"model", request_.model.string()},
-        {"texts", texts},
-        {"schemes", request_.schemes},
-        {"seeds", request_.seeds},
-        {"seed", sensitivity.seed},
-        {"evaluation", {evaluation.window, evaluation.stride, evaluation.max_tokens}},
-        {"calibration", {calibration.source, calibration.tokens, calibration.window}},
-        {"imatrix", sensitivity.imatrix_file.string()},
-        {"nsds", {sensitivity.nsds.tau, sensitivity.nsds.multiply_entropy, sensitivity.nsds.consistent_mad}},
-        {"kl", {sensitivity.kl.tokens, c10::toString(sensitivity.kl.dtype)}},
-        {"high-impact", {sensitivity.high_impact.tokens, static_cast<int>(sensitivity.high_impact.loss)}},
-        {"infoq",
-         {sensitivity.infoq.tokens, sensitivity.infoq.buckets, sensitivity.infoq.directions,
-          sensitivity.infoq.neighbours, sensitivity.infoq.observers, sensitivity.infoq.inverse_width}},
-        {"grouped query rule", sensitivity.grouped_query_rule},
-        {"allocator",
-         {allocator_.name, static_cast<int>(allocator_.ties), allocator_.relative_gap,
-          static_cast<int>(allocator_.differences), allocator_.base, allocator_.stop, allocator_.top,
-          allocator_.rebase, allocator_.interactions}},
-        {"quantizers", quantizers}};
+  // All that a cell's rows depend on, beside model, text and how it is evaluated.
+  Json key_of(const Cell& cell) {
+    if (!file_) return {};
+    const WorkbenchOptions& evidence = request_.workbench;
+    const SensitivityMethod& scorer = sensitivity_method(cell.method.score_method);
+    const Quantizer& quantizer = find_quantizer(cell.quantizer.name);
+    const AllocatorOptions allocator = allocator_for(cell);
+    Json key = {{"method", cell.method.label},
+                {"quantizer", quantizer.name},
+                {"budget", cell.budget},
+                {"schemes", Json::array()},
+                {"ties", static_cast<int>(allocator.ties)},
+                {"seed", evidence.seed}};
+    for (const Scheme& scheme : menu_of(cell.method)) key["schemes"].push_back(scheme.name());
+    if (scorer.name == "random") key["seeds"] = request_.seeds;
+    key["options"] = changed_values(scorer.options, evidence.methods);
+    key["options"].update(changed_values(quantizer.options, cell.quantizer.options));
+    key["options"].update(changed_values(find_allocator(allocator.name).options, allocator.own));
+    key["allocator"] = allocator.name;
+    const std::shared_ptr<const Imatrix> imatrix = bench_.imatrix();
+    if (imatrix) key["imatrix"] = imatrix->fingerprint();
+    if (needs_tokens(scorer, imatrix != nullptr) || quantizer.needs_calibration ||
+        (evidence.has_calibration() && mixes_rows(menu_of(cell.method))))
+      key["calibration"] = calibration_key();
+    return key;
+  }
+
+  // Text that the model writes follows from the model: it is not written for the sake of a key.
+  Json calibration_key() {
+    const CalibrationOptions& options = request_.workbench.calibration;
+    if (options.source.empty() || options.source == "self")
+      return {{"self", options.tokens}, {"window", options.window}};
+    return bench_.calibration("a row's key")->fingerprint;
   }
 
   // The rows of one cell, one a text: from the results file, or computed and saved there.
   template <class Compute>
-  std::vector<CompareRow> cell(const CompareCell& which, const Compute& compute) {
-    if (file_) {
-      std::vector<CompareRow> rows = file_->find(which);
-      if (rows.size() == texts_.size()) return rows;
+  std::vector<CompareRow> rows_of(const Label& label, const Json& cell, const Compute& compute) {
+    const EvaluationOptions& evaluation = request_.evaluation;
+    std::vector<Json> keys;
+    std::vector<CompareRow> rows;
+    for (const Text& text : texts_) {
+      keys.push_back({{"weights", weights_},
+                      {"text", text.fingerprint},
+                      {"evaluation", {evaluation.window, evaluation.stride, evaluation.max_tokens}},
+                      {"cell", cell}});
+      const CompareRow* row = file_ ? file_->find(keys.back()) : nullptr;
+      if (row != nullptr) rows.push_back(*row);
     }
-    std::vector<CompareRow> rows = compute();
-    for (CompareRow& row : rows) {
-      row.method = which.method;
-      row.quantizer = which.quantizer;
-      row.budget = which.budget;
+    const bool found = rows.size() == texts_.size();
+    if (!found) rows = compute();
+    for (size_t t = 0; t < rows.size(); ++t) {
+      rows[t].text = texts_[t].name;
+      rows[t].method = label.method;
+      rows[t].quantizer = label.quantizer;
+      rows[t].budget = label.budget;
     }
-    if (file_) file_->add(rows);
+    if (file_ && !found) file_->add(keys, rows);
     return rows;
   }
 
-  std::vector<CompareRow> unquantized(Decoder& reference) {
+  std::vector<CompareRow> unquantized() {
     std::vector<CompareRow> rows;
     for (const Text& text : texts_) {
       CompareRow& row = rows.emplace_back();
-      row.text = text.name;
       for (const Module& module : model_.modules) row.bytes += model_.checkpoint->info(module.tensor).bytes;
       row.bits_per_weight = 8 * static_cast<double>(row.bytes) / static_cast<double>(params());
-      row.evaluation = evaluate(reference, text.ids, request_.evaluation);
+      row.evaluation = evaluate(bench_.reference(), text.ids, request_.evaluation);
     }
     return rows;
   }
 
-  std::vector<CompareRow> measure(Decoder& shared_decoder, Decoder& reference, const MethodChoice& method,
-                                  const QuantizerChoice& quantizer, double budget) {
-    const int runs = method.score_method == "random" ? request_.seeds : 1;
+  std::vector<CompareRow> measure(const Cell& cell) {
+    const int runs = cell.method.score_method == "random" ? request_.seeds : 1;
     std::vector<std::vector<CompareRow>> by_text(texts_.size());
     for (int run = 0; run < runs; ++run) {
       const Stopwatch start;
-      const Plan plan =
-          plan_of(method, quantizer, budget, request_.sensitivity.seed + static_cast<uint64_t>(run),
-                  shared_decoder, reference);
-      std::optional<Decoder> of_scaled_model;
-      Decoder& decoder = quantized(plan, quantizer, shared_decoder, of_scaled_model);
+      const Plan plan = plan_of(cell, request_.workbench.seed + static_cast<uint64_t>(run));
+      Decoder& decoder = bench_.quantized(schemes_of(plan), cell.quantizer);
       const double seconds = start.seconds();
       for (size_t t = 0; t < texts_.size(); ++t) {
         CompareRow row;
         row.bits_per_weight = plan.bits_per_weight;
         row.bytes = plan.bytes;
-        row.text = texts_[t].name;
         row.seconds = seconds;
-        row.evaluation = evaluate(decoder, texts_[t].ids, request_.evaluation, &reference);
+        row.evaluation = evaluate(decoder, texts_[t].ids, request_.evaluation, &bench_.reference());
         by_text[t].push_back(row);
       }
     }
@@ -239,29 +231,35 @@ class Comparer {
     return rows;
   }
 
-  void correlate(Comparison& comparison, Decoder& decoder, Decoder& reference) {
-    comparison.layer_kld = measure_layers(decoder, reference);
+  void correlate(Comparison& comparison) {
+    comparison.layer_kld = measure_layers();
     for (const MethodChoice& method : methods_) {
-      const std::vector<double> scores = layer_scores(scores_of(method, request_.sensitivity.seed));
-      comparison.correlations.push_back({method.label, rank_correlation(scores, comparison.layer_kld)});
+      const Scores& scores = bench_.scores(method, menu_of(method), request_.workbench.seed);
+      comparison.correlations.push_back(
+          {method.label, rank_correlation(layer_scores(scores), comparison.layer_kld)});
     }
   }
 
-  // KL divergence with one layer alone in the smallest scheme of the menu, round-to-nearest or HQQ.
-  std::vector<double> measure_layers(Decoder& decoder, Decoder& reference) {
-    const Scheme& smallest = *std::min_element(allocator_.schemes.begin(), allocator_.schemes.end(),
-                                               [](const Scheme& a, const Scheme& b) {
-                                                 return a.stored_bits(4096, 4096) < b.stored_bits(4096, 4096);
-                                               });
+  // KL divergence with one layer alone in the smallest scheme of the menu, by HQQ or the scheme's own
+  // rounding.
+  std::vector<double> measure_layers() {
+    const Scheme& smallest =
+        *std::min_element(menu_.begin(), menu_.end(), [](const Scheme& a, const Scheme& b) {
+          return a.stored_bits(4096, 4096) < b.stored_bits(4096, 4096);
+        });
     EvaluationOptions evaluation = request_.evaluation;
     evaluation.max_tokens = request_.correlation_tokens;
+    bench_.release_quantized();
+    DecoderOptions options;
+    options.device = request_.workbench.device;
+    Decoder decoder(model_, options);
     std::vector<double> klds;
     for (int layer = 0; layer < model_.config.num_layers; ++layer) {
       std::map<std::string, Scheme> schemes;
       for (const Module& module : model_.modules)
         if (module.layer == layer) schemes[module.tensor] = smallest;
       apply_schemes(decoder, schemes, {});
-      klds.push_back(*evaluate(decoder, texts_.front().ids, evaluation, &reference).kld);
+      klds.push_back(*evaluate(decoder, texts_.front().ids, evaluation, &bench_.reference()).kld);
     }
     return klds;
   }
@@ -276,46 +274,14 @@ class Comparer {
     return means;
   }
 
-  static CompareRow mean_of(const std::vector<CompareRow>& rows) {
-    if (rows.size() == 1) return rows.front();
-    CompareRow mean = rows.front();
-    const double n = static_cast<double>(rows.size());
-    const auto average = [&](auto value) {
-      double sum = 0;
-      for (const CompareRow& row : rows) sum += value(row);
-      return sum / n;
-    };
-    Evaluation& e = mean.evaluation;
-    e.nll = average([](const CompareRow& r) { return r.evaluation.nll; });
-    e.ppl = average([](const CompareRow& r) { return r.evaluation.ppl; });
-    e.kld = average([](const CompareRow& r) { return *r.evaluation.kld; });
-    e.kld_p99 = average([](const CompareRow& r) { return *r.evaluation.kld_p99; });
-    e.top1 = average([](const CompareRow& r) { return *r.evaluation.top1; });
-    mean.bits_per_weight = average([](const CompareRow& r) { return r.bits_per_weight; });
-    mean.bytes = static_cast<uint64_t>(
-        std::llround(average([](const CompareRow& r) { return static_cast<double>(r.bytes); })));
-    mean.seconds = average([](const CompareRow& r) { return r.seconds; });
-    const double squares = average([&](const CompareRow& r) {
-      const double d = r.evaluation.ppl - e.ppl;
-      return d * d;
-    });
-    mean.spread = std::sqrt(squares * n / (n - 1));
-    return mean;
-  }
-
   const CompareRequest& request_;
-  Model model_;
-  SensitivityOptions sensitivity_;  // with calibration and imatrix, once they are read
-  std::map<std::string, std::vector<float>> importance_;
+  Workbench bench_;
+  const Model& model_;
+  std::vector<Scheme> menu_;
   std::vector<Text> texts_;
   std::vector<MethodChoice> methods_;
-  DecoderOptions options_;
-  AllocatorOptions allocator_;
-  PreparedQuantizer prepared_;               // what the last plan was quantized with
-  std::optional<PartedCalibration> parted_;  // of the method auto
   std::optional<ComparisonFile> file_;
-  std::map<std::string, Scores> scores_;
-  std::shared_ptr<const WeightErrors> errors_;  // shared by all methods
+  std::string weights_;  // fingerprint
 };
 
 }  // namespace

@@ -7,8 +7,7 @@
 
 #include "strata/allocation/allocator.h"
 #include "strata/evaluation/evaluate.h"
-#include "strata/quantizers/quantizers.h"
-#include "strata/sensitivity/method.h"
+#include "strata/pipeline/workbench.h"
 
 namespace strata {
 
@@ -20,13 +19,13 @@ struct CompareRequest {
   std::vector<std::string> methods;  // as parse_method() takes them
   std::vector<double> budgets;       // stored bits a weight
   std::string schemes = "w2g128,w3g128,w4g128,w5g128,w6g128,w8g128";
-  std::vector<QuantizerChoice> quantizers = {{}};  // calibrated as `sensitivity` says
+  std::vector<QuantizerChoice> quantizers = {{}};  // calibrated as `workbench` says
   int seeds = 5;                                   // of the method "random"
   // Finished rows are saved here as they come and are not computed again by a later run; empty = nowhere.
   std::filesystem::path results;
   bool correlations = false;          // measure what each layer alone loses, and rank the scores against it
   int64_t correlation_tokens = 4096;  // of the first text
-  SensitivityOptions sensitivity;
+  WorkbenchOptions workbench;
   AllocatorOptions allocator;
   EvaluationOptions evaluation;
 };

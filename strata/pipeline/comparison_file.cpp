@@ -9,13 +9,7 @@ namespace strata {
 namespace {
 
 constexpr const char* kFormat = "strata.comparison";
-
-// The first setting in which two comparisons differ.
-std::string first_difference(const Json& a, const Json& b) {
-  for (const auto& [key, value] : a.items())
-    if (!b.contains(key) || b.at(key) != value) return key;
-  return "settings";
-}
+constexpr int kVersion = 2;  // 1 had no keys
 
 // JSON has no infinity: an overflowing perplexity is written as null.
 double number(const Json& json) {
@@ -64,37 +58,37 @@ CompareRow row_from_json(const Json& json) {
   return row;
 }
 
-ComparisonFile::ComparisonFile(std::filesystem::path path, Json settings)
-    : path_(std::move(path)), settings_(std::move(settings)) {
+ComparisonFile::ComparisonFile(std::filesystem::path path) : path_(std::move(path)) {
   if (!std::filesystem::exists(path_)) return;
   const Json document = read_json(path_);
   try {
-    if (document.at("format") != kFormat || document.at("version") != 1)
+    if (document.at("format") != kFormat || document.at("version") != kVersion)
       fail("{} is no file of comparison results that this version writes; choose another file",
            path_.string());
-    if (document.at("settings") != settings_)
-      fail("{} holds results of another comparison ({} differs); choose another file", path_.string(),
-           first_difference(settings_, document.at("settings")));
-    for (const Json& row : document.at("rows")) rows_.push_back(row_from_json(row));
+    for (const Json& row : document.at("rows")) {
+      keys_.push_back(row.at("key"));
+      rows_.push_back(row_from_json(row));
+    }
   } catch (const Json::exception&) {
     fail("{} is no file of comparison results; choose another file", path_.string());
   }
 }
 
-std::vector<CompareRow> ComparisonFile::find(const CompareCell& cell) const {
-  std::vector<CompareRow> found;
-  std::copy_if(rows_.begin(), rows_.end(), std::back_inserter(found), [&](const CompareRow& row) {
-    return row.method == cell.method && row.quantizer == cell.quantizer && row.budget == cell.budget;
-  });
-  return found;
+const CompareRow* ComparisonFile::find(const Json& key) const {
+  const auto found = std::find(keys_.begin(), keys_.end(), key);
+  return found == keys_.end() ? nullptr : &rows_[static_cast<size_t>(found - keys_.begin())];
 }
 
-void ComparisonFile::add(const std::vector<CompareRow>& rows) {
+void ComparisonFile::add(const std::vector<Json>& keys, const std::vector<CompareRow>& rows) {
+  keys_.insert(keys_.end(), keys.begin(), keys.end());
   rows_.insert(rows_.end(), rows.begin(), rows.end());
   Json list = Json::array();
-  for (const CompareRow& row : rows_) list.push_back(row_json(row));
-  const Json document = {{"format", kFormat}, {"version", 1}, {"settings", settings_}, {"rows", list}};
-  write_json(path_, document);
+  for (size_t r = 0; r < rows_.size(); ++r) {
+    Json row = {{"key", keys_[r]}};
+    row.update(row_json(rows_[r]));
+    list.push_back(row);
+  }
+  write_json(path_, {{"format", kFormat}, {"version", kVersion}, {"rows", list}});
 }
 
 }  // namespace strata

@@ -9,28 +9,24 @@
 
 namespace strata {
 
-// One cell of a comparison; it has a row a text.
-struct CompareCell {
-  std::string method, quantizer;
-  double budget = 0;
-};
-
 Json row_json(const CompareRow& row);
 CompareRow row_from_json(const Json& json);
 
-// The rows of a comparison on disk, rewritten whole after every cell, so that an interrupted comparison goes
-// on where it ended: {"format": "strata.comparison", "version": 1, "settings": ..., "rows": [...]}.
+// The rows of comparisons on disk, rewritten whole after every cell, so that an interrupted comparison goes
+// on where it ended: {"format": "strata.comparison", "version": 2, "rows": [{"key": ..., ...}, ...]}. A key
+// holds all that the row depends on, by content, so that a row is found again only where it would come out
+// the same.
 class ComparisonFile {
  public:
-  // Reads the rows of an existing file. Throws when it is of a comparison with other settings.
-  ComparisonFile(std::filesystem::path path, Json settings);
+  // Reads the rows of an existing file. Throws when it is something else.
+  explicit ComparisonFile(std::filesystem::path path);
 
-  std::vector<CompareRow> find(const CompareCell& cell) const;  // empty when there are none
-  void add(const std::vector<CompareRow>& rows);                // and saves
+  const CompareRow* find(const Json& key) const;                                 // null when it is not there
+  void add(const std::vector<Json>& keys, const std::vector<CompareRow>& rows);  // a key a row; and saves
 
  private:
   std::filesystem::path path_;
-  Json settings_;
+  std::vector<Json> keys_;
   std::vector<CompareRow> rows_;
 };
 

@@ -1,8 +1,5 @@
 #include "strata/pipeline/methods.h"
 
-#include <fmt/ranges.h>
-
-#include <algorithm>
 #include <cstdlib>
 
 #include "strata/core/error.h"
@@ -33,14 +30,12 @@ MethodChoice parse_method(const std::string& text) {
   choice.score_method = text.substr(0, colon);
   if (colon != std::string::npos) {
     choice.allocator = text.substr(colon + 1);
-    const std::vector<std::string> known = allocator_names();
-    if (std::find(known.begin(), known.end(), choice.allocator) == known.end())
-      fail_usage("'{}' names an unknown allocator; known are {}", text, fmt::join(known, ", "));
+    find_allocator(choice.allocator);
   }
   if (choice.score_method == "uniform" && choice.allocator.empty()) choice.allocator = "uniform";
   if (choice.score_method == "kurtboost") {
     choice.score_method = "kurtosis";
-    choice.differences = AllocatorOptions::Differences::Subtract;
+    choice.differences = Differences::Subtract;
   }
   if (text == "kurtboost" || text == "sensiboost" || text == "mxq") {
     choice.allocator = text == "mxq" ? "exact" : "boost";
@@ -51,16 +46,17 @@ MethodChoice parse_method(const std::string& text) {
     if (choice.allocator.empty()) choice.allocator = "quadratic";
     choice.schemes = "w2g64+w3";
   }
-  if (choice.score_method == "sensiboost") choice.differences = AllocatorOptions::Differences::Divide;
+  if (choice.score_method == "sensiboost") choice.differences = Differences::Divide;
   return choice;
 }
 
 AllocatorOptions allocator_of(const MethodChoice& choice, AllocatorOptions options) {
   if (!choice.allocator.empty()) options.name = choice.allocator;
-  options.rebase = options.rebase || choice.rebase;
-  if (choice.differences) options.differences = *choice.differences;
+  BoostOptions& boost = options.own.get<BoostOptions>();
+  boost.rebase = boost.rebase || choice.rebase;
+  if (choice.differences) boost.differences = *choice.differences;
   if (choice.base) {
-    options.base = *choice.base;
+    boost.base = *choice.base;
     options.budget = {};
     options.schemes = parse_schemes(choice.schemes);
   }

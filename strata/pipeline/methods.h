@@ -4,6 +4,7 @@
 #include <string>
 
 #include "strata/allocation/allocator.h"
+#include "strata/allocation/boost.h"
 
 namespace strata {
 
@@ -13,7 +14,7 @@ struct MethodChoice {
   std::string score_method;  // "kurtosis", "nsds"
   std::string allocator;     // empty = the caller's
   bool rebase = false;
-  std::optional<AllocatorOptions::Differences> differences;  // of the outlier rule; nothing = the caller's
+  std::optional<Differences> differences;  // of the outlier rule; nothing = the caller's
   std::string schemes;         // the method's own menu, for outputs that can store it; empty = any
   std::optional<double> base;  // the ladder's rung to boost from, without a budget
 };

@@ -1,8 +1,8 @@
 #include "strata/pipeline/quantize.h"
-#include "strata/pipeline/rank_rows.h"
 
 #include <algorithm>
 
+#include "strata/allocation/quadratic.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/progress.h"
@@ -13,6 +13,7 @@
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/automatic.h"
 #include "strata/pipeline/plans.h"
+#include "strata/sensitivity/change_losses.h"
 
 namespace strata {
 namespace {
@@ -95,18 +96,26 @@ std::string name_of(const Plan& plan) {
                                                                  : plan.method;
 }
 
+// Pairs of matrices are measured only where the allocator looks at them.
+WorkbenchOptions evidence_for(const QuantizeRequest& request, const MethodChoice& method) {
+  WorkbenchOptions options = request.workbench;
+  const AllocatorOptions allocator = allocator_of(method, request.allocator);
+  HighImpactOptions& high_impact = options.methods.get<HighImpactOptions>();
+  high_impact.interactions =
+      allocator.name == "quadratic" && allocator.own.get<QuadraticOptions>().interactions;
+  return options;
+}
+
 class Job {
  public:
   explicit Job(const QuantizeRequest& request)
       : request_(request),
-        model_(open_model(request.model)),
+        method_(resolve_automatic(parse_method(request.method), request.workbench.has_calibration())),
+        quantizer_(resolve_automatic(request.quantizer, request.workbench.has_calibration())),
+        bench_(request.model, evidence_for(request, method_)),
+        model_(bench_.model()),
         runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
-        format_(format_for(request.output, request.format, runtime_)),
-        sensitivity_(request.sensitivity),
-        method_(resolve_automatic(parse_method(request.method), has_calibration(sensitivity_))),
-        quantizer_(resolve_automatic(request.quantizer, has_calibration(sensitivity_))) {
-    load_imatrix(model_, sensitivity_);
-  }
+        format_(format_for(request.output, request.format, runtime_)) {}
 
   QuantizeResult run() {
     require_output();
@@ -117,15 +126,8 @@ class Job {
     }
     result_.format = format_.name;
     prepare_export();
-    choose_plan();
-    result_.exported_plan.schemes = schemes_of(result_.plan);
-    check_plan_loads(format_, runtime_, result_.exported_plan, model_);
-    prepared_ = prepare(result_.exported_plan.schemes);
-    result_.exported_plan.quantizer = prepared_.plain;
-    result_.exported_plan.calibrated = prepared_.calibrated;
-    result_.exported_plan.row_impacts = row_impacts();
-    result_.exported = format_.write(*prepared_.model, result_.exported_plan, request_.output);
-    result_.exported_plan.calibrated = nullptr;  // it uses the model, which does not outlive this
+    if (request_.plan.empty()) choose_plan();
+    write();
     if (!request_.text.empty()) measure();
     return std::move(result_);
   }
@@ -143,7 +145,7 @@ class Job {
 
   void prepare_export() {
     ExportPlan& plan = result_.exported_plan;
-    if (quantizer_.gptq.act_order == ActOrder::Reordered && !format_.holds_scattered_groups)
+    if (scatters_groups(quantizer_) && !format_.holds_scattered_groups)
       fail_usage(
           "{} cannot store groups of columns in the order of their inputs; use --act-order static, or "
           "--format gptq or hf",
@@ -153,9 +155,7 @@ class Job {
     if (!request_.plan.empty()) result_.plan = read_plan_for(model_, request_.plan);
     adopt_boundaries(result_.plan, request_.embedding == "auto", request_.head == "auto", model_, format_,
                      plan);
-    if (sensitivity_.imatrix)
-      for (const Module& module : model_.modules)
-        plan.importance[module.tensor] = sensitivity_.imatrix->mean_squares(module.tensor);
+    plan.importance = bench_.importance();
     if (!request_.plan.empty()) return;
     menu_ = storable_menu(format_, runtime_, asked_menu(request_, method_, format_), request_.allocator.ties,
                           model_);
@@ -165,35 +165,21 @@ class Job {
   }
 
   void choose_plan() {
-    if (!request_.plan.empty()) return;
     allocator_ = allocator_of(method_, request_.allocator);
     allocator_.schemes = menu_.schemes;
     allocator_.ties = menu_.ties;
     const Budget& budget = request_.allocator.budget;
-    if (budget.empty() && allocator_.name != "boost")
+    if (budget.empty() && find_allocator(allocator_.name).needs_budget)
       fail_usage("a budget is missing; give --bpw, --avg-bits, --size or --plan");
     const uint64_t companions = budget.bytes ? companion_bytes(model_, format_, request_.output) : 0;
     if (budget.bytes)
       allocator_.budget = budget_of_matrices(
           budget, companions + fixed_bytes(model_, result_.exported_plan, format_, menu_.schemes.front()));
-    std::optional<PartedCalibration> parted;  // so that a plan of auto is checked on tokens it has not seen
-    if (!request_.scores.empty()) {
-      result_.scores = read_scores(request_.scores);
-    } else {
-      if (needs_tokens(sensitivity_method(method_.score_method), sensitivity_)) calibration();
-      load_row_impacts(model_, menu_.schemes, sensitivity_);
-      SensitivityOptions options = sensitivity_;
-      options.schemes = menu_.schemes;
-      options.high_impact.interactions = allocator_.name == "quadratic" && allocator_.interactions;
-      if (is_checked(method_, sensitivity_)) {
-        parted = part_calibration(calibration());
-        options.calibration = parted->scoring;
-      }
-      result_.scores = score(model_, method_.score_method, options);
-    }
+    result_.scores = request_.scores.empty() ? bench_.scores(method_, menu_.schemes, request_.workbench.seed)
+                                             : read_scores(request_.scores);
     result_.plan = make_plan(model_, result_.scores, allocator_);
     if (budget.bytes) fit_file(*budget.bytes - companions);
-    if (parted) check_plan(*parted->checking);
+    if (request_.scores.empty()) check_plan();
     if (budget.bytes) result_.plan.budget = format_bytes(*budget.bytes) + " in all";
   }
 
@@ -211,81 +197,49 @@ class Job {
     }
   }
 
-  // Takes the uniform plan instead where it loses less on these tokens.
-  void check_plan(const Calibration& checking) {
-    DecoderOptions options;
-    options.device = request_.sensitivity.device;
-    Decoder reference(model_, options);
-    CheckedPlan checked =
-        check_against_uniform(model_, result_.plan, result_.scores, allocator_, [&](const Plan& candidate) {
-          const PreparedQuantizer prepared = prepare(schemes_of(candidate));
-          Decoder decoder(*prepared.model, options);
-          apply_schemes(decoder, schemes_of(candidate), prepared.plain, prepared.calibrated.get(),
-                        result_.exported_plan.importance, row_impacts());
-          return kld_on(checking, decoder, reference);
-        });
-    show_note(checked.note);
-    result_.notes.push_back(checked.note);
+  void check_plan() {
+    CheckedPlan checked = bench_.check(method_, result_.plan, result_.scores, allocator_, quantizer_);
+    bench_.release();
+    if (!checked.note.empty()) result_.notes.push_back(checked.note);
     result_.plan = std::move(checked.plan);
+  }
+
+  void write() {
+    ExportPlan& plan = result_.exported_plan;
+    plan.schemes = schemes_of(result_.plan);
+    check_plan_loads(format_, runtime_, plan, model_);
+    const PreparedQuantizer prepared = bench_.prepare(plan.schemes, quantizer_);
+    plan.quantizer = prepared.plain;
+    plan.calibrated = prepared.calibrated;
+    plan.row_impacts = bench_.row_impacts(plan.schemes);
+    result_.exported = format_.write(*prepared.model, plan, request_.output);
+    plan.calibrated = nullptr;  // it uses the model, which does not outlive this
   }
 
   // The unquantized model, a uniform plan of the same bytes, and the file as it was written.
   void measure() {
-    DecoderOptions options;
-    options.device = request_.sensitivity.device;
-    Decoder reference(model_, options);
     uint64_t stored = 0;
     for (const Module& module : model_.modules) stored += model_.checkpoint->info(module.tensor).bytes;
-    add_measurement("unquantized", stored, evaluate(reference, ids_, request_.evaluation));
-
-    if (request_.plan.empty() && allocator_.name != "uniform") {
-      AllocatorOptions uniform = allocator_;
-      uniform.name = "uniform";
-      uniform.budget = {};
-      uniform.budget.bytes = result_.plan.bytes;
-      const Plan plan = make_plan(model_, result_.scores, uniform);
-      std::map<std::string, Scheme> schemes = schemes_of(plan);
-      if (format_.name == "gguf" || !is_floating(result_.exported_plan.embedding)) {
-        schemes[model_.embedding] = result_.exported_plan.embedding;
-        if (!model_.config.tied_embeddings) schemes[model_.head] = result_.exported_plan.head;
-      }
-      const PreparedQuantizer prepared = prepare(schemes_of(plan));
-      Decoder decoder(*prepared.model, options);
-      apply_schemes(decoder, schemes, prepared.plain, prepared.calibrated.get(),
-                    result_.exported_plan.importance, row_impacts());
-      add_measurement("uniform", plan.bytes, evaluate(decoder, ids_, request_.evaluation, &reference));
-    }
-
+    add_measurement("unquantized", stored, evaluate(bench_.reference(), ids_, request_.evaluation));
+    if (request_.plan.empty() && allocator_.name != "uniform") measure_uniform();
     const Model written = open_model(result_.exported.path);
+    DecoderOptions options;
+    options.device = request_.workbench.device;
     Decoder decoder(written, options);
     add_measurement(name_of(result_.plan), result_.plan.bytes,
-                    evaluate(decoder, ids_, request_.evaluation, &reference));
+                    evaluate(decoder, ids_, request_.evaluation, &bench_.reference()));
   }
 
-  PreparedQuantizer prepare(const std::map<std::string, Scheme>& schemes) {
-    QuantizerChoice choice = quantizer_;
-    if (needs_calibration(choice)) calibration();
-    rank_rows(model_, schemes, sensitivity_);
-    choice.row_impacts = row_impacts();
-    choice.learning.seed = sensitivity_.seed;
-    return prepare_quantizer(model_, schemes, choice, sensitivity_.calibration, request_.sensitivity.device);
-  }
-
-  // Empty where they were not measured.
-  RowImpacts row_impacts() const {
-    return sensitivity_.row_impacts ? *sensitivity_.row_impacts : RowImpacts();
-  }
-
-  // Read once, for the scores, the check and the quantizer.
-  const Calibration& calibration() {
-    if (!sensitivity_.calibration)
-      sensitivity_.calibration = require_calibration(model_, sensitivity_.calibration_source,
-                                                     sensitivity_.device, calibration_user());
-    return *sensitivity_.calibration;
-  }
-
-  std::string calibration_user() const {
-    return needs_calibration(quantizer_) ? "the quantizer " + quantizer_.name : "--method " + method_.label;
+  void measure_uniform() {
+    const Plan plan = uniform_plan(model_, result_.scores, allocator_, result_.plan.bytes);
+    std::map<std::string, Scheme> schemes = schemes_of(plan);
+    if (format_.name == "gguf" || !is_floating(result_.exported_plan.embedding)) {
+      schemes[model_.embedding] = result_.exported_plan.embedding;
+      if (!model_.config.tied_embeddings) schemes[model_.head] = result_.exported_plan.head;
+    }
+    Decoder& decoder = bench_.quantized(schemes, quantizer_);
+    add_measurement("uniform", plan.bytes, evaluate(decoder, ids_, request_.evaluation, &bench_.reference()));
+    bench_.release_quantized();
   }
 
   void add_measurement(const std::string& name, uint64_t bytes, const Evaluation& evaluation) {
@@ -293,27 +247,19 @@ class Job {
   }
 
   const QuantizeRequest& request_;
-  Model model_;
+  MethodChoice method_;
+  QuantizerChoice quantizer_;  // neither of them "auto"
+  Workbench bench_;
+  const Model& model_;
   const Runtime* runtime_;  // null for none
   const ExportFormat& format_;
-  SensitivityOptions sensitivity_;  // with calibration and imatrix, once they are read
-  MethodChoice method_;
-  QuantizerChoice quantizer_;  // calibrated as `sensitivity_` says
   Menu menu_;
   AllocatorOptions allocator_;
   std::vector<int32_t> ids_;
-  PreparedQuantizer prepared_;
   QuantizeResult result_;
 };
 
 }  // namespace
-
-Plan make_plan(const Model& model, const Scores& scores, AllocatorOptions options) {
-  std::vector<AllocationModule> modules;
-  for (const Module& module : model.modules)
-    modules.push_back({module.layer, module.name, module.tensor, module.rows, module.cols});
-  return allocate(modules, scores, options);
-}
 
 QuantizeResult quantize(const QuantizeRequest& request) {
   return Job(request).run();

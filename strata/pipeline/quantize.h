@@ -8,8 +8,7 @@
 #include "strata/allocation/allocator.h"
 #include "strata/evaluation/evaluate.h"
 #include "strata/export/export.h"
-#include "strata/quantizers/quantizers.h"
-#include "strata/sensitivity/method.h"
+#include "strata/pipeline/workbench.h"
 
 namespace strata {
 
@@ -20,10 +19,10 @@ struct QuantizeRequest {
   std::string runtime;  // "vllm", ...: only schemes that it loads; empty = all of the format
   std::string schemes;  // menu; empty = the method's, where the format can store it, or the format's own
   std::string method = "auto";  // as parse_method() takes it; may bring its own allocator
-  SensitivityOptions sensitivity;
+  WorkbenchOptions workbench;
   std::filesystem::path scores, plan;  // files of earlier runs, used instead of scoring or allocating
   AllocatorOptions allocator;          // its budget's bytes count the whole output file
-  QuantizerChoice quantizer = QuantizerChoice::automatic();  // calibrated as `sensitivity` says
+  QuantizerChoice quantizer = QuantizerChoice::automatic();  // calibrated as `workbench` says
   std::string embedding = "auto", head = "auto";             // scheme names, or "auto"
   uint64_t shard_bytes = 0;                                  // largest file; 0 = as the format does by itself
   std::filesystem::path text;                                // measure the loss on it; empty = do not
@@ -47,8 +46,5 @@ struct QuantizeResult {
 };
 
 QuantizeResult quantize(const QuantizeRequest& request);
-
-// Solves a budget for all matrices of a model.
-Plan make_plan(const Model& model, const Scores& scores, AllocatorOptions options);
 
 }  // namespace strata

@@ -17,7 +17,7 @@ namespace {
 enum class Reports { Nothing, Accuracy };
 
 // Accuracy is never reported on images that were scored on: without others each part takes half.
-int64_t images_to_score(const VisionRequest& request, int64_t available, Reports reports) {
+int64_t images_to_score(const Request& request, int64_t available, Reports reports) {
   if (request.calibration_images < available) return request.calibration_images;
   if (reports == Reports::Nothing) return available;
   if (available < 2)
@@ -32,7 +32,7 @@ struct Workplace {
   ImageSet images, scoring, reporting;
   QuantizedLayers layers;
 
-  Workplace(const VisionRequest& request, Reports reports)
+  Workplace(const Request& request, Reports reports)
       : graph(open_graph(request)),
         images(load_images(request.images, graph.image_shape())),
         scoring(images.slice(0, images_to_score(request, images.size(), reports))),
@@ -88,8 +88,7 @@ double correlation(const std::vector<double>& scores, const std::vector<double>&
   return sum;
 }
 
-void correlate(Workplace& place, WidthScorer& scorer, const VisionCompareRequest& request,
-               VisionComparison& result) {
+void correlate(Workplace& place, WidthScorer& scorer, const CompareRequest& request, Comparison& result) {
   ProbeOptions options;
   options.labels = options.inputs = false;
   options.free_ends = request.scoring.free_ends;
@@ -100,7 +99,7 @@ void correlate(Workplace& place, WidthScorer& scorer, const VisionCompareRequest
     drops.push_back(-accuracy.top1);
     rises.push_back(accuracy.cross_entropy);
   }
-  for (VisionCorrelation& one : result.correlations) {
+  for (Correlation& one : result.correlations) {
     const std::vector<double> scores =
         costs_in_order(scorer.score(one.method, request.scoring.seed), measured);
     one.drop = correlation(scores, drops, measured);
@@ -108,10 +107,10 @@ void correlate(Workplace& place, WidthScorer& scorer, const VisionCompareRequest
   }
 }
 
-VisionCompareRow evaluate_method(Workplace& place, WidthScorer& scorer, const VisionCompareRequest& request,
-                                 const std::vector<LayerSize>& sizes, const std::string& method,
-                                 const WidthBudget& budget) {
-  VisionCompareRow row;
+CompareRow evaluate_method(Workplace& place, WidthScorer& scorer, const CompareRequest& request,
+                           const std::vector<LayerSize>& sizes, const std::string& method,
+                           const WidthBudget& budget) {
+  CompareRow row;
   row.method = method;
   const std::vector<size_t> free = free_layers(place.graph, request.scoring.free_ends);
   const int seeds = method == "random" ? request.seeds : 1;
@@ -140,7 +139,7 @@ bool is_onnx(const std::filesystem::path& path) {
   return path.extension() == ".onnx";
 }
 
-Graph open_graph(const VisionRequest& request) {
+Graph open_graph(const Request& request) {
   OnnxModel model = read_onnx(request.model);
   if (request.equalize) {
     simplify(model);
@@ -149,12 +148,12 @@ Graph open_graph(const VisionRequest& request) {
   return Graph(std::move(model), request.device);
 }
 
-VisionScores score_vision(const VisionRequest& request, const std::string& method) {
+ScoreResult score(const Request& request, const std::string& method) {
   check_method(method, false);
   Workplace place(request, Reports::Nothing);
   const Stopwatch start;
   WidthScorer scorer(place.layers, place.scoring, request.scoring);
-  VisionScores result;
+  ScoreResult result;
   result.costs = scorer.score(method, request.scoring.seed);
   result.seconds = start.seconds();
   result.sizes = place.sizes();
@@ -162,12 +161,12 @@ VisionScores score_vision(const VisionRequest& request, const std::string& metho
   return result;
 }
 
-VisionQuantizeResult quantize_vision(const VisionQuantizeRequest& request) {
+QuantizeResult quantize(const QuantizeRequest& request) {
   check_method(request.method, true);
   require_output_file(request.output);
   require_other_file(request.output, request.model);
   Workplace place(request, Reports::Accuracy);
-  VisionQuantizeResult result;
+  QuantizeResult result;
   result.sizes = place.sizes();
   const std::vector<size_t> free = free_layers(place.graph, request.scoring.free_ends);
   uniform_widths(result.sizes, free, request.budget);  // refuses a budget that cannot be met before the work
@@ -187,14 +186,14 @@ VisionQuantizeResult quantize_vision(const VisionQuantizeRequest& request) {
   return result;
 }
 
-VisionComparison compare_vision(const VisionCompareRequest& request) {
+Comparison compare(const CompareRequest& request) {
   for (const std::string& method : request.methods) check_method(method, true);
   Workplace place(request, Reports::Accuracy);
   const std::vector<LayerSize> sizes = place.sizes();
   for (const WidthBudget& budget : request.budgets)
     uniform_widths(sizes, free_layers(place.graph, request.scoring.free_ends), budget);
   WidthScorer scorer(place.layers, place.scoring, request.scoring);
-  VisionComparison result;
+  Comparison result;
   result.scored = place.scoring.size();
   result.reported = place.reporting.size();
   result.original = evaluate(place.graph, place.reporting);

@@ -15,7 +15,7 @@
 namespace strata::vision {
 
 // What all work on an ONNX model starts from.
-struct VisionRequest {
+struct Request {
   std::filesystem::path model;
   at::Device device = at::kCPU;
   ImageOptions images;
@@ -27,19 +27,19 @@ struct VisionRequest {
 
 bool is_onnx(const std::filesystem::path& path);  // by its ending
 
-Graph open_graph(const VisionRequest& request);
+Graph open_graph(const Request& request);
 
 // A method's costs of widths.
-struct VisionScores {
+struct ScoreResult {
   std::vector<LayerSize> sizes;
   WidthCosts costs;
   double seconds = 0;
   Json json;
 };
 
-VisionScores score_vision(const VisionRequest& request, const std::string& method);
+ScoreResult score(const Request& request, const std::string& method);
 
-struct VisionQuantizeRequest : VisionRequest {
+struct QuantizeRequest : Request {
   std::string method = "infoq";
   std::filesystem::path output;
   WidthBudget budget;
@@ -47,7 +47,7 @@ struct VisionQuantizeRequest : VisionRequest {
   OnnxExportOptions exporting;
 };
 
-struct VisionQuantizeResult {
+struct QuantizeResult {
   std::vector<LayerSize> sizes;
   WidthPlan plan;
   double score_seconds = 0, plan_seconds = 0;
@@ -55,9 +55,9 @@ struct VisionQuantizeResult {
   Accuracy original, simulated, written;  // written: read back from the file
 };
 
-VisionQuantizeResult quantize_vision(const VisionQuantizeRequest& request);
+QuantizeResult quantize(const QuantizeRequest& request);
 
-struct VisionCompareRequest : VisionRequest {
+struct CompareRequest : Request {
   std::vector<std::string> methods;
   std::vector<WidthBudget> budgets;
   WidthAllocation allocation;
@@ -65,26 +65,26 @@ struct VisionCompareRequest : VisionRequest {
   bool correlate = false;  // measure what narrowing every single layer costs on the reporting images, too
 };
 
-struct VisionCompareRow {
+struct CompareRow {
   std::string method;
   WidthPlan plan;                // of the last seed
   Accuracy accuracy;             // means over seeds
   std::optional<double> spread;  // standard deviation of top-1 over seeds
 };
 
-struct VisionCorrelation {
+struct Correlation {
   std::string method;
   double drop = 0, cross_entropy = 0;  // Spearman's, with the drop of top-1 and the rise of cross-entropy
   double seconds = 0;                  // scoring
 };
 
-struct VisionComparison {
+struct Comparison {
   int64_t scored = 0, reported = 0;  // images
   Accuracy original, eight_bits;
-  std::vector<VisionCompareRow> rows;
-  std::vector<VisionCorrelation> correlations;
+  std::vector<CompareRow> rows;
+  std::vector<Correlation> correlations;
 };
 
-VisionComparison compare_vision(const VisionCompareRequest& request);
+Comparison compare(const CompareRequest& request);
 
 }  // namespace strata::vision

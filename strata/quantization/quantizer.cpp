@@ -80,10 +80,6 @@ double round(MatrixView<const float> weights, const Scheme& scheme, const Quanti
 
 }  // namespace
 
-std::vector<std::string> quantizer_names() {
-  return {"rtn", "hqq"};
-}
-
 double fake_quantize(MatrixView<float> weights, const Scheme& scheme, const QuantizerOptions& options) {
   return round(weights, scheme, options, weights.data);
 }

@@ -44,9 +44,6 @@ struct QuantizerOptions {
   const float* row_impact = nullptr;  // rows values or null: which rows get high bits, see mixed_rows.h
 };
 
-// Names accepted by QuantizerOptions::name.
-std::vector<std::string> quantizer_names();
-
 // Quantizes into codes, scales and zeros. `weights` is left as it is. Throws Error where a weight is not
 // finite, UsageError for an unknown quantizer.
 AffineMatrix quantize_affine(MatrixView<const float> weights, const AffineScheme& scheme,

@@ -98,11 +98,19 @@ QuantizedMatrix gptq_mixed_rows(MatrixView<const float> weights, const InverseFa
 
 }  // namespace
 
-ActOrder parse_act_order(const std::string& name) {
-  if (name == "off") return ActOrder::Off;
-  if (name == "static") return ActOrder::Static;
-  if (name == "reordered") return ActOrder::Reordered;
-  fail_usage("there is no act-order '{}'; known are off, static and reordered", name);
+Options gptq_options(OptionValues& values) {
+  GptqOptions& gptq = values.get<GptqOptions>();
+  return {
+      choice("act-order", gptq.act_order,
+             {{"off", ActOrder::Off}, {"static", ActOrder::Static}, {"reordered", ActOrder::Reordered}},
+             "quantize columns by falling input size: off; static, with groups of neighbouring columns; "
+             "reordered, with groups in that order, for formats that hold an index of groups (gptq, hf)"),
+      choice("gptq-scales", gptq.scales,
+             {{"as-reached", GroupScales::AsReached}, {"static", GroupScales::Static}},
+             "when a group's scale is decided: as-reached, from weights that make up for the errors before; "
+             "static, from the weights as they were"),
+      number("damping", gptq.damping, 0.0, 10.0,
+             "added to the second moments' diagonal, as a part of its mean")};
 }
 
 InverseFactor factor_inverse(const at::Tensor& second_moments, const GptqOptions& options) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "strata/core/matrix.h"
+#include "strata/core/options.h"
 #include "strata/quantization/error_feedback.h"
 
 namespace strata {
@@ -17,14 +18,13 @@ enum class ActOrder {
   Reordered  // largest input first; groups follow that order, which needs AffineMatrix::group_of_column
 };
 
-// "off", "static", "reordered"; throws UsageError.
-ActOrder parse_act_order(const std::string& name);
-
 struct GptqOptions {
   double damping = 0.01;  // added to the diagonal of H, as a part of its mean
   ActOrder act_order = ActOrder::Off;
   GroupScales scales = GroupScales::AsReached;  // without act-order
 };
+
+Options gptq_options(OptionValues& values);
 
 // What GPTQ needs to know of a matrix's inputs. Matrices that read the same input share it.
 struct InverseFactor {

@@ -212,6 +212,17 @@ class LayerOutputQuantizer : public LayerByLayerQuantizer {
 
 }  // namespace
 
+Options layer_output_options(OptionValues& values) {
+  LayerOutputOptions& learning = values.get<LayerOutputOptions>();
+  return {number("learn-steps", learning.steps, 0, int64_t{1} << 40,
+                 "steps of gradient descent a layer, at most"),
+          positive("learning-rate", learning.learning_rate, "of Adam"),
+          word("learn-start", learning.start, {"rtn", "hqq"},
+               "where AdaRound has its scales from, and what is kept where learning does not beat it"),
+          number("patience", learning.patience, 1, 1000,
+                 "stop a layer after so many of ten checks on held-out blocks without progress")};
+}
+
 std::shared_ptr<CalibratedQuantizer> make_layer_output_quantizer(
     const Model& model, std::shared_ptr<const Calibration> calibration, const LayerOutputOptions& options) {
   return std::make_shared<LayerOutputQuantizer>(model, std::move(calibration), options);

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "strata/calibration/activations.h"
+#include "strata/core/options.h"
 #include "strata/quantization/mixed_rows.h"
 #include "strata/quantizers/layer_by_layer.h"
 
@@ -32,6 +33,8 @@ struct LayerOutputOptions {
   ActivationOptions activations;
   RowImpacts row_impacts;  // of schemes that mix rows
 };
+
+Options layer_output_options(OptionValues& values);
 
 // Learns all matrices of a layer together, so that the layer's output error falls: the mean squared distance
 // between what the layer gives on the hidden states that the quantized layers before it left and what it

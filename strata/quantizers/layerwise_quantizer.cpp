@@ -9,6 +9,13 @@
 
 namespace strata {
 
+Options layerwise_options(OptionValues& values) {
+  return {flag("one-pass", values.get<LayerwiseOptions>().sequential,
+               "take all inputs of a layer from the layer as it was, not as its earlier matrices are "
+               "quantized: faster, a little worse",
+               false)};
+}
+
 LayerwiseQuantizer::LayerwiseQuantizer(const Model& model, std::shared_ptr<const Calibration> calibration,
                                        LayerwiseOptions options, MatrixQuantizerMaker maker)
     : LayerByLayerQuantizer(model),

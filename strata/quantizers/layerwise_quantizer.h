@@ -29,6 +29,8 @@ struct LayerwiseOptions {
   RowImpacts row_impacts;  // of the matrices whose schemes mix rows; see gptq()
 };
 
+Options layerwise_options(OptionValues& values);
+
 // Calibration text on its way through the model as it is being quantized: a layer's input moments are those
 // of the activations that have passed the quantized layers before it.
 class LayerwiseQuantizer : public LayerByLayerQuantizer {

@@ -1,106 +1,156 @@
 #include "strata/quantizers/quantizers.h"
 
-#include <fmt/ranges.h>
-
-#include <algorithm>
-#include <optional>
-
 #include "strata/core/error.h"
 #include "strata/gguf/type.h"
 #include "strata/quantizers/awq.h"
+#include "strata/quantizers/layer_output_quantizer.h"
 #include "strata/quantizers/layerwise_quantizer.h"
 
 namespace strata {
 namespace {
 
-bool has_part(const QuantizerChoice& choice, const std::string& part) {
-  return choice.name == part || choice.name == "awq+" + part || (part == "awq" && choice.name == "awq+gptq");
-}
-
-std::optional<RowLearning> learning_of(const QuantizerChoice& choice) {
-  if (choice.name == "adaround") return RowLearning::AdaRound;
-  if (choice.name == "lwc") return RowLearning::Clipping;
-  if (choice.name == "hybrid") return RowLearning::Hybrid;
-  return std::nullopt;
-}
+using Schemes = std::map<std::string, Scheme>;
 
 // A model that is not ours to delete.
 std::shared_ptr<const Model> borrowed(const Model& model) {
   return std::shared_ptr<const Model>(std::shared_ptr<void>(), &model);
 }
 
-}  // namespace
+// GPTQ
 
-QuantizerChoice resolve_automatic(QuantizerChoice choice, bool calibrated) {
-  if (choice.name == "auto") choice.name = calibrated ? "gptq" : "hqq";
-  return choice;
+Options options_of_gptq(OptionValues& values) {
+  Options options = gptq_options(values);
+  for (Option& option : layerwise_options(values)) options.push_back(std::move(option));
+  return options;
 }
 
-std::vector<std::string> quantizer_choices() {
-  std::vector<std::string> names = quantizer_names();
-  names.insert(names.end(), {"importance", "gptq", "awq", "awq+gptq", "adaround", "lwc", "hybrid"});
-  return names;
+std::string refused_by_gptq(const Quantizer&, const Scheme& scheme, const OptionValues& options) {
+  if (options.get<GptqOptions>().act_order == ActOrder::Off || scheme.kind != Scheme::Kind::Gguf ||
+      !takes_whole_blocks(scheme.gguf))
+    return "";
+  return scheme.name() + " takes whole blocks of neighbouring columns; leave out --act-order";
 }
 
-bool needs_calibration(const QuantizerChoice& choice) {
-  const std::vector<std::string> known = quantizer_choices();
-  if (std::find(known.begin(), known.end(), choice.name) == known.end())
-    fail_usage("quantizer '{}' is not known; expected one of {}", choice.name, fmt::join(known, ", "));
-  return choice.name != "rtn" && choice.name != "hqq";
+LayerwiseOptions layerwise(const OptionValues& values, const QuantizerInputs& inputs) {
+  LayerwiseOptions options = values.get<LayerwiseOptions>();
+  options.activations.device = inputs.device;
+  options.row_impacts = inputs.row_impacts;
+  return options;
 }
 
-void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu) {
-  for (const Scheme& scheme : menu) {
-    const bool affine = scheme.kind == Scheme::Kind::Affine || scheme.kind == Scheme::Kind::MixedRows;
-    if (learning_of(choice) && !affine)
-      fail_usage("{} learns affine groups, but {} is on the menu; choose schemes such as w3g64 (--schemes)",
-                 choice.name, scheme.name());
-    if (has_part(choice, "gptq") && choice.gptq.act_order != ActOrder::Off &&
-        scheme.kind == Scheme::Kind::Gguf && takes_whole_blocks(scheme.gguf))
-      fail_usage("{} takes whole blocks of neighbouring columns; leave out --act-order", scheme.name());
-  }
-}
-
-PreparedQuantizer prepare_quantizer(const Model& model, const std::map<std::string, Scheme>& schemes,
-                                    const QuantizerChoice& choice,
-                                    std::shared_ptr<const Calibration> calibration, at::Device device) {
-  PreparedQuantizer prepared;
-  prepared.model = borrowed(model);
-  if (!needs_calibration(choice)) {
-    prepared.plain.name = choice.name;
-    return prepared;
-  }
-  if (choice.gptq.act_order == ActOrder::Reordered)
+void prepare_gptq(PreparedQuantizer& prepared, const Schemes& schemes, const OptionValues& options,
+                  const QuantizerInputs& inputs) {
+  const GptqOptions& gptq = options.get<GptqOptions>();
+  if (gptq.act_order == ActOrder::Reordered)
     for (const auto& [tensor, scheme] : schemes)
       if (scheme.kind == Scheme::Kind::Gguf)
         fail_usage(
             "{} is planned as {}, which cannot store groups of columns in the order of their activations; "
             "use --act-order static",
             tensor, scheme.name());
-  ActivationOptions activations;
-  activations.device = device;
-  if (has_part(choice, "awq")) {
-    AwqOptions awq;
-    awq.activations = activations;
-    prepared.model =
-        std::make_shared<Model>(scale_model(model, search_awq_scales(model, schemes, *calibration, awq)));
+  prepared.calibrated =
+      make_gptq_quantizer(*prepared.model, inputs.calibration, layerwise(options, inputs), gptq);
+}
+
+void prepare_importance(PreparedQuantizer& prepared, const Schemes&, const OptionValues& options,
+                        const QuantizerInputs& inputs) {
+  prepared.calibrated =
+      make_importance_quantizer(*prepared.model, inputs.calibration, layerwise(options, inputs));
+}
+
+// AWQ: the scaled model, then quantized like any other.
+
+void prepare_awq(PreparedQuantizer& prepared, const Schemes& schemes, const OptionValues&,
+                 const QuantizerInputs& inputs) {
+  AwqOptions awq;
+  awq.activations.device = inputs.device;
+  prepared.model = std::make_shared<Model>(
+      scale_model(*prepared.model, search_awq_scales(*prepared.model, schemes, *inputs.calibration, awq)));
+}
+
+void prepare_awq_gptq(PreparedQuantizer& prepared, const Schemes& schemes, const OptionValues& options,
+                      const QuantizerInputs& inputs) {
+  prepare_awq(prepared, schemes, options, inputs);
+  prepare_gptq(prepared, schemes, options, inputs);
+}
+
+// Learned rounding
+
+std::string refused_by_learning(const Quantizer& quantizer, const Scheme& scheme, const OptionValues&) {
+  if (scheme.kind == Scheme::Kind::Affine || scheme.kind == Scheme::Kind::MixedRows) return "";
+  return fmt::format(
+      "{} learns affine groups, but {} is on the menu; choose schemes such as w3g64 (--schemes)",
+      quantizer.name, scheme.name());
+}
+
+template <RowLearning kLearning>
+void prepare_learning(PreparedQuantizer& prepared, const Schemes&, const OptionValues& values,
+                      const QuantizerInputs& inputs) {
+  LayerOutputOptions options = values.get<LayerOutputOptions>();
+  options.learning = kLearning;
+  options.seed = inputs.seed;
+  options.activations.device = inputs.device;
+  options.row_impacts = inputs.row_impacts;
+  prepared.calibrated = make_layer_output_quantizer(*prepared.model, inputs.calibration, options);
+}
+
+}  // namespace
+
+const std::vector<Quantizer>& quantizers() {
+  static const std::vector<Quantizer> list = {
+      {"rtn", "round to nearest"},
+      {"hqq", "half-quadratic quantization, which looks at weights alone"},
+      {"importance", "scales searched under the mean squares of the inputs", true, layerwise_options, nullptr,
+       prepare_importance},
+      {"gptq", "columns make up for the errors of those before them (arXiv 2210.17323)", true,
+       options_of_gptq, refused_by_gptq, prepare_gptq},
+      {"awq", "columns of large inputs scaled up, then hqq (arXiv 2306.00978)", true, nullptr, nullptr,
+       prepare_awq},
+      {"awq+gptq", "awq's scales, then gptq", true, options_of_gptq, refused_by_gptq, prepare_awq_gptq},
+      {"adaround", "rounding learned against a layer's output (arXiv 2004.10568)", true, layer_output_options,
+       refused_by_learning, prepare_learning<RowLearning::AdaRound>},
+      {"lwc", "learnable clipping, against a layer's output (arXiv 2308.13137)", true, layer_output_options,
+       refused_by_learning, prepare_learning<RowLearning::Clipping>},
+      {"hybrid", "adaround for rows at high bits, lwc for the others (arXiv 2511.17801)", true,
+       layer_output_options, refused_by_learning, prepare_learning<RowLearning::Hybrid>},
+  };
+  return list;
+}
+
+const Quantizer& find_quantizer(std::string_view name) {
+  std::string known;
+  for (const Quantizer& quantizer : quantizers()) {
+    if (quantizer.name == name) return quantizer;
+    known += (known.empty() ? "" : ", ") + quantizer.name;
   }
-  if (const std::optional<RowLearning> learning = learning_of(choice)) {
-    LayerOutputOptions options = choice.learning;
-    options.learning = *learning;
-    options.activations = activations;
-    options.row_impacts = choice.row_impacts;
-    prepared.calibrated = make_layer_output_quantizer(*prepared.model, calibration, options);
-    return prepared;
+  fail_usage("quantizer '{}' is not known; expected one of {}", name, known);
+}
+
+QuantizerChoice resolve_automatic(QuantizerChoice choice, bool calibrated) {
+  if (choice.name == "auto") choice.name = calibrated ? "gptq" : "hqq";
+  return choice;
+}
+
+void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu) {
+  const Quantizer& quantizer = find_quantizer(choice.name);
+  if (quantizer.refusal == nullptr) return;
+  for (const Scheme& scheme : menu) {
+    const std::string refusal = quantizer.refusal(quantizer, scheme, choice.options);
+    if (!refusal.empty()) fail_usage("{}", refusal);
   }
-  LayerwiseOptions options;
-  options.activations = activations;
-  options.sequential = choice.sequential;
-  options.row_impacts = choice.row_impacts;
-  if (choice.name == "importance")
-    prepared.calibrated = make_importance_quantizer(*prepared.model, calibration, options);
-  if (has_part(choice, "gptq"))
-    prepared.calibrated = make_gptq_quantizer(*prepared.model, calibration, options, choice.gptq);
+}
+
+bool scatters_groups(const QuantizerChoice& choice) {
+  return choice.options.get<GptqOptions>().act_order == ActOrder::Reordered;
+}
+
+PreparedQuantizer prepare_quantizer(const Model& model, const Schemes& schemes, const QuantizerChoice& choice,
+                                    const QuantizerInputs& inputs) {
+  const Quantizer& quantizer = find_quantizer(choice.name);
+  PreparedQuantizer prepared;
+  prepared.model = borrowed(model);
+  if (!quantizer.needs_calibration) prepared.plain.name = quantizer.name;
+  if (quantizer.prepare != nullptr) quantizer.prepare(prepared, schemes, choice.options, inputs);
   return prepared;
 }
 

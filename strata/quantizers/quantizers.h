@@ -3,23 +3,20 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "strata/calibration/calibration.h"
+#include "strata/core/options.h"
 #include "strata/model/model.h"
 #include "strata/quantization/calibrated_quantizer.h"
-#include "strata/quantizers/gptq.h"
-#include "strata/quantizers/layer_output_quantizer.h"
 
 namespace strata {
 
 // How --quantizer turns matrices into stored ones.
 struct QuantizerChoice {
-  std::string name = "hqq";  // one of quantizer_choices()
-  GptqOptions gptq;
-  bool sequential = true;       // gptq: see LayerwiseOptions
-  LayerOutputOptions learning;  // adaround, lwc, hybrid, which set the rest of it
-  RowImpacts row_impacts;       // calibrated quantizers: which rows get more bits, see LayerwiseOptions
+  std::string name = "hqq";  // of quantizers(), or "auto"
+  OptionValues options;      // what the quantizers declare
 
   static QuantizerChoice automatic() {
     QuantizerChoice choice;
@@ -28,21 +25,13 @@ struct QuantizerChoice {
   }
 };
 
-// What "auto" stands for: gptq with calibration tokens, hqq without (docs/results.md compares them). Other
-// choices are returned as they are.
-QuantizerChoice resolve_automatic(QuantizerChoice choice, bool calibrated);
-
-// "rtn" and "hqq", which look at weights alone; "importance", which weighs them with their inputs; "gptq";
-// "awq" (scales searched and folded, then hqq), and "awq+gptq"; "adaround", "lwc" (learnable clipping) and
-// "hybrid" of both, which learn a layer's matrices against its output.
-std::vector<std::string> quantizer_choices();
-
-// Throws UsageError for a name that is not known.
-bool needs_calibration(const QuantizerChoice& choice);
-
-// Throws UsageError for a scheme of a menu that the quantizer cannot make: to be asked before scores are
-// measured.
-void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu);
+// What quantizers look at beside the weights.
+struct QuantizerInputs {
+  std::shared_ptr<const Calibration> calibration;
+  RowImpacts row_impacts;  // calibrated quantizers: which rows get more bits in schemes that mix rows
+  at::Device device = at::kCPU;
+  uint64_t seed = 0;
+};
 
 // A model and what quantizes it.
 struct PreparedQuantizer {
@@ -51,9 +40,40 @@ struct PreparedQuantizer {
   std::shared_ptr<CalibratedQuantizer> calibrated;  // uses *model; null where weights alone are looked at
 };
 
+// A way to quantize the matrices of a model.
+struct Quantizer {
+  std::string name;
+  std::string summary;  // one line, for --help
+  bool needs_calibration = false;
+  DeclareOptions options = nullptr;  // of its own; null = none
+  // Why it cannot make a scheme, in one sentence; empty where it can. Null: it makes all.
+  std::string (*refusal)(const Quantizer& quantizer, const Scheme& scheme,
+                         const OptionValues& options) = nullptr;
+  // Fills in what differs from rounding `prepared.model` by `prepared.plain`, which has the quantizer's name.
+  // Null: nothing does.
+  void (*prepare)(PreparedQuantizer& prepared, const std::map<std::string, Scheme>& schemes,
+                  const OptionValues& options, const QuantizerInputs& inputs) = nullptr;
+};
+
+// All quantizers; a new one is a line here.
+const std::vector<Quantizer>& quantizers();
+
+// The quantizer of this name; throws UsageError listing those there are.
+const Quantizer& find_quantizer(std::string_view name);
+
+// What "auto" stands for: gptq with calibration tokens, hqq without (docs/results.md compares them). Other
+// choices are returned as they are.
+QuantizerChoice resolve_automatic(QuantizerChoice choice, bool calibrated);
+
+// Throws UsageError for a scheme of a menu that the quantizer cannot make: to be asked before scores are
+// measured.
+void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu);
+
+// Whether its options ask for groups that are not of neighbouring columns (AffineMatrix::group_of_column).
+bool scatters_groups(const QuantizerChoice& choice);
+
 // Makes a quantizer ready for matrices that get these schemes. The model must outlive the result.
 PreparedQuantizer prepare_quantizer(const Model& model, const std::map<std::string, Scheme>& schemes,
-                                    const QuantizerChoice& choice,
-                                    std::shared_ptr<const Calibration> calibration, at::Device device);
+                                    const QuantizerChoice& choice, const QuantizerInputs& inputs);
 
 }  // namespace strata

@@ -7,10 +7,11 @@
 
 namespace strata {
 
-ActivationStream activations_of(const Model& model, const SensitivityOptions& options) {
+ActivationStream activations_of(const Model& model, const SensitivityOptions& options,
+                                const Evidence& evidence) {
   ActivationOptions activations;
   activations.device = options.device;
-  return ActivationStream(model, *options.calibration, activations);
+  return ActivationStream(model, *evidence.calibration, activations);
 }
 
 std::shared_ptr<const Calibration> first_blocks(const Calibration& calibration, int64_t tokens,
@@ -35,11 +36,11 @@ void for_each_module(Decoder& decoder, at::Tensor& hidden, const std::string& wh
   }
 }
 
-void describe_calibration(Scores& scores, const SensitivityOptions& options) {
-  scores.details["calibration"] = {{"source", options.calibration->source},
-                                   {"tokens", options.calibration->tokens()},
-                                   {"window", options.calibration->window()},
-                                   {"fingerprint", options.calibration->fingerprint}};
+void describe_calibration(Scores& scores, const Evidence& evidence) {
+  scores.details["calibration"] = {{"source", evidence.calibration->source},
+                                   {"tokens", evidence.calibration->tokens()},
+                                   {"window", evidence.calibration->window()},
+                                   {"fingerprint", evidence.calibration->fingerprint}};
 }
 
 }  // namespace strata

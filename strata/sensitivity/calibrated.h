@@ -10,8 +10,9 @@
 
 namespace strata {
 
-// A stream of the options' calibration through the model on their device.
-ActivationStream activations_of(const Model& model, const SensitivityOptions& options);
+// A stream of the evidence's calibration through the model on the options' device.
+ActivationStream activations_of(const Model& model, const SensitivityOptions& options,
+                                const Evidence& evidence);
 
 // A calibration's first blocks, as many as hold the tokens that were asked for and at least one; throws
 // UsageError, naming the method, where none were.
@@ -24,6 +25,6 @@ void for_each_module(Decoder& decoder, at::Tensor& hidden, const std::string& wh
                      const std::function<void(const Module&)>& measure);
 
 // Adds to the scores' details what they were measured on.
-void describe_calibration(Scores& scores, const SensitivityOptions& options);
+void describe_calibration(Scores& scores, const Evidence& evidence);
 
 }  // namespace strata

@@ -27,11 +27,13 @@ bool is_unchanged(const LayerChoice& choice) {
 
 class ChangeMeasurement {
  public:
-  ChangeMeasurement(const Model& model, const SensitivityOptions& options)
+  ChangeMeasurement(const Model& model, const SensitivityOptions& options, const Evidence& evidence)
       : model_(model),
         options_(options),
+        evidence_(evidence),
+        high_impact_(options.methods.get<HighImpactOptions>()),
         schemes_(options.schemes),
-        pairs_(options.high_impact.interactions),
+        pairs_(high_impact_.interactions),
         index_(sizes(), pairs_) {
     if (!options.cache.empty()) cache_ = ResultCache(options.cache, "change-losses", identity());
   }
@@ -54,15 +56,15 @@ class ChangeMeasurement {
     Json names = Json::array();
     for (const Scheme& scheme : schemes_) names.push_back(scheme.name());
     double impacts = 0;  // tells apart which tokens the rows were ranked by
-    if (options_.row_impacts)
-      for (const auto& [tensor, rows] : *options_.row_impacts)
+    if (evidence_.row_impacts)
+      for (const auto& [tensor, rows] : *evidence_.row_impacts)
         for (const float value : rows) impacts += value;
     return {{"weights", weights_fingerprint(model_)},
-            {"calibration", options_.calibration->fingerprint},
+            {"calibration", evidence_.calibration->fingerprint},
             {"impacts", impacts},
             {"quantizer", options_.quantizer.name},
             {"schemes", names},
-            {"logits", options_.high_impact.loss == HighImpactOptions::Loss::Logits},
+            {"logits", high_impact_.loss == HighImpactOptions::Loss::Logits},
             {"pairs", pairs_}};
   }
 
@@ -81,10 +83,10 @@ class ChangeMeasurement {
   }
 
   void measure() {
-    ActivationStream stream = activations_of(model_, options_);
+    ActivationStream stream = activations_of(model_, options_, evidence_);
     const std::unique_ptr<OutputLoss> loss =
-        options_.high_impact.loss == HighImpactOptions::Loss::Logits
-            ? make_logits_loss(model_, options_.device, options_.calibration->window())
+        high_impact_.loss == HighImpactOptions::Loss::Logits
+            ? make_logits_loss(model_, options_.device, evidence_.calibration->window())
             : make_layer_loss();
     Progress progress("measuring changes of layers", model_.config.num_layers * pieces(), "pieces");
     for (; !stream.at_end(); stream.advance()) {
@@ -99,7 +101,7 @@ class ChangeMeasurement {
     const int layer = stream.layer();
     const LayerOptions options = quantized_options(layer);
     stream.decoder().hold_layer(layer);
-    const LayerRun run = stream.decoder().layer_run(layer, options_.calibration->window());
+    const LayerRun run = stream.decoder().layer_run(layer, evidence_.calibration->window());
     std::vector<std::string> modules;
     for (const Module* module : model_.layer_modules(layer)) modules.push_back(module->name);
     at::Tensor sums = at::zeros({pieces(), static_cast<int64_t>(index_.size())},
@@ -139,8 +141,8 @@ class ChangeMeasurement {
     for (const Module* module : model_.layer_modules(layer)) {
       const at::Tensor weight = load_tensor(*model_.checkpoint, module->tensor, at::kCPU, at::kFloat);
       QuantizerOptions quantizer = options_.quantizer;
-      if (options_.row_impacts)
-        quantizer.row_impact = impacts_of(*options_.row_impacts, module->tensor, module->rows);
+      if (evidence_.row_impacts)
+        quantizer.row_impact = impacts_of(*evidence_.row_impacts, module->tensor, module->rows);
       std::vector<at::Tensor>& of_module = options.emplace_back();
       for (const Scheme& scheme : schemes_)
         of_module.push_back(quantized_weight(weight, scheme, quantizer).to(options_.device));
@@ -152,15 +154,17 @@ class ChangeMeasurement {
     if (options_.device.is_cpu()) return 1;
     const int64_t kept = model_.config.intermediate_size * static_cast<int64_t>(schemes_.size() + 4);
     const int64_t tokens = kCudaElements / kept;
-    return std::clamp<int64_t>(tokens / options_.calibration->window(), 1, options_.calibration->blocks());
+    return std::clamp<int64_t>(tokens / evidence_.calibration->window(), 1, evidence_.calibration->blocks());
   }
 
   int64_t pieces() const {
-    return (options_.calibration->blocks() + blocks_per_piece() - 1) / blocks_per_piece();
+    return (evidence_.calibration->blocks() + blocks_per_piece() - 1) / blocks_per_piece();
   }
 
   const Model& model_;
   const SensitivityOptions& options_;
+  const Evidence& evidence_;
+  const HighImpactOptions high_impact_;
   const std::vector<Scheme>& schemes_;
   const bool pairs_;
   ChangeIndex index_;
@@ -169,11 +173,13 @@ class ChangeMeasurement {
 
 }  // namespace
 
-ChangeLosses measure_change_losses(const Model& model, const SensitivityOptions& asked) {
+ChangeLosses measure_change_losses(const Model& model, const SensitivityOptions& options,
+                                   const Evidence& evidence) {
   const at::NoGradGuard no_grad;
-  SensitivityOptions options = asked;
-  options.calibration = first_blocks(*asked.calibration, asked.high_impact.tokens, "high-impact");
-  return ChangeMeasurement(model, options).run();
+  Evidence few = evidence;
+  few.calibration =
+      first_blocks(*evidence.calibration, options.methods.get<HighImpactOptions>().tokens, "high-impact");
+  return ChangeMeasurement(model, options, few).run();
 }
 
 }  // namespace strata

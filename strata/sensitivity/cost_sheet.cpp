@@ -12,11 +12,11 @@ namespace strata {
 namespace {
 
 Json identity(const Model& model, const std::string& method, const SensitivityOptions& options,
-              const Json& settings) {
+              const Evidence& evidence, const Json& settings) {
   return {{"method", method},
           {"weights", weights_fingerprint(model)},
-          {"calibration", options.calibration ? options.calibration->fingerprint : ""},
-          {"imatrix", options.imatrix ? options.imatrix->fingerprint() : ""},
+          {"calibration", evidence.calibration ? evidence.calibration->fingerprint : ""},
+          {"imatrix", evidence.imatrix ? evidence.imatrix->fingerprint() : ""},
           {"quantizer", options.quantizer.name},
           {"settings", settings}};
 }
@@ -24,11 +24,15 @@ Json identity(const Model& model, const std::string& method, const SensitivityOp
 }  // namespace
 
 CostSheet::CostSheet(const Model& model, std::string method, const SensitivityOptions& options,
-                     const Json& settings)
-    : model_(model), method_(std::move(method)), options_(options), schemes_(options.schemes) {
+                     Evidence evidence, const Json& settings)
+    : model_(model),
+      method_(std::move(method)),
+      options_(options),
+      evidence_(std::move(evidence)),
+      schemes_(options.schemes) {
   if (schemes_.empty()) schemes_.push_back(lowest_scheme(model, {}));
   if (!options.cache.empty())
-    cache_ = ResultCache(options.cache, method_, identity(model, method_, options, settings));
+    cache_ = ResultCache(options.cache, method_, identity(model, method_, options, evidence_, settings));
 }
 
 std::string CostSheet::key(const Module& module, const Scheme& scheme) {
@@ -65,11 +69,11 @@ void CostSheet::for_each_missing(const Module& module, const SeeQuantized& see) 
   const at::Tensor weight = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat);
   const at::Tensor exact = weight.to(options_.device);
   const std::vector<float> importance =
-      options_.imatrix ? options_.imatrix->mean_squares(module.tensor) : std::vector<float>();
+      evidence_.imatrix ? evidence_.imatrix->mean_squares(module.tensor) : std::vector<float>();
   QuantizerOptions quantizer = options_.quantizer;
   if (!importance.empty()) quantizer.importance = importance.data();
-  if (options_.row_impacts)
-    quantizer.row_impact = impacts_of(*options_.row_impacts, module.tensor, module.rows);
+  if (evidence_.row_impacts)
+    quantizer.row_impact = impacts_of(*evidence_.row_impacts, module.tensor, module.rows);
   for (const size_t s : indices)
     see(s, exact, quantized_weight(weight, schemes_[s], quantizer).to(options_.device));
 }

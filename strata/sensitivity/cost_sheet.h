@@ -15,8 +15,9 @@ namespace strata {
 // left in options.cache is there from the start.
 class CostSheet {
  public:
-  // `settings` are whatever else the costs depend on, besides model, calibration, quantizer and seed.
-  CostSheet(const Model& model, std::string method, const SensitivityOptions& options,
+  // `settings` are whatever else the costs depend on, besides model, evidence, quantizer and seed: the values
+  // of the method's own options. The evidence is copied.
+  CostSheet(const Model& model, std::string method, const SensitivityOptions& options, Evidence evidence,
             const Json& settings = Json::object());
 
   const std::vector<Scheme>& schemes() const { return schemes_; }
@@ -42,6 +43,7 @@ class CostSheet {
   const Model& model_;
   std::string method_;
   const SensitivityOptions& options_;
+  Evidence evidence_;
   std::vector<Scheme> schemes_;
   ResultCache cache_;
 };

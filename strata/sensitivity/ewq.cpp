@@ -31,7 +31,7 @@ double softmax_entropy(MatrixView<const float> weights) {
 
 // Entropy, in nats, of the softmax over all weights of a matrix (entropy-weighted quantization, arXiv
 // 2503.04704).
-Scores score_ewq(const Model& model, const SensitivityOptions&) {
+Scores score_ewq(const Model& model, const SensitivityOptions&, const Evidence&) {
   std::vector<double> values;
   for_each_module(model, "scoring by entropy", [&](const Module&, MatrixView<const float> weights) {
     values.push_back(softmax_entropy(weights));

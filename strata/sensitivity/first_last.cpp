@@ -6,7 +6,7 @@
 namespace strata {
 
 // Distance from the middle of the stack, in (0, 1]; the first and the last layer have 1.
-Scores score_first_last(const Model& model, const SensitivityOptions&) {
+Scores score_first_last(const Model& model, const SensitivityOptions&, const Evidence&) {
   const int64_t layers = model.config.num_layers;
   std::vector<double> values;
   for (int64_t layer = 0; layer < layers; ++layer)

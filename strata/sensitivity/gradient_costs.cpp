@@ -8,8 +8,8 @@
 namespace strata {
 
 Scores score_by_gradients(const Model& model, const std::string& method, const SensitivityOptions& options,
-                          const GradientCost& cost) {
-  CostSheet sheet(model, method, options);
+                          const Evidence& evidence, const GradientCost& cost) {
+  CostSheet sheet(model, method, options, evidence);
   GradientOptions gradients;
   gradients.device = options.device;
   GradientSums sums;
@@ -26,9 +26,9 @@ Scores score_by_gradients(const Model& model, const std::string& method, const S
                                });
     sums.clear();
   };
-  if (!sheet.is_complete()) for_each_gradient(model, *options.calibration, gradients, add, finish_layer);
+  if (!sheet.is_complete()) for_each_gradient(model, *evidence.calibration, gradients, add, finish_layer);
   Scores scores = sheet.scores();
-  describe_calibration(scores, options);
+  describe_calibration(scores, evidence);
   return scores;
 }
 

@@ -16,6 +16,6 @@ using GradientCost =
 
 // Costs of every (module, scheme) that follow from the gradients of the calibration's loss.
 Scores score_by_gradients(const Model& model, const std::string& method, const SensitivityOptions& options,
-                          const GradientCost& cost);
+                          const Evidence& evidence, const GradientCost& cost);
 
 }  // namespace strata

@@ -10,6 +10,7 @@
 #include "strata/model/decoder.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/cost_sheet.h"
+#include "strata/sensitivity/infoq.h"
 #include "strata/sensitivity/methods.h"
 
 namespace strata {
@@ -48,15 +49,15 @@ std::vector<int> spread_observers(int layers, int wanted) {
 
 class InformationMeasurement {
  public:
-  InformationMeasurement(const Model& model, const SensitivityOptions& options, CostSheet& sheet)
+  InformationMeasurement(const Model& model, const SensitivityOptions& options, const at::Tensor& ids,
+                         CostSheet& sheet)
       : model_(model),
-        options_(options.infoq),
+        options_(options.methods.get<InfoqOptions>()),
         sheet_(sheet),
         decoder_(model, decoder_options(options)),
-        observers_(spread_observers(model.config.num_layers, options.infoq.observers)),
-        directions_(random_directions(model.config.hidden_size, options.infoq.directions, options.seed)
+        observers_(spread_observers(model.config.num_layers, options_.observers)),
+        directions_(random_directions(model.config.hidden_size, options_.directions, options.seed)
                         .to(options.device)) {
-    const at::Tensor& ids = options.calibration->ids;
     labels_ = next_token_buckets(ids, options_.buckets);
     hidden_ = decoder_.embed(ids);
     reference_ = flow(hidden_, 0);
@@ -114,10 +115,9 @@ class InformationMeasurement {
 };
 
 // The calibration's first windows, as many as hold the tokens that were asked for.
-SensitivityOptions first_windows(const SensitivityOptions& options) {
-  const InfoqOptions& infoq = options.infoq;
-  SensitivityOptions few = options;
-  few.calibration = first_blocks(*options.calibration, infoq.tokens, "infoq");
+Evidence first_windows(const InfoqOptions& infoq, const Evidence& evidence) {
+  Evidence few = evidence;
+  few.calibration = first_blocks(*evidence.calibration, infoq.tokens, "infoq");
   const Calibration& windows = *few.calibration;
   const int64_t predicted = windows.blocks() * (windows.window() - 1);
   const int64_t needed = kFewestTokensPerBucket * infoq.buckets;
@@ -131,25 +131,35 @@ SensitivityOptions first_windows(const SensitivityOptions& options) {
 
 }  // namespace
 
+Options infoq_options(OptionValues& values) {
+  InfoqOptions& infoq = values.get<InfoqOptions>();
+  return {
+      number("infoq-tokens", infoq.tokens, 1, int64_t{1} << 40,
+             "calibration tokens that the method infoq uses"),
+      number("directions", infoq.directions, 1, 1 << 16, "random directions of sliced mutual information"),
+      number("neighbours", infoq.neighbours, 1, 16, "neighbours of the estimators"),
+      flag("no-inverse-width", infoq.inverse_width, "leave out the factor 1 / bits", false)};
+}
+
 // InfoQ (arXiv 2508.04753) carried over to language models: S(i, b) = (1/b) mean_j |I(j) - I_ib(j)| / mean_j
 // I(j), where I(j) = SMI(L_j; Y) is the sliced mutual information between the residual stream behind layer j
 // >= i and the bucket of the next token, and I_ib the same with matrix i alone in scheme b. The reference is
 // the unquantized model; b is the bits of the scheme's codes.
-Scores score_infoq(const Model& model, const SensitivityOptions& asked) {
+Scores score_infoq(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
   const at::NoGradGuard no_grad;
-  const SensitivityOptions options = first_windows(asked);
-  const InfoqOptions& infoq = options.infoq;
+  const InfoqOptions& infoq = options.methods.get<InfoqOptions>();
+  const Evidence few = first_windows(infoq, evidence);
   const Json settings = {{"buckets", infoq.buckets},
                          {"directions", infoq.directions},
                          {"neighbours", infoq.neighbours},
                          {"observers", infoq.observers},
                          {"inverse_width", infoq.inverse_width},
                          {"seed", options.seed}};
-  CostSheet sheet(model, "infoq", options, settings);
-  if (!sheet.is_complete()) InformationMeasurement(model, options, sheet).run();
+  CostSheet sheet(model, "infoq", options, few, settings);
+  if (!sheet.is_complete()) InformationMeasurement(model, options, few.calibration->ids, sheet).run();
   Scores scores = sheet.scores();
   scores.details["infoq"] = settings;
-  describe_calibration(scores, options);
+  describe_calibration(scores, few);
   return scores;
 }
 

@@ -7,6 +7,7 @@
 #include "strata/core/error.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/cost_sheet.h"
+#include "strata/sensitivity/kl.h"
 #include "strata/sensitivity/methods.h"
 
 namespace strata {
@@ -19,9 +20,10 @@ constexpr int64_t kCpuReference = int64_t{1} << 30, kCudaReference = int64_t{8} 
 
 class DivergenceMeasurement {
  public:
-  DivergenceMeasurement(const Model& model, const SensitivityOptions& options, CostSheet& sheet)
+  DivergenceMeasurement(const Model& model, const SensitivityOptions& options, const Calibration& calibration,
+                        CostSheet& sheet)
       : model_(model), sheet_(sheet), decoder_(model, decoder_options(options)) {
-    hidden_ = decoder_.embed(options.calibration->ids);
+    hidden_ = decoder_.embed(calibration.ids);
     at::Tensor last = hidden_;
     for (int layer = 0; layer < model.config.num_layers; ++layer) last = decoder_.layer(layer, last);
     reference_ = std::make_unique<ReferenceDistribution>(
@@ -37,7 +39,7 @@ class DivergenceMeasurement {
   static DecoderOptions decoder_options(const SensitivityOptions& options) {
     DecoderOptions decoder;
     decoder.device = options.device;
-    decoder.dtype = options.kl.dtype;
+    decoder.dtype = options.methods.get<KlOptions>().dtype;
     return decoder;
   }
 
@@ -83,17 +85,24 @@ class DivergenceMeasurement {
 
 }  // namespace
 
+Options kl_options(OptionValues& values) {
+  KlOptions& kl = values.get<KlOptions>();
+  return {number("kl-tokens", kl.tokens, 1, int64_t{1} << 40, "calibration tokens that the method kl uses"),
+          choice("kl-precision", kl.dtype, {{"float32", at::kFloat}, {"bfloat16", at::kBFloat16}},
+                 "what kl computes in; bfloat16 is faster on a GPU")};
+}
+
 // The mean over calibration positions of KL(p || q), where p is the model's next-token distribution and q
 // that of the model with one matrix in one scheme: measured for every matrix and scheme. The model's weights
 // are in memory.
-Scores score_kl(const Model& model, const SensitivityOptions& asked) {
+Scores score_kl(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
   const at::NoGradGuard no_grad;
-  SensitivityOptions options = asked;
-  options.calibration = first_blocks(*asked.calibration, asked.kl.tokens, "kl");
-  CostSheet sheet(model, "kl", options, {{"dtype", c10::toString(options.kl.dtype)}});
-  if (!sheet.is_complete()) DivergenceMeasurement(model, options, sheet).run();
+  Evidence few = evidence;
+  few.calibration = first_blocks(*evidence.calibration, options.methods.get<KlOptions>().tokens, "kl");
+  CostSheet sheet(model, "kl", options, few, changed_values(kl_options, options.methods));
+  if (!sheet.is_complete()) DivergenceMeasurement(model, options, *few.calibration, sheet).run();
   Scores scores = sheet.scores();
-  describe_calibration(scores, options);
+  describe_calibration(scores, few);
   return scores;
 }
 

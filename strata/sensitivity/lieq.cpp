@@ -41,9 +41,9 @@ at::Tensor random_weight(int64_t rows, int64_t cols, Random& random, at::Device 
 // The compactness of the outputs of q, k and v under the trained weights less that under randomly initialised
 // (normal) ones with the same inputs, the mean over the three: how much structure training has put there
 // (LieQ's representational compactness).
-Scores score_lieq(const Model& model, const SensitivityOptions& options) {
+Scores score_lieq(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
   const at::NoGradGuard no_grad;
-  ActivationStream stream = activations_of(model, options);
+  ActivationStream stream = activations_of(model, options, evidence);
   Random random(options.seed);
   std::vector<double> values;
   Progress progress("measuring compactness", model.config.num_layers, "layers");
@@ -64,7 +64,7 @@ Scores score_lieq(const Model& model, const SensitivityOptions& options) {
   }
   Scores scores = layer_scores(model, "lieq", values);
   scores.details["seed"] = options.seed;
-  describe_calibration(scores, options);
+  describe_calibration(scores, evidence);
   return scores;
 }
 

@@ -10,12 +10,12 @@ namespace strata {
 
 // 1 - the mean over tokens of cos(x, y) for the layer's input x and output y (layer input modification, LIM,
 // arXiv 2406.17415).
-Scores score_lim(const Model& model, const SensitivityOptions& options) {
+Scores score_lim(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
   const at::NoGradGuard no_grad;
-  ActivationStream stream = activations_of(model, options);
+  ActivationStream stream = activations_of(model, options, evidence);
   HiddenStateOptions kept;
   kept.device = options.device;
-  HiddenStates before(stream.blocks(), options.calibration->window(), model.config.hidden_size, kept);
+  HiddenStates before(stream.blocks(), evidence.calibration->window(), model.config.hidden_size, kept);
   std::vector<double> values;
   Progress progress("comparing layers' inputs and outputs", model.config.num_layers, "layers");
   while (!stream.at_end()) {
@@ -31,11 +31,11 @@ Scores score_lim(const Model& model, const SensitivityOptions& options) {
       const at::Tensor x = before.read(first, count), y = stream.hidden(first, count);
       cosines += total(at::cosine_similarity(x, y, -1));
     });
-    values.push_back(1 - cosines / static_cast<double>(options.calibration->tokens()));
+    values.push_back(1 - cosines / static_cast<double>(evidence.calibration->tokens()));
     progress.advance();
   }
   Scores scores = layer_scores(model, "lim", values);
-  describe_calibration(scores, options);
+  describe_calibration(scores, evidence);
   return scores;
 }
 

@@ -9,8 +9,8 @@ namespace strata {
 
 // |<g, W - W'>| with the gradient g of the mean loss: the change of the loss to first order (LLM-MQ, NeurIPS
 // 2023 workshop on efficient natural language and speech processing).
-Scores score_llm_mq(const Model& model, const SensitivityOptions& options) {
-  return score_by_gradients(model, "llm-mq", options,
+Scores score_llm_mq(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
+  return score_by_gradients(model, "llm-mq", options, evidence,
                             [](const GradientSums& sums, const Module& module, const at::Tensor& difference) {
                               const double product = total(sums.sum(module) * difference);
                               return std::abs(product) / static_cast<double>(sums.blocks(module));

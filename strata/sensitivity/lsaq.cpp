@@ -36,14 +36,14 @@ double mean_jaccard(const at::Tensor& a, const at::Tensor& b) {
 
 // 1 - the mean over tokens of the Jaccard overlap of the 50 likeliest next tokens that the layer's input and
 // its output decode to (LSAQ, arXiv 2412.18135), over the calibration's first 4,096 tokens.
-Scores score_lsaq(const Model& model, const SensitivityOptions& options) {
+Scores score_lsaq(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
   const at::NoGradGuard no_grad;
-  const int64_t window = options.calibration->window();
-  const int64_t blocks = std::clamp<int64_t>(kTokens / window, 1, options.calibration->blocks());
-  SensitivityOptions few = options;
+  const int64_t window = evidence.calibration->window();
+  const int64_t blocks = std::clamp<int64_t>(kTokens / window, 1, evidence.calibration->blocks());
+  Evidence few = evidence;
   few.calibration = std::make_shared<const Calibration>(
-      make_calibration(options.calibration->ids.narrow(0, 0, blocks), options.calibration->source));
-  ActivationStream stream = activations_of(model, few);
+      make_calibration(evidence.calibration->ids.narrow(0, 0, blocks), evidence.calibration->source));
+  ActivationStream stream = activations_of(model, options, few);
   DecoderOptions kept;
   kept.device = options.device;
   Decoder head(model, kept);  // loads nothing but the final norm and the head

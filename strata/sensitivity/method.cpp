@@ -12,7 +12,7 @@ namespace strata {
 const std::vector<SensitivityMethod>& sensitivity_methods() {
   static const std::vector<SensitivityMethod> methods = {
       {"nsds", "numerical and structural dual sensitivity of whole layers (arXiv 2603.17354)", false,
-       score_nsds},
+       score_nsds, nsds_options},
       {"kurtosis", "Pearson kurtosis of every matrix, what KurtBoost looks at (arXiv 2503.06518)", false,
        score_kurtosis},
       {"weight-error", "squared error of rounding every matrix to the lowest width", false,
@@ -30,18 +30,19 @@ const std::vector<SensitivityMethod>& sensitivity_methods() {
        score_lsaq},
       {"lieq", "compactness of the q, k, v outputs against random weights (LieQ)", true, score_lieq},
       {"sensiboost", "error of each part's output when that part alone has 4 bits (arXiv 2503.06518)", true,
-       score_sensiboost},
+       score_sensiboost, sensiboost_options},
       {"llm-mq", "|<gradient, error>| of every matrix and scheme (LLM-MQ)", true, score_llm_mq},
       {"output-error", "expected squared error of every matrix's output in every scheme", true,
-       score_output_error, true},
+       score_output_error, nullptr, true},
       {"fisher", "squared errors weighed by squared gradients, for every matrix and scheme", true,
        score_fisher},
       {"infoq", "information about next tokens that the layers behind a matrix lose (arXiv 2508.04753)", true,
-       score_infoq},
-      {"kl", "measured KL divergence when one matrix takes one scheme, for all of both", true, score_kl},
+       score_infoq, infoq_options},
+      {"kl", "measured KL divergence when one matrix takes one scheme, for all of both", true, score_kl,
+       kl_options},
       {"high-impact",
        "measured errors of layers' outputs, of single matrices and pairs of them (arXiv 2511.17801)", true,
-       score_high_impact},
+       score_high_impact, high_impact_options},
       {"uniform", "all layers alike", false, score_uniform},
   };
   return methods;
@@ -56,13 +57,8 @@ const SensitivityMethod& sensitivity_method(std::string_view name) {
   fail_usage("there is no sensitivity method \"{}\"; choose one of {}", name, known);
 }
 
-bool needs_tokens(const SensitivityMethod& method, const SensitivityOptions& options) {
-  return method.needs_calibration && !(method.takes_imatrix && options.imatrix);
-}
-
-void load_imatrix(const Model& model, SensitivityOptions& options) {
-  if (!options.imatrix && !options.imatrix_file.empty())
-    options.imatrix = std::make_shared<const Imatrix>(read_imatrix(options.imatrix_file, model));
+bool needs_tokens(const SensitivityMethod& method, bool has_imatrix) {
+  return method.needs_calibration && !(method.takes_imatrix && has_imatrix);
 }
 
 bool mixes_rows(const std::vector<Scheme>& schemes) {
@@ -70,26 +66,35 @@ bool mixes_rows(const std::vector<Scheme>& schemes) {
                      [](const Scheme& scheme) { return scheme.kind == Scheme::Kind::MixedRows; });
 }
 
-void load_row_impacts(const Model& model, const std::vector<Scheme>& schemes, SensitivityOptions& options) {
-  if (!mixes_rows(schemes) || options.row_impacts || !options.calibration) return;
-  options.row_impacts = std::make_shared<const RowImpacts>(
-      measure_row_impact(model, *options.calibration, options.device, options.cache));
+std::shared_ptr<const RowImpacts> row_impacts_for(const Model& model, const std::vector<Scheme>& schemes,
+                                                  const SensitivityOptions& options,
+                                                  const Evidence& evidence) {
+  if (!mixes_rows(schemes) || evidence.row_impacts || !evidence.calibration) return evidence.row_impacts;
+  return std::make_shared<const RowImpacts>(
+      measure_row_impact(model, *evidence.calibration, options.device, options.cache));
 }
 
-Scores score(const Model& model, std::string_view name, const SensitivityOptions& asked) {
+Scores score_without_costs(const Model& model, std::string_view name, const SensitivityOptions& options,
+                           const Evidence& evidence) {
   const SensitivityMethod& method = sensitivity_method(name);
-  SensitivityOptions options = asked;
-  load_imatrix(model, options);
-  if (needs_tokens(method, options) && !options.calibration)
-    options.calibration =
-        require_calibration(model, options.calibration_source, options.device, "--method " + method.name);
-  load_row_impacts(model, options.schemes, options);
-  Scores scores = method.score(model, options);
+  if (needs_tokens(method, evidence.imatrix != nullptr) && !evidence.calibration)
+    fail("the method {} scores with calibration tokens, and none were given", name);
+  Evidence complete = evidence;
+  complete.row_impacts = row_impacts_for(model, options.schemes, options, evidence);
+  return method.score(model, options, complete);
+}
+
+void add_costs(Scores& scores, const WeightErrors& errors) {
+  if (!scores.costs.empty()) return;
+  scores.costs = scores.method == "weight-error" ? absolute_costs(errors) : weighed_costs(scores, errors);
+}
+
+Scores score(const Model& model, std::string_view method, const SensitivityOptions& options,
+             const Evidence& evidence) {
+  Scores scores = score_without_costs(model, method, options, evidence);
   if (options.schemes.empty() || !scores.costs.empty()) return scores;
-  const WeightErrors measured =
-      options.errors ? WeightErrors{} : measure_weight_errors(model, options.schemes, options.quantizer);
-  const WeightErrors& errors = options.errors ? *options.errors : measured;
-  scores.costs = name == "weight-error" ? absolute_costs(errors) : weighed_costs(scores, errors);
+  add_costs(scores, evidence.errors ? *evidence.errors
+                                    : measure_weight_errors(model, options.schemes, options.quantizer));
   return scores;
 }
 

@@ -10,11 +10,10 @@ namespace strata {
 // ||W - W'||_F of every matrix and scheme, neither squared nor normalised ("A Mixed Quantization Approach for
 // Data-Free Quantization of LLMs", ICAART 2025). As in its code the error is that of HQQ with scales and zero
 // points as they are, also where the scheme stores them in 8 bits.
-Scores score_mxq(const Model& model, const SensitivityOptions& asked) {
+Scores score_mxq(const Model& model, const SensitivityOptions& asked, const Evidence&) {
   SensitivityOptions options = asked;
   options.quantizer = QuantizerOptions();  // HQQ
-  options.calibration = nullptr;
-  CostSheet sheet(model, "mxq", options);
+  CostSheet sheet(model, "mxq", options, {});
   for_each_module(model, "measuring Frobenius norms",
                   [&](const Module& module, MatrixView<const float> weights) {
                     for (const size_t s : sheet.missing(module)) {

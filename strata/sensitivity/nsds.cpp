@@ -38,11 +38,12 @@ at::Tensor read_unembedding_basis(const Model& model, const SensitivityOptions& 
     add_gram(gram, load_rows(model, info, first, count, options.device));
     progress.advance(count);
   }
-  return unembedding_basis(std::move(gram), options.nsds);
+  return unembedding_basis(std::move(gram), options.methods.get<NsdsOptions>());
 }
 
 NsdsLayer score_layer(const Model& model, int layer, const at::Tensor& basis,
                       const SensitivityOptions& options) {
+  const NsdsOptions& nsds = options.methods.get<NsdsOptions>();
   const ModelConfig& config = model.config;
   // A matrix may hold rows of several roles.
   const auto has = [&](Role role) { return model.rows_of(layer, role).has_value(); };
@@ -59,16 +60,15 @@ NsdsLayer score_layer(const Model& model, int layer, const at::Tensor& basis,
   if (has(Role::Q) && has(Role::K))
     set(NsdsComponent::QueryKey,
         nsds_detector_circuit(
-            query_key_circuit(read(Role::Q), read(Role::K), config.num_heads, config.num_kv_heads),
-            options.nsds));
+            query_key_circuit(read(Role::Q), read(Role::K), config.num_heads, config.num_kv_heads), nsds));
   if (has(Role::O) && has(Role::V))
     set(NsdsComponent::OutputValue,
         nsds_writer_circuit(
             output_value_circuit(read(Role::O), read(Role::V), config.num_heads, config.num_kv_heads), basis,
-            options.nsds));
-  if (has(Role::Gate)) set(NsdsComponent::Gate, nsds_detector_matrix(read(Role::Gate), options.nsds));
-  if (has(Role::Up)) set(NsdsComponent::Up, nsds_detector_matrix(read(Role::Up), options.nsds));
-  if (has(Role::Down)) set(NsdsComponent::Down, nsds_writer_matrix(read(Role::Down), basis, options.nsds));
+            nsds));
+  if (has(Role::Gate)) set(NsdsComponent::Gate, nsds_detector_matrix(read(Role::Gate), nsds));
+  if (has(Role::Up)) set(NsdsComponent::Up, nsds_detector_matrix(read(Role::Up), nsds));
+  if (has(Role::Down)) set(NsdsComponent::Down, nsds_writer_matrix(read(Role::Down), basis, nsds));
   return values;
 }
 
@@ -100,11 +100,21 @@ Json details_of(const std::vector<NsdsLayer>& layers, const std::vector<NsdsLaye
 
 }  // namespace
 
+Options nsds_options(OptionValues& values) {
+  NsdsOptions& nsds = values.get<NsdsOptions>();
+  return {number("tau", nsds.tau, 0.01, 1.0, "share of the squared singular values that is kept"),
+          choice("entropy", nsds.multiply_entropy, {{"multiply", true}, {"divide", false}},
+                 "structural expressiveness: the sum times exp(entropy) or divided by it"),
+          choice("mad", nsds.consistent_mad, {{"consistent", true}, {"plain", false}},
+                 "deviation scaled by 1.4826 (consistent) or not (plain)")};
+}
+
 // The score is the log form of the soft-OR, -sum ln(1 - P): where the soft-OR itself has reached 1 in
 // floating point, the order of the layers is still in it.
-Scores score_nsds(const Model& model, const SensitivityOptions& options) {
-  if (!(options.nsds.tau > 0 && options.nsds.tau <= 1))
-    fail_usage("tau is {}, expected a share of the squared singular values in (0, 1]", options.nsds.tau);
+Scores score_nsds(const Model& model, const SensitivityOptions& options, const Evidence&) {
+  const NsdsOptions& nsds = options.methods.get<NsdsOptions>();
+  if (!(nsds.tau > 0 && nsds.tau <= 1))
+    fail_usage("tau is {}, expected a share of the squared singular values in (0, 1]", nsds.tau);
   const at::NoGradGuard no_gradients;
   // Below this size BLAS's threads wait for each other longer than they work.
   constexpr int64_t kWorthThreads = 1024;
@@ -117,11 +127,11 @@ Scores score_nsds(const Model& model, const SensitivityOptions& options) {
     layers.push_back(score_layer(model, layer, basis, options));
     progress.advance();
   }
-  const std::vector<NsdsLayerScore> scores = aggregate_nsds(layers, options.nsds.consistent_mad);
+  const std::vector<NsdsLayerScore> scores = aggregate_nsds(layers, nsds.consistent_mad);
   std::vector<double> values;
   for (const NsdsLayerScore& score : scores) values.push_back(score.log_form);
   Scores result = layer_scores(model, "nsds", values);
-  result.details = details_of(layers, scores, options.nsds);
+  result.details = details_of(layers, scores, nsds);
   return result;
 }
 

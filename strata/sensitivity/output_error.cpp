@@ -33,8 +33,9 @@ void measure_by_imatrix(const Model& model, const Imatrix& imatrix, CostSheet& s
   }
 }
 
-void measure_by_tokens(const Model& model, const SensitivityOptions& options, CostSheet& sheet) {
-  ActivationStream stream = activations_of(model, options);
+void measure_by_tokens(const Model& model, const SensitivityOptions& options, const Evidence& evidence,
+                       CostSheet& sheet) {
+  ActivationStream stream = activations_of(model, options, evidence);
   Progress progress("measuring output errors", model.config.num_layers, "layers");
   while (!sheet.is_complete()) {
     const int layer = stream.layer();
@@ -58,16 +59,16 @@ void measure_by_tokens(const Model& model, const SensitivityOptions& options, Co
 // E |(W - W') x|^2 over the calibration tokens x that enter the module in the unquantized model, summed over
 // outputs: the objective of layer-wise quantization (GPTQ, arXiv 2210.17323, equation 1). An imatrix gives
 // the diagonal of E[x x'] alone.
-Scores score_output_error(const Model& model, const SensitivityOptions& options) {
+Scores score_output_error(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
   const at::NoGradGuard no_grad;
-  CostSheet sheet(model, "output-error", options);
-  if (options.imatrix)
-    measure_by_imatrix(model, *options.imatrix, sheet);
+  CostSheet sheet(model, "output-error", options, evidence);
+  if (evidence.imatrix)
+    measure_by_imatrix(model, *evidence.imatrix, sheet);
   else
-    measure_by_tokens(model, options, sheet);
+    measure_by_tokens(model, options, evidence, sheet);
   Scores scores = sheet.scores();
-  if (!options.imatrix) describe_calibration(scores, options);
-  if (options.imatrix) scores.details["imatrix"] = options.imatrix->fingerprint();
+  if (!evidence.imatrix) describe_calibration(scores, evidence);
+  if (evidence.imatrix) scores.details["imatrix"] = evidence.imatrix->fingerprint();
   return scores;
 }
 

@@ -6,7 +6,7 @@
 namespace strata {
 
 // Seeded draws in (0, 1], one a layer.
-Scores score_random(const Model& model, const SensitivityOptions& options) {
+Scores score_random(const Model& model, const SensitivityOptions& options, const Evidence&) {
   Random random(options.seed);
   std::vector<double> values;
   for (int64_t layer = 0; layer < model.config.num_layers; ++layer) values.push_back(1 - random.uniform());

@@ -9,6 +9,7 @@
 #include "strata/sensitivity/cost_sheet.h"
 #include "strata/sensitivity/methods.h"
 #include "strata/sensitivity/module_scores.h"
+#include "strata/sensitivity/sensiboost.h"
 
 namespace strata {
 namespace {
@@ -81,21 +82,27 @@ class LayerSensitivity {
 
 }  // namespace
 
+Options sensiboost_options(OptionValues& values) {
+  return {flag("grouped-query-rule", values.get<SensiboostOptions>().grouped_query_rule,
+               "with grouped queries o takes the score of q, k and v, as in the paper's code")};
+}
+
 // SensiBoost's activation sensitivity (arXiv 2503.06518): the mean squared error of a part's output when that
 // part alone takes w4g64 by HQQ and its input is the unquantized model's. Parts are the matrices that read
 // the same: q, k and v together and o, both at the attention's output, and gate and up together and down,
 // both at the MLP's (behind its norm where there is one). Modules of a part share its score. Under the
 // grouped-query rule of the paper's code, o is not measured in models with fewer key than query heads and
 // takes the score of q, k and v.
-Scores score_sensiboost(const Model& model, const SensitivityOptions& options) {
+Scores score_sensiboost(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
   const at::NoGradGuard no_grad;
   const Scheme scheme = parse_scheme("w4g64");
-  const bool skip_output = options.grouped_query_rule && model.config.num_kv_heads < model.config.num_heads;
-  ActivationStream stream = activations_of(model, options);
+  const bool grouped_query_rule = options.methods.get<SensiboostOptions>().grouped_query_rule;
+  const bool skip_output = grouped_query_rule && model.config.num_kv_heads < model.config.num_heads;
+  ActivationStream stream = activations_of(model, options, evidence);
   std::vector<double> values(model.modules.size());
   Progress progress("measuring activation sensitivity", model.config.num_layers, "layers");
   while (!stream.at_end()) {
-    LayerSensitivity layer(stream, options.calibration->window(), scheme);
+    LayerSensitivity layer(stream, evidence.calibration->window(), scheme);
     const std::vector<double> scores = layer.measure(skip_output);
     for (size_t m = 0; m < model.modules.size(); ++m)
       if (model.modules[m].layer == stream.layer())
@@ -106,8 +113,8 @@ Scores score_sensiboost(const Model& model, const SensitivityOptions& options) {
   Scores scores = per_module_scores(model, "sensiboost", values);
   scores.details["scheme"] = scheme.name();
   scores.details["quantizer"] = QuantizerOptions().name;
-  scores.details["grouped_query_rule"] = options.grouped_query_rule;
-  describe_calibration(scores, options);
+  scores.details["grouped_query_rule"] = grouped_query_rule;
+  describe_calibration(scores, evidence);
   return scores;
 }
 

@@ -3,7 +3,7 @@
 
 namespace strata {
 
-Scores score_uniform(const Model& model, const SensitivityOptions&) {
+Scores score_uniform(const Model& model, const SensitivityOptions&, const Evidence&) {
   return layer_scores(model, "uniform", std::vector<double>(model.config.num_layers, 1.0));
 }
 

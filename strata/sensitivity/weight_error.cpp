@@ -6,14 +6,14 @@
 
 namespace strata {
 // Squared error of rounding a matrix to the lowest width, sum (w - w')^2.
-Scores score_weight_error(const Model& model, const SensitivityOptions& options) {
+Scores score_weight_error(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
   const Scheme low = lowest_scheme(model, options.schemes);
   std::vector<double> values;
-  if (options.errors) {
-    const std::vector<Scheme>& measured = options.errors->schemes;
+  if (evidence.errors) {
+    const std::vector<Scheme>& measured = evidence.errors->schemes;
     const size_t at = std::find(measured.begin(), measured.end(), low) - measured.begin();
     if (at < measured.size())
-      for (const WeightErrors::Row& row : options.errors->rows) values.push_back(row.squared_errors[at]);
+      for (const WeightErrors::Row& row : evidence.errors->rows) values.push_back(row.squared_errors[at]);
   }
   if (values.empty())
     for (const WeightErrors::Row& row : measure_weight_errors(model, {low}, options.quantizer).rows)

@@ -8,7 +8,7 @@ namespace strata {
 
 // Share of a matrix's weights with |z| > 1, z = (w - mean) / population deviation: the z-score distribution
 // of "Layer-Wise Quantization" (LIM, arXiv 2406.17415).
-Scores score_zd(const Model& model, const SensitivityOptions&) {
+Scores score_zd(const Model& model, const SensitivityOptions&, const Evidence&) {
   std::vector<double> values;
   for_each_module(model, "scoring by z-scores", [&](const Module&, MatrixView<const float> weights) {
     const Moments all = moments(weights.data, weights.size());

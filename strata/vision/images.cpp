@@ -159,6 +159,24 @@ void ImageSet::check_labels(int64_t classes) const {
            labels[i], classes, classes - 1);
 }
 
+Options declare(ImageOptions& options) {
+  return {
+      everyday(path("images", options.path, "PATH",
+                    "labelled images: a folder with a folder a class (JPEG, PNG), a CIFAR-10 binary file, or "
+                    "an .npy")),
+      path("labels", options.labels, "FILE", "labels of an .npy of images, as .npy of whole numbers"),
+      number("image-count", options.count, 0, int64_t{1} << 40, "use only the first images; 0 = all"),
+      number("resize", options.resize, 0, 1 << 16, "shorter side of a decoded image; 0 = 8/7 of the crop"),
+      number("crop", options.crop, 0, 1 << 16,
+             "side of the centre square that is kept; 0 = the model's size"),
+      numbers(
+          "mean", options.mean, "A,B,C",
+          "mean of values in [0, 1], one or one a channel; by default CIFAR-10's for its files, otherwise "
+          "ImageNet's; .npy files of float are taken as they are"),
+      numbers("std", options.deviation, "A,B,C", "standard deviation, likewise"),
+      choice("layout", options.channels_last, {{"nchw", false}, {"nhwc", true}}, "of images in an .npy")};
+}
+
 ImageSet load_images(const ImageOptions& options, const std::vector<int64_t>& network_shape) {
   if (!std::filesystem::exists(options.path))
     fail("{} does not exist; give a folder with a folder a class, a CIFAR binary file, or an .npy file",

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "strata/core/options.h"
+
 namespace strata::vision {
 
 // Where images come from and how they become a network's input.
@@ -19,6 +21,8 @@ struct ImageOptions {
   std::vector<double> mean, deviation;  // of values in [0, 1]; empty = the source's usual ones
   bool channels_last = false;           // layout of an .npy: N, H, W, C instead of N, C, H, W
 };
+
+Options declare(ImageOptions& options);
 
 // Labelled images, normalised as they are handed out.
 struct ImageSet {

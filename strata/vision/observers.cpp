@@ -31,13 +31,6 @@ bool is_activation(const std::string& op) {
 
 }  // namespace
 
-ObserverChoice parse_observers(std::string_view name) {
-  if (name == "blocks") return ObserverChoice::Blocks;
-  if (name == "layers") return ObserverChoice::Layers;
-  if (name == "last") return ObserverChoice::Last;
-  fail_usage("'{}' is no choice of observers; known are blocks, layers, last", name);
-}
-
 std::vector<size_t> observer_nodes(const Graph& graph, ObserverChoice choice) {
   std::vector<size_t> nodes;
   if (choice == ObserverChoice::Blocks) {

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
 #include "strata/vision/graph.h"
@@ -13,8 +12,6 @@ namespace strata::vision {
 // Where information is read: after every residual block (additions and concatenations, with the activation
 // behind them) and before and after the last layer; or after every layer; or only around the last layer.
 enum class ObserverChoice { Blocks, Layers, Last };
-
-ObserverChoice parse_observers(std::string_view name);  // throws UsageError
 
 // Nodes whose outputs are observed, in order. Blocks falls back to Layers for a network without any.
 std::vector<size_t> observer_nodes(const Graph& graph, ObserverChoice choice);

@@ -175,6 +175,11 @@ class Exporter {
 
 }  // namespace
 
+Options declare(OnnxExportOptions& options) {
+  return {flag("int8-only", options.int4, "store weights of 2 to 4 bits as INT8, for runtimes without INT4",
+               false)};
+}
+
 OnnxModel quantized_model(QuantizedLayers& layers, const std::vector<Widths>& plan,
                           const OnnxExportOptions& options) {
   return Exporter(layers, plan, options).run();

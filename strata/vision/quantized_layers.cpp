@@ -2,6 +2,20 @@
 
 namespace strata::vision {
 
+Options declare(LayerQuantizationOptions& options) {
+  return {choice("weight-range", options.weights,
+                 {{"mse", RangeRule::SquaredError}, {"minmax", RangeRule::MinMax}},
+                 "scales of weights: least squared error or largest value"),
+          choice("activation-range", options.activations,
+                 {{"mse", RangeRule::SquaredError},
+                  {"minmax", RangeRule::MinMax},
+                  {"percentile", RangeRule::Percentile}},
+                 "ranges of activations"),
+          number("percentile", options.percentile, 50.0, 100.0,
+                 "what --activation-range percentile keeps, in per cent"),
+          flag("no-bias-correction", options.bias_correction, "leave biases as they are", false)};
+}
+
 QuantizedLayers::QuantizedLayers(const Graph& graph, const ImageSet& calibration,
                                  const LayerQuantizationOptions& options)
     : graph_(&graph), options_(options), statistics_(observe_inputs(graph, calibration)) {}

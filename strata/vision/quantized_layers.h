@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "strata/core/options.h"
 #include "strata/vision/activation_ranges.h"
 #include "strata/vision/graph.h"
 #include "strata/vision/weight_codes.h"
@@ -16,6 +17,8 @@ struct LayerQuantizationOptions {
   double percentile = 99.99;
   bool bias_correction = true;
 };
+
+Options declare(LayerQuantizationOptions& options);
 
 // Bits of one layer's weights and of what flows into it.
 struct Widths {

@@ -6,6 +6,7 @@
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 #include "strata/information/information_loss.h"
+#include "strata/vision/image_files.h"
 #include "strata/vision/top_k.h"
 
 namespace strata::vision {
@@ -35,13 +36,6 @@ LayerCosts& costs_of(WidthCosts& costs, size_t layer) {
 
 }  // namespace
 
-Evidence parse_evidence(std::string_view name) {
-  if (name == "labels") return Evidence::Labels;
-  if (name == "inputs") return Evidence::Inputs;
-  if (name == "both") return Evidence::Both;
-  fail_usage("'{}' is no kind of evidence; known are labels, inputs, both", name);
-}
-
 const std::vector<std::string>& width_methods() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> list;
@@ -55,6 +49,34 @@ std::string describe_width_method(std::string_view name) {
   for (const Description& method : kMethods)
     if (name == method.name) return method.text;
   return {};
+}
+
+Options declare(WidthScoreOptions& options) {
+  Option embedding;
+  embedding.name = "input-embedding";
+  embedding.type = "FILE.npy";
+  embedding.help =
+      "features of the images, a row each, that stand for the input; by default the network's first layer's";
+  embedding.set = [&options](const std::string& file) { options.embedding = read_npy(file); };
+  embedding.value = [] { return Json(); };
+  return {
+      choice("evidence", options.evidence,
+             {{"labels", Evidence::Labels}, {"inputs", Evidence::Inputs}, {"both", Evidence::Both}},
+             "infoq: information about labels, about the input, or both"),
+      embedding,
+      choice("observers", options.observers,
+             {{"blocks", ObserverChoice::Blocks},
+              {"layers", ObserverChoice::Layers},
+              {"last", ObserverChoice::Last}},
+             "infoq: where information is read"),
+      flag("no-inverse-width", options.inverse_width, "infoq: leave out the factor 1 / bits", false),
+      number("directions", options.directions, 1, 1 << 16,
+             "infoq: random directions of sliced mutual information"),
+      number("neighbours", options.neighbours, 1, 16, "infoq: neighbours of the estimators"),
+      number("hessian-samples", options.hessian_samples, 1, 100000,
+             "hawq: random vectors of Hutchinson's estimator"),
+      number("hessian-images", options.hessian_images, 1, 1 << 24, "hawq: images of the loss"),
+      flag("free-ends", options.free_ends, "let the first and the last layer have fewer than 8 bits, too")};
 }
 
 WidthScorer::WidthScorer(QuantizedLayers& layers, ImageSet images, WidthScoreOptions options)

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "strata/core/json.h"
+#include "strata/core/options.h"
 #include "strata/vision/hessian.h"
 #include "strata/vision/probes.h"
 
@@ -28,8 +29,6 @@ struct WidthCosts {
 // What the information of observers is about: labels (Y), the input (X), or both with equal say.
 enum class Evidence { Labels, Inputs, Both };
 
-Evidence parse_evidence(std::string_view name);  // throws UsageError
-
 struct WidthScoreOptions {
   Evidence evidence = Evidence::Labels;
   at::Tensor embedding;  // of the inputs, a row an image; undefined = the network's own view (observers.h)
@@ -42,6 +41,8 @@ struct WidthScoreOptions {
   bool free_ends = false;
   uint64_t seed = 0;
 };
+
+Options declare(WidthScoreOptions& options);
 
 // infoq, kl, accuracy, hawq, weight-error, random.
 const std::vector<std::string>& width_methods();

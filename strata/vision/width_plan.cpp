@@ -171,6 +171,10 @@ void WidthPlan::sum_up(const std::vector<LayerSize>& sizes) {
   bitops_ratio = bitops / (multiplications * kFloatBits * kFloatBits);
 }
 
+Options declare(WidthAllocation& options) {
+  return {positive("alpha", options.alpha, "weight of the activations' costs beside the weights'")};
+}
+
 WidthPlan allocate_widths(const std::vector<LayerSize>& sizes, const WidthCosts& costs,
                           const WidthBudget& budget, const WidthAllocation& options) {
   const Limits limits(sizes, budget);

@@ -48,6 +48,8 @@ struct WidthAllocation {
   double seconds = 60;
 };
 
+Options declare(WidthAllocation& options);
+
 // Widths 2 to 8 for the layers that have costs, 8 for the others, of the least total cost under the budget,
 // by an integer program over pairs of widths. Throws UsageError when the budget is below the smallest
 // possible, which it names.

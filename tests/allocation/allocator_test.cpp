@@ -8,6 +8,7 @@
 #include <set>
 
 #include "strata/allocation/costs.h"
+#include "strata/allocation/exact.h"
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 
@@ -212,7 +213,7 @@ TEST(Exact, IsTheOptimumOfDynamicProgrammingUnderEveryKindOfTies) {
         AllocatorOptions options;
         options.ties = ties;
         options.budget.bits_per_weight = bpw;
-        options.relative_gap = 0;
+        options.own.get<ExactOptions>().relative_gap = 0;
         const Plan plan = allocate(modules, scores, options);
 
         const auto classes = classes_of(layers, in_layer);
@@ -235,7 +236,7 @@ TEST(Exact, MeetsTwoBudgetsAtTheOptimumOfBruteForce) {
     Random random(seed);
     const Scores scores = random_costs(random, modules, schemes);
     AllocatorOptions options;
-    options.relative_gap = 0;
+    options.own.get<ExactOptions>().relative_gap = 0;
     options.budget.bits_per_weight = 3.2 + 0.05 * static_cast<double>(seed);
     options.budget.average_code_bits = 2.6 + 0.03 * static_cast<double>(seed);
 

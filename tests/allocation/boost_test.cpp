@@ -11,8 +11,6 @@
 namespace strata {
 namespace {
 
-using Differences = AllocatorOptions::Differences;
-
 const std::string kData = STRATA_SOURCE_DIR "/tests/data/boost/";
 
 // Scores of every role over the layers, from the published table.
@@ -94,9 +92,9 @@ Plan boost(const std::string& file, const AllocatorOptions& options) {
 TEST(Boost, PlansOfThePublishedFilesRaiseThePublishedModules) {
   AllocatorOptions options;
   options.name = "boost";
-  options.top = 0;
-  options.base = 3.13;
-  options.stop = 2;
+  options.own.get<BoostOptions>().top = 0;
+  options.own.get<BoostOptions>().base = 3.13;
+  options.own.get<BoostOptions>().stop = 2;
   const auto sorted = [](Selection selection) {
     for (auto& [role, layers] : selection) std::sort(layers.begin(), layers.end());
     return selection;
@@ -104,9 +102,9 @@ TEST(Boost, PlansOfThePublishedFilesRaiseThePublishedModules) {
   const Plan kurt = boost("llama-2-7b-kurtosis.scores.json", options);
   EXPECT_EQ(climbers(kurt, rung(3, 128), rung(3, 32)), sorted(kKurtBoost));
 
-  options.differences = Differences::Divide;
-  options.base = 4.25;
-  options.stop = 3;
+  options.own.get<BoostOptions>().differences = Differences::Divide;
+  options.own.get<BoostOptions>().base = 4.25;
+  options.own.get<BoostOptions>().stop = 3;
   const Plan sensi = boost("llama-2-7b-sensitivity.scores.json", options);
   EXPECT_EQ(climbers(sensi, rung(4, 64), rung(8, 64)), sorted(kSensiBoost));
   EXPECT_EQ(sensi.budget, "none");
@@ -123,8 +121,8 @@ TEST(Boost, PlansOfThePublishedFilesRaiseThePublishedModules) {
 TEST(Boost, ClimbsAtMostToTheTop) {
   AllocatorOptions options;
   options.name = "boost";
-  options.base = 8.25;
-  options.stop = 3;
+  options.own.get<BoostOptions>().base = 8.25;
+  options.own.get<BoostOptions>().stop = 3;
   const Plan plan = boost("llama-2-7b-kurtosis.scores.json", options);
   EXPECT_FALSE(climbers(plan, rung(8, 64), rung(8, 32)).empty());
 }
@@ -134,7 +132,7 @@ TEST(Boost, RebaseMeetsTheBudgetWithinOneModule) {
     SCOPED_TRACE(bpw);
     AllocatorOptions options;
     options.name = "boost";
-    options.rebase = true;
+    options.own.get<BoostOptions>().rebase = true;
     options.budget.bits_per_weight = bpw;
     const Plan plan = boost("llama-2-7b-kurtosis.scores.json", options);
     EXPECT_LE(plan.bits_per_weight, bpw);
@@ -163,16 +161,16 @@ std::string allocation_error(const std::string& file, const AllocatorOptions& op
 TEST(Boost, SaysWhenBaseOrBudgetCannotBe) {
   AllocatorOptions options;
   options.name = "boost";
-  options.base = 3.75;
+  options.own.get<BoostOptions>().base = 3.75;
   EXPECT_EQ(
       allocation_error("llama-2-7b-kurtosis.scores.json", options),
       "the base of 3.75 bpw is no rung of the ladder, which has 2.13, 2.25, 2.51, 3.13, 3.25, 3.51, 4.13, "
       "4.25, 4.51, 8.13, 8.25, 8.51");
-  options.base = 3.13;
+  options.own.get<BoostOptions>().base = 3.13;
   options.budget.bits_per_weight = 3.13;
   const std::string above = allocation_error("llama-2-7b-kurtosis.scores.json", options);
   EXPECT_EQ(above.rfind("boosting 14 modules from 3.13 bpw takes 3.1", 0), 0u) << above;
-  options.rebase = true;
+  options.own.get<BoostOptions>().rebase = true;
   options.budget.bits_per_weight = 2.13;
   const std::string below = allocation_error("llama-2-7b-kurtosis.scores.json", options);
   EXPECT_EQ(below.rfind("the budget of 2.13 bpw is below the smallest possible with the schemes ", 0), 0u)

@@ -5,6 +5,8 @@
 
 #include "strata/allocation/allocator.h"
 #include "strata/allocation/coupled_block.h"
+#include "strata/allocation/exact.h"
+#include "strata/allocation/quadratic.h"
 #include "strata/core/random.h"
 #include "tests/support/error_of.h"
 
@@ -92,7 +94,8 @@ double least_cost(const Scores& scores, const std::vector<AllocationModule>& mod
       for (size_t m = free[f]; m < end; ++m) plan.assignments[m].scheme = options.schemes[rest % count];
     }
     if (meets(options.budget, plan))
-      least = std::min(least, cost_of(scores, plan.assignments, options.interactions));
+      least = std::min(least,
+                       cost_of(scores, plan.assignments, options.own.get<QuadraticOptions>().interactions));
   }
   return least;
 }
@@ -101,7 +104,7 @@ AllocatorOptions quadratic_options() {
   AllocatorOptions options;
   options.name = "quadratic";
   options.schemes = parse_schemes(kSchemes);
-  options.relative_gap = 0;
+  options.own.get<ExactOptions>().relative_gap = 0;
   return options;
 }
 
@@ -127,7 +130,7 @@ TEST(Quadratic, EqualsExhaustiveSearch) {
     for (const Budget& budget : budgets())
       for (const bool interactions : {true, false}) {
         options.budget = budget;
-        options.interactions = interactions;
+        options.own.get<QuadraticOptions>().interactions = interactions;
         const Plan plan = allocate(modules, scores, options);
         const double expected = least_cost(scores, modules, options);
         EXPECT_TRUE(meets(budget, plan));
@@ -170,7 +173,7 @@ TEST(Quadratic, CouplesWhatTheFileCouples) {
   const std::vector<AllocationModule> modules = modules_of(scores);
   const Plan plan = allocate(modules, scores, options);
   EXPECT_NEAR(*plan.cost, least_cost(scores, modules, options), 1e-9);
-  options.interactions = false;
+  options.own.get<QuadraticOptions>().interactions = false;
   EXPECT_GT(cost_of(scores, allocate(modules, scores, options).assignments, true), *plan.cost);
 }
 
@@ -183,7 +186,6 @@ TEST(Quadratic, ImpossibleBudgetsAreOneSentence) {
   EXPECT_NE(error_of([&] { allocate(modules, scores, options); }).find("2.4 bpw"), std::string::npos);
   options.budget.bits_per_weight = 3.4;
   EXPECT_NE(error_of([&] { allocate(modules, scores, options); }).find("3.4 bpw"), std::string::npos);
-  EXPECT_EQ(error_of([] { parse_interactions("yes"); }), "interactions are \"yes\"; on or off was expected");
 }
 
 TEST(Quadratic, TooManyChoicesAreRefused) {
@@ -200,7 +202,7 @@ TEST(Quadratic, TooManyChoicesAreRefused) {
   const std::string message = error_of([&] { allocate(modules_of(scores), scores, options); });
   EXPECT_NE(message.find("model.layers.0.m0.weight and 15 others"), std::string::npos) << message;
   EXPECT_NE(message.find("--interactions off"), std::string::npos) << message;
-  options.interactions = false;
+  options.own.get<QuadraticOptions>().interactions = false;
   EXPECT_NO_THROW(allocate(modules_of(scores), scores, options));
 }
 

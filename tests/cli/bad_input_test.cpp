@@ -37,6 +37,29 @@ TEST_F(BadInput, CommandLines) {
   EXPECT_EQ(files(), 0u);
 }
 
+// Options of the other kind of model are refused by name, not dropped.
+TEST_F(BadInput, OptionsOfOnnxModels) {
+  const std::string model = kModel;
+  for (const char* option : {"--images data", "--compression 5x", "--int8-only", "--free-ends", "--labels l"})
+    expect_refusal(quantize(model + " --bpw 3 " + option), 2,
+                   std::string(option).substr(0, std::string(option).find(' ')) +
+                       " is for ONNX models, but models/tiny-llama is a language model");
+  expect_refusal(run(scratch_, "eval " + model + " --text t --images data"), 2, "--images is for ONNX");
+  expect_refusal(run(scratch_, "score " + model + " --hessian-images 3"), 2, "--hessian-images is for ONNX");
+  expect_refusal(run(scratch_, "compare " + model + " --text t --correlate"), 2, "--correlate is for ONNX");
+  EXPECT_EQ(files(), 0u);
+}
+
+TEST_F(BadInput, DeclaredOptions) {
+  const std::string model = std::string(kModel) + " --bpw 3 ";
+  expect_refusal(quantize(model + "--tau 2"), 2, "--tau 2: a number from 0.01 to 1 was expected");
+  expect_refusal(quantize(model + "--kl-tokens many"), 2, "--kl-tokens many: a whole number from 1");
+  expect_refusal(quantize(model + "--act-order on"), 2, "off or static or reordered");
+  expect_refusal(quantize(model + "--learning-rate 0"), 2, "above 0");
+  expect_refusal(quantize(model + "--no-such-option"), 2, "--no-such-option");
+  EXPECT_EQ(files(), 0u);
+}
+
 TEST_F(BadInput, MixedRows) {
   const std::string strata = std::string(kModel) + " --method uniform:exact --format strata --schemes ";
   expect_refusal(quantize(strata + "w2g64+w3@1.5 --bpw 2.6"), 2, "from 0 to 1");

@@ -30,6 +30,32 @@ TEST(Commands, HelpNamesEveryCommand) {
   }
 }
 
+// --help shows what is asked for every day, --help-all what there is: declared options of methods, quantizers
+// and allocators among it, which no file of the command line names.
+TEST(Commands, HelpIsShortAndHelpAllIsComplete) {
+  const Scratch scratch;
+  const auto count = [](const std::string& help) {
+    size_t options = 0;
+    for (size_t at = help.find("\n  -"); at != std::string::npos; at = help.find("\n  -", at + 1)) ++options;
+    return options;
+  };
+  for (const char* command : {"score", "allocate", "quantize", "eval", "compare"}) {
+    const std::string name = command;
+    const std::string help = run(scratch, name + " --help").out, all = run(scratch, name + " --help-all").out;
+    EXPECT_LE(count(help), 15u) << help;
+    EXPECT_GT(count(all), count(help)) << all;
+    EXPECT_NE(help.find("more options: strata " + name + " --help-all"), std::string::npos) << help;
+  }
+  for (const char* command : {"quantize", "compare"}) {
+    const std::string all = run(scratch, std::string(command) + " --help-all").out;
+    for (const char* part :
+         {"Method nsds", "--tau", "Method kl", "--kl-tokens INT=2048", "Method high-impact", "--interactions",
+          "Quantizer gptq, awq+gptq", "--damping FLOAT=0.01", "--learn-steps INT=500", "Allocator boost",
+          "--rebase", "Allocator exact, quadratic", "--gap FLOAT=0.0001", "ONNX models: images", "--labels"})
+      EXPECT_NE(all.find(part), std::string::npos) << command << " " << part;
+  }
+}
+
 TEST(Commands, InspectDescribesTheModel) {
   const Scratch scratch;
   const Json json = json_of(run(scratch, std::string("inspect --json ") + kModel));

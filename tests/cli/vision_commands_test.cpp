@@ -229,5 +229,23 @@ TEST_F(VisionCommands, RefuseBudgetsThatCannotBeMet) {
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "q.onnx"));
 }
 
+// Options of language models are refused by name, not dropped.
+TEST_F(VisionCommands, OptionsOfLanguageModelsAreRefused) {
+  const auto refused = [&](const std::string& command, const std::string& option) {
+    expect_refusal(run_on(command, option), 2,
+                   option.substr(0, option.find(' ')) + " is for language models, but " + file("m.onnx") +
+                       " is an ONNX model");
+  };
+  for (const char* option : {"--bpw 3", "--avg-bits 3", "--text t", "--format gguf", "--schemes gguf",
+                             "--quantizer hqq", "--calib self", "--kl-tokens 9", "--gap 0.1", "--ties layer"})
+    refused("quantize", std::string(option) + " --compression 5x -o " + file("q.onnx"));
+  refused("eval", "--text t");
+  refused("score", "--save-imatrix i");
+  refused("compare", "--bpw 3");
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "q.onnx"));
+  // What both kinds have: infoq's own options.
+  EXPECT_EQ(run_on("score", "--directions 8 --neighbours 2 --no-inverse-width").code, 0);
+}
+
 }  // namespace
 }  // namespace strata::vision

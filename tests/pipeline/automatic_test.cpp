@@ -20,11 +20,9 @@ TEST(ResolveAutomatic, MeasuresWhereThereAreTokensAndTrustsErrorsAloneElsewhere)
   EXPECT_EQ(data_free.allocator, "exact");
   EXPECT_EQ(resolve_automatic(parse_method("nsds"), true).score_method, "nsds");
 
-  SensitivityOptions options;
-  EXPECT_FALSE(is_checked(data_free, options));
-  options.calibration_source.source = "self";
-  EXPECT_TRUE(is_checked(measured, options));
-  EXPECT_FALSE(is_checked(parse_method("kl"), options));
+  EXPECT_FALSE(is_checked(data_free, false));
+  EXPECT_TRUE(is_checked(measured, true));
+  EXPECT_FALSE(is_checked(parse_method("kl"), true));
 }
 
 TEST(ParseMethod, TakesABaseForTheBoostMethodsAlone) {
@@ -34,8 +32,8 @@ TEST(ParseMethod, TakesABaseForTheBoostMethodsAlone) {
   options = allocator_of(choice, options);
   EXPECT_EQ(choice.label, "kurtboost@4.25");
   EXPECT_EQ(options.name, "boost");
-  EXPECT_DOUBLE_EQ(options.base, 4.25);
-  EXPECT_FALSE(options.rebase);
+  EXPECT_DOUBLE_EQ(options.own.get<BoostOptions>().base, 4.25);
+  EXPECT_FALSE(options.own.get<BoostOptions>().rebase);
   EXPECT_TRUE(options.budget.empty());
   EXPECT_EQ(options.schemes.size(), 12u);
   for (const char* bad :

@@ -4,8 +4,8 @@
 
 #include <limits>
 
-#include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_directory.h"
 
 namespace strata {
@@ -32,38 +32,33 @@ CompareRow make_row(const std::string& method, double budget, const std::string&
 TEST(ComparisonFile, GoesOnWhereAnEarlierRunEnded) {
   TemporaryDirectory directory;
   const auto path = directory.path() / "results.json";
-  const Json settings = {{"model", "m"}, {"seeds", 5}};
+  const Json first = {{"text", "1f"}, {"budget", 3.1}}, second = {{"text", "2f"}, {"budget", 3.1}},
+             other = {{"text", "1f"}, {"budget", 2.5}};
   CompareRow diverged = make_row("zd", 2.5, "a");
   diverged.evaluation.ppl = std::numeric_limits<double>::infinity();
   {
-    ComparisonFile file(path, settings);
-    EXPECT_TRUE(file.find({"nsds", "hqq", 3}).empty());
-    file.add({make_row("nsds", 3, "a"), make_row("nsds", 3, "b")});
-    file.add({diverged});
+    ComparisonFile file(path);
+    EXPECT_EQ(file.find(first), nullptr);
+    file.add({first, second}, {make_row("nsds", 3.1, "a"), make_row("nsds", 3.1, "b")});
+    file.add({other}, {diverged});
   }
-  const ComparisonFile file(path, settings);
-  const auto rows = file.find({"nsds", "hqq", 3});
-  ASSERT_EQ(rows.size(), 2u);
-  EXPECT_EQ(row_json(rows[0]), row_json(make_row("nsds", 3, "a")));
-  EXPECT_EQ(rows[1].text, "b");
-  EXPECT_TRUE(file.find({"nsds", "rtn", 3}).empty());
-  EXPECT_TRUE(file.find({"nsds", "hqq", 3.5}).empty());
-  ASSERT_EQ(file.find({"zd", "hqq", 2.5}).size(), 1u);
-  EXPECT_EQ(file.find({"zd", "hqq", 2.5})[0].evaluation.ppl, diverged.evaluation.ppl);
+  const ComparisonFile file(path);
+  ASSERT_NE(file.find(first), nullptr);
+  EXPECT_EQ(row_json(*file.find(first)), row_json(make_row("nsds", 3.1, "a")));
+  EXPECT_EQ(file.find(second)->text, "b");
+  EXPECT_EQ(file.find({{"text", "3f"}, {"budget", 3.1}}), nullptr);
+  EXPECT_EQ(file.find(other)->evaluation.ppl, diverged.evaluation.ppl);
 }
 
-TEST(ComparisonFile, RefusesResultsOfAnotherComparison) {
+TEST(ComparisonFile, RefusesOtherFiles) {
   TemporaryDirectory directory;
   const auto path = directory.path() / "results.json";
-  ComparisonFile(path, {{"model", "m"}, {"seeds", 5}}).add({make_row("nsds", 3, "a")});
-  try {
-    ComparisonFile(path, {{"model", "m"}, {"seeds", 6}});
-    FAIL() << "rows of other settings were taken";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("seeds differs"), std::string::npos) << error.what();
+  for (const char* bad : {"{}", "{\"format\": \"strata.comparison\", \"version\": 1, \"rows\": []}",
+                          "{\"format\": \"strata.comparison\", \"version\": 2, \"rows\": [{}]}"}) {
+    write_text(path, bad);
+    EXPECT_NE(error_of([&] { ComparisonFile file(path); }).find("choose another file"), std::string::npos)
+        << bad;
   }
-  write_text(path, "{\"format\": \"strata.comparison\", \"version\": 1, \"settings\": {}, \"rows\": [{}]}");
-  EXPECT_THROW(ComparisonFile(path, Json::object()), Error);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/compare.h"
 #include "strata/pipeline/quantize.h"
+#include "strata/quantizers/layer_output_quantizer.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_model.h"
 #include "tests/support/temporary_directory.h"
@@ -20,9 +21,9 @@ class HighImpact : public testing::Test {
     config["num_hidden_layers"] = 2;
     write_random_model(directory_ / "model", config, DType::F32);
     model_ = open_model(directory_ / "model");
-    sensitivity_.calibration_source.source = "self";
-    sensitivity_.calibration_source.tokens = 64;
-    sensitivity_.calibration_source.window = 16;
+    evidence_.calibration.source = "self";
+    evidence_.calibration.tokens = 64;
+    evidence_.calibration.window = 16;
   }
 
   QuantizeRequest request(double bits_per_weight) const {
@@ -32,14 +33,14 @@ class HighImpact : public testing::Test {
     request.format = "hf";
     request.method = "high-impact";
     request.allocator.budget.bits_per_weight = bits_per_weight;
-    request.sensitivity = sensitivity_;
+    request.workbench = evidence_;
     request.quantizer.name = "rtn";
     return request;
   }
 
   TemporaryDirectory directory_;
   Model model_;
-  SensitivityOptions sensitivity_;
+  WorkbenchOptions evidence_;
 };
 
 // Values of a row at 2 bits in groups of 64: at most four in each.
@@ -55,7 +56,7 @@ TEST_F(HighImpact, GivesHighBitsToTheRowsOfTheLargestGradients) {
   EXPECT_LE(result.plan.bits_per_weight, 2.65);
   EXPECT_FALSE(result.scores.pair_costs.empty());
   const std::shared_ptr<const Calibration> tokens =
-      require_calibration(model_, sensitivity_.calibration_source, at::kCPU, "test");
+      require_calibration(model_, evidence_.calibration, at::kCPU, "test");
   const RowImpacts impacts = measure_row_impact(model_, *tokens, at::kCPU);
   const Model written = open_model(directory_ / "out");
   std::set<std::string> schemes;
@@ -76,7 +77,7 @@ TEST_F(HighImpact, GivesHighBitsToTheRowsOfTheLargestGradients) {
 
 TEST_F(HighImpact, ReplansFromItsCacheWithoutMeasuring) {
   QuantizeRequest first = request(2.65);
-  first.sensitivity.cache = directory_ / "cache";
+  first.workbench.cache = directory_ / "cache";
   quantize(first);
   const auto sizes = [&] {
     std::map<std::string, uintmax_t> files;
@@ -87,7 +88,7 @@ TEST_F(HighImpact, ReplansFromItsCacheWithoutMeasuring) {
   const auto before = sizes();
   EXPECT_EQ(before.size(), 2u);  // of rows and of losses
   QuantizeRequest second = request(2.6);
-  second.sensitivity.cache = directory_ / "cache";
+  second.workbench.cache = directory_ / "cache";
   EXPECT_LE(quantize(second).plan.bits_per_weight, 2.6);
   for (const auto& [name, size] : sizes()) EXPECT_LE(size, before.at(name) + 1);  // a fresh line each
 }
@@ -104,9 +105,9 @@ TEST_F(HighImpact, IsComparedWithItsControlsAndLearnedQuantizers) {
   for (const char* name : {"hybrid", "adaround", "lwc"}) {
     QuantizerChoice& choice = request.quantizers.emplace_back();
     choice.name = name;
-    choice.learning.steps = 2;
+    choice.options.get<LayerOutputOptions>().steps = 2;
   }
-  request.sensitivity = sensitivity_;
+  request.workbench = evidence_;
   request.evaluation.window = 32;
   const Comparison comparison = compare(request);
   ASSERT_EQ(comparison.rows.size(), 9u);

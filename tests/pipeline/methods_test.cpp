@@ -12,7 +12,9 @@
 namespace strata {
 namespace {
 
-using Differences = AllocatorOptions::Differences;
+BoostOptions boost_of(const MethodChoice& choice, const AllocatorOptions& options) {
+  return allocator_of(choice, options).own.get<BoostOptions>();
+}
 
 TEST(ParseMethod, KnowsThePapersMethodsAsTheyAre) {
   const MethodChoice sensiboost = parse_method("sensiboost"), kurtboost = parse_method("kurtboost"),
@@ -23,11 +25,11 @@ TEST(ParseMethod, KnowsThePapersMethodsAsTheyAre) {
   EXPECT_EQ(mxq.allocator, "exact");
   for (const MethodChoice& choice : {sensiboost, kurtboost, mxq}) EXPECT_EQ(choice.schemes, "paper-ladder");
   AllocatorOptions options;
-  EXPECT_EQ(allocator_of(sensiboost, options).differences, Differences::Divide);
-  EXPECT_TRUE(allocator_of(sensiboost, options).rebase);
-  options.differences = Differences::Divide;
-  EXPECT_EQ(allocator_of(kurtboost, options).differences, Differences::Subtract);
-  EXPECT_FALSE(allocator_of(mxq, options).rebase);
+  EXPECT_EQ(boost_of(sensiboost, options).differences, Differences::Divide);
+  EXPECT_TRUE(boost_of(sensiboost, options).rebase);
+  options.own.get<BoostOptions>().differences = Differences::Divide;
+  EXPECT_EQ(boost_of(kurtboost, options).differences, Differences::Subtract);
+  EXPECT_FALSE(boost_of(mxq, options).rebase);
 
   const MethodChoice exact = parse_method("sensiboost:exact");
   EXPECT_EQ(exact.allocator, "exact");
@@ -50,9 +52,9 @@ class CompleteMethods : public testing::TestWithParam<const char*> {
     request.output = directory_ / "out";
     request.method = GetParam();
     request.allocator.budget.bits_per_weight = bits_per_weight;
-    request.sensitivity.calibration_source.source = "self";
-    request.sensitivity.calibration_source.tokens = 64;
-    request.sensitivity.calibration_source.window = 16;
+    request.workbench.calibration.source = "self";
+    request.workbench.calibration.tokens = 64;
+    request.workbench.calibration.window = 16;
     return quantize(request);
   }
 

@@ -407,7 +407,8 @@ TEST(GptqTest, BadInputIsRefusedInOneSentence) {
               }).find("row 1, column 44"),
               std::string::npos)
         << scheme;
-  EXPECT_NE(error_of([] { parse_act_order("on"); }).find("static"), std::string::npos);
+  OptionValues values;
+  EXPECT_NE(error_of([&] { gptq_options(values).front().set("on"); }).find("static"), std::string::npos);
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ int run(const std::vector<std::string>& arguments) {
     return 0;
   }
   if (arguments.size() < 4) fail_usage("vision_tool COMMAND MODEL IMAGES OUT...");
-  VisionRequest request;
+  Request request;
   request.model = arguments[1];
   request.equalize = arguments[0] == "equalize";
   const Graph graph = open_graph(request);

@@ -12,7 +12,9 @@
 #include "strata/core/file.h"
 #include "strata/core/random.h"
 #include "strata/model/decoder.h"
+#include "strata/sensitivity/kl.h"
 #include "strata/sensitivity/method.h"
+#include "strata/sensitivity/sensiboost.h"
 #include "tests/support/random_ids.h"
 #include "tests/support/three_layer_model.h"
 
@@ -24,7 +26,7 @@ class CalibratedMethods : public ThreeLayerModel {
   void SetUp() override {
     decoder_ = std::make_unique<Decoder>(model_, DecoderOptions());
     const at::Tensor ids = random_ids(4, 12);
-    options_.calibration = std::make_shared<const Calibration>(make_calibration(ids, "test"));
+    evidence_.calibration = std::make_shared<const Calibration>(make_calibration(ids, "test"));
     options_.schemes = parse_schemes("w4g32,w2g32,w3g32");
     hidden_.push_back(decoder_->embed(ids));
     for (int layer = 0; layer < 3; ++layer) hidden_.push_back(decoder_->layer(layer, hidden_.back()));
@@ -64,11 +66,12 @@ class CalibratedMethods : public ThreeLayerModel {
   std::unique_ptr<Decoder> decoder_;
   std::vector<at::Tensor> hidden_;  // before every layer and after the last
   SensitivityOptions options_;
+  Evidence evidence_;
 };
 
 TEST_F(CalibratedMethods, KlIsThatOfTheWholeModelWithOneMatrixReplaced) {
-  options_.kl.tokens = 20;  // two blocks of four
-  const at::Tensor ids = options_.calibration->ids.narrow(0, 0, 2);
+  options_.methods.get<KlOptions>().tokens = 20;  // two blocks of four
+  const at::Tensor ids = evidence_.calibration->ids.narrow(0, 0, 2);
   const at::Tensor log_p = at::log_softmax(decoder_->forward(ids).to(at::kDouble), -1);
   const auto divergence = [&](const Module& module, const std::string& scheme) {
     decoder_->replace(module.tensor, quantized(module, scheme));
@@ -76,26 +79,26 @@ TEST_F(CalibratedMethods, KlIsThatOfTheWholeModelWithOneMatrixReplaced) {
     decoder_->restore(module.tensor);
     return (log_p.exp() * (log_p - log_q)).sum(-1).mean().item<double>();
   };
-  expect_costs(score(model_, "kl", options_), 1e-3, divergence);
+  expect_costs(score(model_, "kl", options_, evidence_), 1e-3, divergence);
 }
 
 TEST_F(CalibratedMethods, AnInterruptedRunGoesOnFromItsCache) {
-  const Scores whole = score(model_, "kl", options_);
+  const Scores whole = score(model_, "kl", options_, evidence_);
   options_.cache = directory_ / "cache";
-  EXPECT_EQ(to_json(score(model_, "kl", options_)), to_json(whole));
+  EXPECT_EQ(to_json(score(model_, "kl", options_, evidence_)), to_json(whole));
   const auto path = std::filesystem::directory_iterator(options_.cache)->path();
   const std::string text = read_text(path);
   write_text(path, text.substr(0, text.size() / 2));
-  EXPECT_EQ(to_json(score(model_, "kl", options_)), to_json(whole));
+  EXPECT_EQ(to_json(score(model_, "kl", options_, evidence_)), to_json(whole));
 
   // Kept costs are taken as they are: another value in the file comes back.
   std::ofstream(path, std::ios::app)
       << Json{{"key", model_.modules[4].tensor + " w3g32"}, {"value", 77.0}}.dump() << "\n";
-  EXPECT_EQ(score(model_, "kl", options_).costs[4 * 3 + 2].cost, 77.0);
+  EXPECT_EQ(score(model_, "kl", options_, evidence_).costs[4 * 3 + 2].cost, 77.0);
   // Other calibration tokens are another matter.
-  options_.calibration = std::make_shared<const Calibration>(
-      make_calibration(options_.calibration->ids.narrow(0, 1, 2), "test"));
-  EXPECT_NE(score(model_, "kl", options_).costs[4 * 3 + 2].cost, 77.0);
+  evidence_.calibration = std::make_shared<const Calibration>(
+      make_calibration(evidence_.calibration->ids.narrow(0, 1, 2), "test"));
+  EXPECT_NE(score(model_, "kl", options_, evidence_).costs[4 * 3 + 2].cost, 77.0);
 }
 
 TEST_F(CalibratedMethods, OutputErrorIsTheMeanSquaredChangeOfTheOutputs) {
@@ -105,9 +108,9 @@ TEST_F(CalibratedMethods, OutputErrorIsTheMeanSquaredChangeOfTheOutputs) {
       inputs[model_.layer_tensor(layer, std::string(what) + ".weight")] =
           value.reshape({-1, value.size(-1)}).to(at::kDouble);
   });
-  decoder_->forward(options_.calibration->ids);
+  decoder_->forward(evidence_.calibration->ids);
   decoder_->observe(nullptr);
-  expect_costs(score(model_, "output-error", options_), 1e-4,
+  expect_costs(score(model_, "output-error", options_, evidence_), 1e-4,
                [&](const Module& module, const std::string& scheme) {
                  const at::Tensor change = at::mm(inputs.at(module.tensor), difference(module, scheme).t());
                  return change.square().sum(1).mean().item<double>();
@@ -115,12 +118,12 @@ TEST_F(CalibratedMethods, OutputErrorIsTheMeanSquaredChangeOfTheOutputs) {
 }
 
 TEST_F(CalibratedMethods, OutputErrorTakesAnImatrixInsteadOfTokens) {
-  const Imatrix imatrix = measure_imatrix(model_, *options_.calibration, options_.device);
+  const Imatrix imatrix = measure_imatrix(model_, *evidence_.calibration, options_.device);
   write_imatrix(directory_ / "imatrix.gguf", imatrix);
-  options_.calibration = nullptr;
-  options_.imatrix_file = directory_ / "imatrix.gguf";
+  evidence_.calibration = nullptr;
+  evidence_.imatrix = std::make_shared<const Imatrix>(read_imatrix(directory_ / "imatrix.gguf", model_));
   options_.schemes = parse_schemes("w2g32,Q4_0");
-  const Scores scores = score(model_, "output-error", options_);
+  const Scores scores = score(model_, "output-error", options_, evidence_);
   for (size_t m = 0; m < model_.modules.size(); ++m) {
     const Module& module = model_.modules[m];
     const std::vector<float> means = imatrix.mean_squares(module.tensor);
@@ -140,18 +143,20 @@ TEST_F(CalibratedMethods, OutputErrorTakesAnImatrixInsteadOfTokens) {
 
 TEST_F(CalibratedMethods, GradientsWeighTheErrorsOfFisherAndLlmMq) {
   std::map<std::string, at::Tensor> mean, mean_square;
-  for_each_gradient(model_, *options_.calibration, {},
+  for_each_gradient(model_, *evidence_.calibration, {},
                     [&](const Module& module, int64_t block, const at::Tensor& gradient) {
                       const at::Tensor g = gradient.to(at::kDouble);
                       mean[module.tensor] = block == 0 ? g / 4 : mean[module.tensor] + g / 4;
                       mean_square[module.tensor] =
                           block == 0 ? g.square() / 4 : mean_square[module.tensor] + g.square() / 4;
                     });
-  expect_costs(score(model_, "fisher", options_), 1e-4, [&](const Module& module, const std::string& scheme) {
-    return (mean_square.at(module.tensor) * difference(module, scheme).square()).sum().item<double>();
-  });
+  expect_costs(
+      score(model_, "fisher", options_, evidence_), 1e-4,
+      [&](const Module& module, const std::string& scheme) {
+        return (mean_square.at(module.tensor) * difference(module, scheme).square()).sum().item<double>();
+      });
   // The products of LLM-MQ nearly cancel, which costs digits.
-  const Scores scores = score(model_, "llm-mq", options_);
+  const Scores scores = score(model_, "llm-mq", options_, evidence_);
   size_t at = 0;
   for (const Module& module : model_.modules)
     for (const Scheme& scheme : options_.schemes) {
@@ -162,7 +167,7 @@ TEST_F(CalibratedMethods, GradientsWeighTheErrorsOfFisherAndLlmMq) {
 }
 
 TEST_F(CalibratedMethods, LimIsTheMeanCosineDistanceOverTokens) {
-  const Scores scores = score(model_, "lim", options_);
+  const Scores scores = score(model_, "lim", options_, evidence_);
   ASSERT_EQ(scores.scores.size(), 3u);
   for (size_t layer = 0; layer < 3; ++layer) {
     double sum = 0;
@@ -176,7 +181,7 @@ TEST_F(CalibratedMethods, LimIsTheMeanCosineDistanceOverTokens) {
 }
 
 TEST_F(CalibratedMethods, LsaqIsTheJaccardDistanceOfTheLikeliestTokens) {
-  const Scores scores = score(model_, "lsaq", options_);
+  const Scores scores = score(model_, "lsaq", options_, evidence_);
   const auto likeliest = [&](const at::Tensor& logits) {
     std::vector<std::pair<float, int64_t>> ranked;
     for (int64_t v = 0; v < 64; ++v) ranked.emplace_back(-logits[v].item<float>(), v);
@@ -201,7 +206,7 @@ TEST_F(CalibratedMethods, LsaqIsTheJaccardDistanceOfTheLikeliestTokens) {
 
 TEST_F(CalibratedMethods, LieqIsTheCompactnessGainedOverRandomWeights) {
   options_.seed = 9;
-  const Scores scores = score(model_, "lieq", options_);
+  const Scores scores = score(model_, "lieq", options_, evidence_);
   Random random(9);
   // 1 / exp(entropy) of the spectrum of the outputs' covariance, from the outputs themselves.
   const auto compactness = [](const at::Tensor& outputs) {
@@ -231,9 +236,9 @@ TEST_F(CalibratedMethods, LieqIsTheCompactnessGainedOverRandomWeights) {
 }
 
 TEST_F(CalibratedMethods, SensiboostIsTheErrorOfEachPartAlone) {
-  const Scores scores = score(model_, "sensiboost", options_);
-  options_.grouped_query_rule = true;
-  const Scores ruled = score(model_, "sensiboost", options_);
+  const Scores scores = score(model_, "sensiboost", options_, evidence_);
+  options_.methods.get<SensiboostOptions>().grouped_query_rule = true;
+  const Scores ruled = score(model_, "sensiboost", options_, evidence_);
   // With a `down` of zeros a layer's output is its input plus the attention's.
   const auto part_error = [&](int layer, const std::vector<Role>& roles, bool attention) {
     decoder_->restore_all();
@@ -267,7 +272,7 @@ TEST_F(CalibratedMethods, SensiboostIsTheErrorOfEachPartAlone) {
 
 TEST_F(CalibratedMethods, MxqSumsFrobeniusNormsOfHqqWithoutItsSecondLevel) {
   options_.schemes = parse_schemes("w2g32ma0,w3g32ma0");
-  const Scores scores = score(model_, "mxq", options_);
+  const Scores scores = score(model_, "mxq", options_, evidence_);
   for (size_t m = 0; m < model_.modules.size(); ++m) {
     const Module& module = model_.modules[m];
     const at::Tensor error = decoder_->weight(module.tensor) - quantized(module, "w3g32a0", "hqq");
@@ -275,19 +280,12 @@ TEST_F(CalibratedMethods, MxqSumsFrobeniusNormsOfHqqWithoutItsSecondLevel) {
   }
 }
 
-TEST_F(CalibratedMethods, WithoutCalibrationTheModelWritesItsOwnAndSaysSo) {
-  options_.calibration = nullptr;
-  options_.calibration_source.tokens = 16;
-  options_.calibration_source.window = 8;
-  testing::internal::CaptureStderr();
-  const Scores own = score(model_, "lim", options_);
-  EXPECT_NE(testing::internal::GetCapturedStderr().find("--method lim needs calibration text"),
-            std::string::npos);
-  EXPECT_EQ(own.details["calibration"]["source"], "self");
-  options_.calibration_source.source = "self";
-  testing::internal::CaptureStderr();
-  EXPECT_EQ(to_json(score(model_, "lim", options_)), to_json(own));
-  EXPECT_EQ(testing::internal::GetCapturedStderr().find("needs calibration"), std::string::npos);
+TEST_F(CalibratedMethods, RefuseToScoreWithoutTokens) {
+  evidence_.calibration = nullptr;
+  for (const SensitivityMethod& method : sensitivity_methods())
+    if (method.needs_calibration)
+      EXPECT_NE(error_of([&] { score(model_, method.name, options_, evidence_); }).find(method.name),
+                std::string::npos);
 }
 
 }  // namespace

@@ -74,8 +74,8 @@ class ChangeLossesTest : public testing::Test {
     write_tiny_model(directory_ / "model", {});
     model_ = open_model(directory_ / "model");
     exact_ = std::make_unique<DoubleModel>(model_);
-    options_.calibration = std::make_shared<const Calibration>(make_calibration(random_ids(4, 12), "test"));
-    options_.high_impact.tokens = 36;  // three blocks of four
+    evidence_.calibration = std::make_shared<const Calibration>(make_calibration(random_ids(4, 12), "test"));
+    options_.methods.get<HighImpactOptions>().tokens = 36;  // three blocks of four
     options_.schemes = schemes_;
   }
 
@@ -87,11 +87,11 @@ class ChangeLossesTest : public testing::Test {
 
   // The loss of replacing some modules of one layer, from a run of the whole model in double precision.
   double brute_force(const std::map<const Module*, Scheme>& changes) const {
-    const at::Tensor ids = options_.calibration->ids.narrow(0, 0, 3);
+    const at::Tensor ids = evidence_.calibration->ids.narrow(0, 0, 3);
     const int layer = changes.begin()->first->layer;
     DoubleModel exact(model_), changed(model_);
     for (const auto& [module, scheme] : changes) changed.weight(module->tensor) = quantized(*module, scheme);
-    if (options_.high_impact.loss == HighImpactOptions::Loss::Logits)
+    if (options_.methods.get<HighImpactOptions>().loss == HighImpactOptions::Loss::Logits)
       return (exact.forward(ids) - changed.forward(ids)).square().sum().item<double>() / 3;
     at::Tensor a = exact.embed(ids), b = a;
     for (int l = 0; l <= layer; ++l) {
@@ -106,13 +106,14 @@ class ChangeLossesTest : public testing::Test {
   Model model_;
   std::unique_ptr<DoubleModel> exact_;
   SensitivityOptions options_;
+  Evidence evidence_;
   std::vector<Scheme> schemes_ = parse_schemes("w2g32,w3g32");
 };
 
 TEST_F(ChangeLossesTest, AreThoseOfTheWholeModelWithTheMatricesReplaced) {
   for (const auto loss : {HighImpactOptions::Loss::Layer, HighImpactOptions::Loss::Logits}) {
-    options_.high_impact.loss = loss;
-    const ChangeLosses losses = measure_change_losses(model_, options_);
+    options_.methods.get<HighImpactOptions>().loss = loss;
+    const ChangeLosses losses = measure_change_losses(model_, options_, evidence_);
     ASSERT_EQ(losses.layers.size(), 2u);
     for (int layer = 0; layer < 2; ++layer) {
       const std::vector<double>& measured = losses.layers[static_cast<size_t>(layer)];
@@ -139,7 +140,7 @@ TEST_F(ChangeLossesTest, AreThoseOfTheWholeModelWithTheMatricesReplaced) {
 
 TEST_F(ChangeLossesTest, AreFoundAgainLayerByLayer) {
   options_.cache = directory_ / "cache";
-  const ChangeLosses first = measure_change_losses(model_, options_);
+  const ChangeLosses first = measure_change_losses(model_, options_, evidence_);
   // Results of other numbers in their place show that the file is read.
   const auto file = std::filesystem::directory_iterator(options_.cache)->path();
   std::ifstream in(file);
@@ -147,17 +148,17 @@ TEST_F(ChangeLossesTest, AreFoundAgainLayerByLayer) {
   std::getline(in, identity);
   std::getline(in, line);
   std::ofstream(file) << identity << '\n' << line << '\n';
-  const ChangeLosses again = measure_change_losses(model_, options_);
+  const ChangeLosses again = measure_change_losses(model_, options_, evidence_);
   EXPECT_EQ(again.layers, first.layers);
   Json entry = Json::parse(line);
   entry["value"][5] = 123.0;
   std::ofstream(file) << identity << '\n' << entry.dump() << '\n';
-  EXPECT_EQ(measure_change_losses(model_, options_).layers[0][5], 123.0);
+  EXPECT_EQ(measure_change_losses(model_, options_, evidence_).layers[0][5], 123.0);
 }
 
 TEST_F(ChangeLossesTest, NeedTokens) {
-  options_.high_impact.tokens = 0;
-  EXPECT_NE(error_of([&] { measure_change_losses(model_, options_); }).find("at least one"),
+  options_.methods.get<HighImpactOptions>().tokens = 0;
+  EXPECT_NE(error_of([&] { measure_change_losses(model_, options_, evidence_); }).find("at least one"),
             std::string::npos);
 }
 

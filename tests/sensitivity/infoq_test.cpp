@@ -9,6 +9,7 @@
 #include "strata/information/samples.h"
 #include "strata/information/sliced.h"
 #include "strata/model/decoder.h"
+#include "strata/sensitivity/infoq.h"
 #include "strata/sensitivity/method.h"
 #include "tests/support/error_of.h"
 #include "tests/support/ross_by_pairs.h"
@@ -29,11 +30,11 @@ class InfoqOfLanguageModels : public ThreeLayerModel {
       token = (3 * token + 1 + (random.below(4) == 0 ? 5 : 0)) % 14;
       ids_.data_ptr<int64_t>()[i] = token;
     }
-    options_.calibration = std::make_shared<const Calibration>(make_calibration(ids_, "test"));
+    evidence_.calibration = std::make_shared<const Calibration>(make_calibration(ids_, "test"));
     options_.schemes = parse_schemes("w2g32,w4g32");
-    options_.infoq.buckets = 4;
-    options_.infoq.directions = 6;
-    options_.infoq.observers = 2;
+    options_.methods.get<InfoqOptions>().buckets = 4;
+    options_.methods.get<InfoqOptions>().directions = 6;
+    options_.methods.get<InfoqOptions>().observers = 2;
     options_.seed = 3;
   }
 
@@ -79,13 +80,14 @@ class InfoqOfLanguageModels : public ThreeLayerModel {
 
   at::Tensor ids_;
   SensitivityOptions options_;
+  Evidence evidence_;
 };
 
 TEST_F(InfoqOfLanguageModels, IsTheRelativeLossOfInformationOverItsBits) {
   Decoder decoder(model_, {});
   const std::vector<double> reference = information(decoder);
   ASSERT_GT(std::min(reference[0], reference[1]), 0.01);
-  const Scores scores = score(model_, "infoq", options_);
+  const Scores scores = score(model_, "infoq", options_, evidence_);
   ASSERT_EQ(scores.costs.size(), 2 * model_.modules.size());
   double largest = 0;
   for (size_t m = 0; m < model_.modules.size(); m += 3) {
@@ -113,18 +115,18 @@ TEST_F(InfoqOfLanguageModels, IsTheRelativeLossOfInformationOverItsBits) {
 }
 
 TEST_F(InfoqOfLanguageModels, LeavesTheFactorOutAndTokensToo) {
-  const Scores with = score(model_, "infoq", options_);
-  options_.infoq.inverse_width = false;
-  const Scores without = score(model_, "infoq", options_);
+  const Scores with = score(model_, "infoq", options_, evidence_);
+  options_.methods.get<InfoqOptions>().inverse_width = false;
+  const Scores without = score(model_, "infoq", options_, evidence_);
   for (size_t c = 0; c < with.costs.size(); ++c)
     EXPECT_NEAR(without.costs[c].cost, with.costs[c].cost * (c % 2 == 0 ? 2 : 4), 1e-9);
-  options_.infoq.tokens = 100;  // four windows of 31
-  EXPECT_EQ(score(model_, "infoq", options_).details["calibration"]["tokens"], 4 * kWindow);
+  options_.methods.get<InfoqOptions>().tokens = 100;  // four windows of 31
+  EXPECT_EQ(score(model_, "infoq", options_, evidence_).details["calibration"]["tokens"], 4 * kWindow);
 }
 
 TEST_F(InfoqOfLanguageModels, NeedsTokensForItsBuckets) {
-  options_.infoq.buckets = 64;
-  const std::string error = error_of([&] { score(model_, "infoq", options_); });
+  options_.methods.get<InfoqOptions>().buckets = 64;
+  const std::string error = error_of([&] { score(model_, "infoq", options_, evidence_); });
   EXPECT_NE(error.find("240 next tokens of test, but for 64 buckets of them it needs at least 512"),
             std::string::npos)
       << error;

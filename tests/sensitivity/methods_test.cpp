@@ -7,6 +7,7 @@
 #include "strata/core/error.h"
 #include "strata/gguf/file.h"
 #include "strata/sensitivity/costs.h"
+#include "strata/sensitivity/infoq.h"
 #include "strata/sensitivity/method.h"
 #include "tests/sensitivity/brute_force.h"
 #include "tests/support/temporary_directory.h"
@@ -153,11 +154,12 @@ TEST_F(Methods, AnUnknownNameListsTheKnownOnes) {
 TEST_F(Methods, EveryScoresFileCanBeWrittenAndAllocatedFrom) {
   SensitivityOptions options;
   options.schemes = parse_schemes("w2g32,w4g32");
-  options.calibration =
+  Evidence evidence;
+  evidence.calibration =
       std::make_shared<const Calibration>(make_calibration(at::arange(48, at::kLong).view({4, 12}), "test"));
-  options.infoq.buckets = 4;  // of few tokens
+  options.methods.get<InfoqOptions>().buckets = 4;  // of few tokens
   for (const SensitivityMethod& method : sensitivity_methods()) {
-    const Scores scores = score(model_, method.name, options);
+    const Scores scores = score(model_, method.name, options, evidence);
     EXPECT_EQ(scores.method, method.name);
     EXPECT_EQ(modules_of(scores).size(), model_.modules.size());
     const Scores again = scores_from_json(to_json(scores), method.name);
@@ -200,9 +202,11 @@ TEST_F(Methods, ALayerWithoutMatricesHasNoScore) {
 TEST_F(Methods, CostsWeighRelativeErrorsByScore) {
   SensitivityOptions options;
   options.schemes = parse_schemes("w3g32");
-  options.errors =
+  Evidence evidence;
+  evidence.errors =
       std::make_shared<const WeightErrors>(measure_weight_errors(model_, options.schemes, options.quantizer));
-  const Scores layers = score(model_, "first-last", options), modules = score(model_, "kurtosis", options);
+  const Scores layers = score(model_, "first-last", options, evidence),
+               modules = score(model_, "kurtosis", options, evidence);
   for (size_t i = 0; i < model_.modules.size(); ++i) {
     const Module& module = model_.modules[i];
     const std::vector<float>& w = weights(module);
@@ -226,8 +230,10 @@ TEST_F(Methods, MeasuredErrorsAreReused) {
   options.schemes = parse_schemes("w2g32,w3g32");
   WeightErrors errors = measure_weight_errors(model_, options.schemes, options.quantizer);
   for (WeightErrors::Row& row : errors.rows) row.squared_errors = {2 * row.squared_norm, row.squared_norm};
-  options.errors = std::make_shared<const WeightErrors>(errors);
-  const Scores uniform = score(model_, "uniform", options), absolute = score(model_, "weight-error", options);
+  Evidence evidence;
+  evidence.errors = std::make_shared<const WeightErrors>(errors);
+  const Scores uniform = score(model_, "uniform", options, evidence),
+               absolute = score(model_, "weight-error", options, evidence);
   EXPECT_NEAR(uniform.costs[0].cost / uniform.costs[1].cost, 2, 1e-12);
   EXPECT_EQ(absolute.scores[0].score, 2 * errors.rows[0].squared_norm);
 }

@@ -7,6 +7,7 @@
 #include "strata/core/error.h"
 #include "strata/sensitivity/method.h"
 #include "strata/sensitivity/nsds_aggregation.h"
+#include "strata/sensitivity/nsds_options.h"
 #include "tests/sensitivity/brute_force.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_model.h"
@@ -56,12 +57,13 @@ TEST(Nsds, AgreesWithTheDefinitionFromEndToEnd) {
   for (double tau : {0.90, 0.99})
     for (bool multiply : {true, false}) {
       SensitivityOptions options;
-      options.nsds.tau = tau;
-      options.nsds.multiply_entropy = multiply;
+      options.methods.get<NsdsOptions>().tau = tau;
+      options.methods.get<NsdsOptions>().multiply_entropy = multiply;
       std::vector<NsdsLayer> layers;
-      for (int l = 0; l < 5; ++l) layers.push_back(brute_force_layer(model, l, options.nsds));
+      for (int l = 0; l < 5; ++l)
+        layers.push_back(brute_force_layer(model, l, options.methods.get<NsdsOptions>()));
       for (bool consistent : {true, false}) {
-        options.nsds.consistent_mad = consistent;
+        options.methods.get<NsdsOptions>().consistent_mad = consistent;
         const Scores scores = score(model, "nsds", options);
         EXPECT_EQ(scores.details["tau"], tau);
         EXPECT_EQ(scores.details["multiply_entropy"], multiply);
@@ -112,7 +114,7 @@ TEST(Nsds, ATauOutsideItsRangeIsRefused) {
   const Model model = open_model(directory / "model");
   for (double tau : {0.0, -1.0, 1.5, std::nan("")}) {
     SensitivityOptions options;
-    options.nsds.tau = tau;
+    options.methods.get<NsdsOptions>().tau = tau;
     EXPECT_THROW(score(model, "nsds", options), UsageError) << tau;
   }
 }

@@ -1,0 +1,167 @@
+#include "strata/pipeline/workbench.h"
+
+#include <fmt/format.h>
+
+#include "strata/calibration/row_impact.h"
+#include "strata/core/progress.h"
+#include "strata/pipeline/apply_schemes.h"
+
+namespace strata {
+namespace {
+
+std::string names_of(const std::vector<Scheme>& schemes) {
+  std::string names;
+  for (const Scheme& scheme : schemes) names += scheme.name() + " ";
+  return names;
+}
+
+}  // namespace
+
+Options declare(WorkbenchOptions& options) {
+  CalibrationOptions& calibration = options.calibration;
+  return {
+      everyday(text("calib", calibration.source, "FILE|self",
+                    "tokens to measure on: a text file, token ids (.npy, .safetensors), or self: text "
+                    "that the model writes; what needs tokens takes self without it")),
+      number("calib-tokens", calibration.tokens, 1, int64_t{1} << 40, "how many of them, in whole windows"),
+      number("calib-window", calibration.window, 2, 1 << 24, "tokens in a window"),
+      path("calib-cache", options.cache, "DIR",
+           "directory where costs are saved as they are measured, so that a later run goes on there"),
+      path("imatrix", options.imatrix, "FILE",
+           "llama.cpp's importance matrix (GGUF) of this model: serves output-error instead of tokens "
+           "and weighs the errors of GGUF types")};
+}
+
+Workbench::Workbench(const std::filesystem::path& model, WorkbenchOptions options)
+    : options_(std::move(options)), model_(open_model(model)) {
+  options_.calibration.seed = options_.seed;
+  if (options_.imatrix.empty()) return;
+  imatrix_ = std::make_shared<const Imatrix>(read_imatrix(options_.imatrix, model_));
+  for (const Module& module : model_.modules)
+    importance_[module.tensor] = imatrix_->mean_squares(module.tensor);
+}
+
+std::shared_ptr<const Calibration> Workbench::calibration(const std::string& who) {
+  if (!calibration_) calibration_ = require_calibration(model_, options_.calibration, options_.device, who);
+  return calibration_;
+}
+
+const PartedCalibration& Workbench::parted_calibration() {
+  if (!parted_) parted_ = part_calibration(*calibration("--method auto"));
+  return *parted_;
+}
+
+RowImpacts Workbench::row_impacts(const std::vector<Scheme>& schemes) {
+  if (mixes_rows(schemes) && !row_impacts_) {
+    if (options_.has_calibration()) calibration("the impact of rows");
+    if (calibration_)
+      row_impacts_ = std::make_shared<const RowImpacts>(
+          measure_row_impact(model_, *calibration_, options_.device, options_.cache));
+  }
+  return row_impacts_ ? *row_impacts_ : RowImpacts();
+}
+
+RowImpacts Workbench::row_impacts(const std::map<std::string, Scheme>& schemes) {
+  std::vector<Scheme> list;
+  for (const auto& [tensor, scheme] : schemes) list.push_back(scheme);
+  return row_impacts(list);
+}
+
+std::shared_ptr<const WeightErrors> Workbench::weight_errors(const std::vector<Scheme>& schemes,
+                                                             const QuantizerOptions& quantizer) {
+  std::shared_ptr<const WeightErrors>& errors = weight_errors_[names_of(schemes)];
+  if (!errors)
+    errors = std::make_shared<const WeightErrors>(measure_weight_errors(model_, schemes, quantizer));
+  return errors;
+}
+
+const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Scheme>& schemes,
+                                uint64_t seed) {
+  const bool checked = is_checked(method, options_.has_calibration());
+  const std::string key = fmt::format("{} {} {} {}", method.score_method, seed, checked, names_of(schemes));
+  if (const auto found = scores_.find(key); found != scores_.end()) return found->second;
+  SensitivityOptions options;
+  options.device = options_.device;
+  options.seed = seed;
+  options.schemes = schemes;
+  options.cache = options_.cache;
+  options.methods = options_.methods;
+  Evidence evidence;
+  evidence.imatrix = imatrix_;
+  if (needs_tokens(sensitivity_method(method.score_method), imatrix_ != nullptr)) {
+    evidence.calibration = calibration("--method " + method.label);
+    row_impacts(schemes);  // on all tokens
+    evidence.row_impacts = row_impacts_;
+    if (checked) evidence.calibration = parted_calibration().scoring;
+  }
+  if (const auto found = weight_errors_.find(names_of(schemes)); found != weight_errors_.end())
+    evidence.errors = found->second;
+  Scores scores = score_without_costs(model_, method.score_method, options, evidence);
+  if (!schemes.empty() && scores.costs.empty()) add_costs(scores, *weight_errors(schemes, options.quantizer));
+  return scores_.emplace(key, std::move(scores)).first->second;
+}
+
+CheckedPlan Workbench::check(const MethodChoice& method, const Plan& plan, const Scores& scores,
+                             const AllocatorOptions& allocator, const QuantizerChoice& quantizer) {
+  if (!is_checked(method, options_.has_calibration())) return {plan, ""};
+  CheckedPlan checked = check_against_uniform(model_, plan, scores, allocator, [&](const Plan& candidate) {
+    Decoder& decoder = quantized(schemes_of(candidate), quantizer);
+    return kld_on(*parted_calibration().checking, decoder, reference());
+  });
+  show_note(checked.note);
+  return checked;
+}
+
+PreparedQuantizer Workbench::prepare(const std::map<std::string, Scheme>& schemes,
+                                     const QuantizerChoice& quantizer) {
+  QuantizerInputs inputs;
+  if (find_quantizer(quantizer.name).needs_calibration)
+    inputs.calibration = calibration("the quantizer " + quantizer.name);
+  inputs.row_impacts = row_impacts(schemes);
+  inputs.device = options_.device;
+  inputs.seed = options_.seed;
+  return prepare_quantizer(model_, schemes, quantizer, inputs);
+}
+
+DecoderOptions Workbench::decoder_options() const {
+  DecoderOptions options;
+  options.device = options_.device;
+  return options;
+}
+
+Decoder& Workbench::reference() {
+  if (!reference_) reference_.emplace(model_, decoder_options());
+  return *reference_;
+}
+
+Decoder& Workbench::quantized(const std::map<std::string, Scheme>& schemes,
+                              const QuantizerChoice& quantizer) {
+  scaled_decoder_.reset();  // looks at the model that is replaced now
+  prepared_ = prepare(schemes, quantizer);
+  const bool scaled = prepared_.model.get() != &model_;
+  std::optional<Decoder>& decoder = scaled ? scaled_decoder_ : decoder_;
+  if (scaled || !decoder) decoder.emplace(*prepared_.model, decoder_options());
+  apply_schemes(*decoder, schemes, prepared_.plain, prepared_.calibrated.get(), importance_,
+                row_impacts(schemes));
+  return *decoder;
+}
+
+void Workbench::release_quantized() {
+  decoder_.reset();
+  scaled_decoder_.reset();
+  prepared_ = {};
+}
+
+void Workbench::release() {
+  release_quantized();
+  reference_.reset();
+}
+
+Plan make_plan(const Model& model, const Scores& scores, const AllocatorOptions& options) {
+  std::vector<AllocationModule> modules;
+  for (const Module& module : model.modules)
+    modules.push_back({module.layer, module.name, module.tensor, module.rows, module.cols});
+  return allocate(modules, scores, options);
+}
+
+}  // namespace strata

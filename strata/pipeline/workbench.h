@@ -1,0 +1,105 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "strata/allocation/allocator.h"
+#include "strata/calibration/calibration.h"
+#include "strata/core/options.h"
+#include "strata/model/decoder.h"
+#include "strata/pipeline/automatic.h"
+#include "strata/pipeline/methods.h"
+#include "strata/quantizers/quantizers.h"
+#include "strata/sensitivity/costs.h"
+#include "strata/sensitivity/method.h"
+
+namespace strata {
+
+// Where the evidence about a model comes from.
+struct WorkbenchOptions {
+  at::Device device = at::kCPU;    // where tensors are computed
+  uint64_t seed = 0;               // of everything random
+  CalibrationOptions calibration;  // its seed is the one above
+  std::filesystem::path imatrix;   // llama.cpp's importance matrix of the model; empty = none
+  std::filesystem::path cache;     // directory of what was measured; empty = none
+  OptionValues methods;            // what scoring methods declare
+
+  bool has_calibration() const { return !calibration.source.empty(); }
+};
+
+Options declare(WorkbenchOptions& options);
+
+// A model and the evidence about it. Everything is read or measured once, when it is first asked for.
+class Workbench {
+ public:
+  // Opens the model and reads the importance matrix, which may not belong to it.
+  Workbench(const std::filesystem::path& model, WorkbenchOptions options);
+  Workbench(const Workbench&) = delete;  // decoders and quantizers look at the model in here
+
+  const Model& model() const { return model_; }
+  const WorkbenchOptions& options() const { return options_; }
+
+  // Tokens; where none were given, those that the model writes, and stderr says that it does for `who`.
+  std::shared_ptr<const Calibration> calibration(const std::string& who);
+
+  // The same, parted into those that scores of the method auto see and those that check its plan.
+  const PartedCalibration& parted_calibration();
+
+  std::shared_ptr<const Imatrix> imatrix() const { return imatrix_; }  // null where there is none
+
+  // Mean squares of the inputs of the layers' matrices, by tensor; empty without an importance matrix.
+  const std::map<std::string, std::vector<float>>& importance() const { return importance_; }
+
+  // Which rows have high bits, where the schemes mix rows and there are tokens; otherwise empty.
+  RowImpacts row_impacts(const std::vector<Scheme>& schemes);
+  RowImpacts row_impacts(const std::map<std::string, Scheme>& schemes);  // by tensor
+
+  // Scores of a method and costs of the schemes; those of a checked method (automatic.h) have not seen all
+  // tokens.
+  const Scores& scores(const MethodChoice& method, const std::vector<Scheme>& schemes, uint64_t seed);
+
+  // A plan for all matrices from these scores; with a checked method the uniform plan of the same bytes where
+  // it loses less on the tokens held back. Without a note where nothing was checked.
+  CheckedPlan check(const MethodChoice& method, const Plan& plan, const Scores& scores,
+                    const AllocatorOptions& allocator, const QuantizerChoice& quantizer);
+
+  // What quantizes matrices that get these schemes.
+  PreparedQuantizer prepare(const std::map<std::string, Scheme>& schemes, const QuantizerChoice& quantizer);
+
+  // The model as it is, and what quantizing leaves of it under these schemes: until the next call or
+  // release(), which takes both out of memory.
+  Decoder& reference();
+  Decoder& quantized(const std::map<std::string, Scheme>& schemes, const QuantizerChoice& quantizer);
+  void release_quantized();
+  void release();
+
+ private:
+  std::shared_ptr<const WeightErrors> weight_errors(const std::vector<Scheme>& schemes,
+                                                    const QuantizerOptions& quantizer);
+  DecoderOptions decoder_options() const;
+
+  WorkbenchOptions options_;
+  Model model_;
+  std::shared_ptr<const Imatrix> imatrix_;
+  std::map<std::string, std::vector<float>> importance_;
+  std::shared_ptr<const Calibration> calibration_;
+  std::optional<PartedCalibration> parted_;
+  std::shared_ptr<const RowImpacts> row_impacts_;
+  std::map<std::string, std::shared_ptr<const WeightErrors>> weight_errors_;  // by schemes
+  std::map<std::string, Scores> scores_;                                      // by all that they depend on
+  std::optional<Decoder> reference_, decoder_;
+  PreparedQuantizer prepared_;             // what the model in memory was quantized with
+  std::optional<Decoder> scaled_decoder_;  // where that is another model
+};
+
+// Solves a budget for all matrices of a model.
+Plan make_plan(const Model& model, const Scores& scores, const AllocatorOptions& options);
+
+}  // namespace strata
