@@ -47,7 +47,7 @@ struct Allocator {
   Allocation (*allocate)(const AllocationProblem& problem) = nullptr;
   bool needs_budget = true;
   DeclareOptions options = nullptr;  // of its own; null = none
-  std::string schemes = "";  // its menu where none is given; empty = those of the file's costs
+  std::string schemes = "";          // its menu where none is given; empty = those of the file's costs
 };
 
 // All allocators; a new one is a line here.
