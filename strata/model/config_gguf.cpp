@@ -27,7 +27,8 @@ const GgufTensor& require_tensor(const GgufFile& file, const std::string& name) 
   return *tensor;
 }
 
-void read_sizes(const GgufFile& file, const Architecture& architecture, const GgufKeys& keys, ModelConfig& config) {
+void read_sizes(const GgufFile& file, const Architecture& architecture, const GgufKeys& keys,
+                ModelConfig& config) {
   const std::string where = file.path().string();
   config.hidden_size = keys.integer("embedding_length");
   config.intermediate_size = keys.integer("feed_forward_length");
@@ -47,8 +48,8 @@ void read_sizes(const GgufFile& file, const Architecture& architecture, const Gg
          config.head_dim);
   config.rotary_dim = keys.integer("rope.dimension_count", config.head_dim);
   if (config.rotary_dim != config.head_dim && !architecture.partial_rotary)
-    fail("{}: {} of {} features a head are rotated; only whole heads are supported", where,
-         config.rotary_dim, config.head_dim);
+    fail("{}: {} of {} features a head are rotated; only whole heads are supported", where, config.rotary_dim,
+         config.head_dim);
 }
 
 // F32 values of a tensor, one for each pair of rotated features.

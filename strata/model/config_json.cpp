@@ -181,9 +181,8 @@ std::string ConfigFields::text(const char* key, std::string otherwise) const {
 std::vector<float> ConfigFields::reals(const char* key) const {
   const Json* value = find(key);
   if (value == nullptr) fail("{} has no {}", where_, key);
-  const bool numbers = value->is_array() && std::all_of(value->begin(), value->end(), [](const Json& entry) {
-    return entry.is_number();
-  });
+  const bool numbers = value->is_array() && std::all_of(value->begin(), value->end(),
+                                                        [](const Json& entry) { return entry.is_number(); });
   if (!numbers) unexpected(key, *value, "a list of numbers");
   return value->get<std::vector<float>>();
 }
@@ -191,9 +190,8 @@ std::vector<float> ConfigFields::reals(const char* key) const {
 std::optional<int64_t> ConfigFields::optional_integer(const char* key) const {
   const Json* value = find(key);
   if (value == nullptr) return std::nullopt;
-  const bool too_large =
-      value->is_number_unsigned() &&
-      value->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+  const bool too_large = value->is_number_unsigned() &&
+                         value->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
   if (value->is_number_integer() && !too_large) return value->get<int64_t>();
   // Some writers store sizes as 4096.0.
   if (value->is_number_float()) {
@@ -219,8 +217,7 @@ void read_late_sliding_window(const ConfigFields& fields, ModelConfig& config) {
   config.sliding_window = fields.integer("sliding_window", 0);
   if (config.sliding_window == 0 || read_layer_types(fields, config)) return;
   const int64_t first = fields.integer("max_window_layers", 28);
-  for (int64_t layer = 0; layer < config.num_layers; ++layer)
-    config.sliding_layers.push_back(layer >= first);
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) config.sliding_layers.push_back(layer >= first);
 }
 
 int64_t ModelConfig::window_of(int layer) const {
