@@ -1,6 +1,6 @@
 // Speed of reading: a whole text to tokens, and weights of each stored type to float.
 //
-//   bench_checkpoint_reading MODEL TEXT
+//   bench_model_reading MODEL TEXT
 //     MODEL a directory with a tokenizer, such as models/tiny-llama; prints processor seconds of the fastest
 //     of several runs on one thread
 #include <fmt/format.h>
@@ -75,7 +75,7 @@ void read_weights(DType type) {
 
 int main(int argc, char** argv) {
   if (argc != 3) {
-    fmt::print(stderr, "usage: bench_checkpoint_reading MODEL TEXT\n");
+    fmt::print(stderr, "usage: bench_model_reading MODEL TEXT\n");
     return 2;
   }
   try {
