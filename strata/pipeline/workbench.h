@@ -39,7 +39,7 @@ Options declare(WorkbenchOptions& options);
 // A model and the evidence about it. Everything is read or measured once, when it is first asked for.
 class Workbench {
  public:
-  // Opens the model and reads the importance matrix, which may not belong to it.
+  // Opens the model and reads the importance matrix; throws where that is another model's.
   Workbench(const std::filesystem::path& model, WorkbenchOptions options);
   Workbench(const Workbench&) = delete;  // decoders and quantizers look at the model in here
 
@@ -65,8 +65,8 @@ class Workbench {
   // tokens.
   const Scores& scores(const MethodChoice& method, const std::vector<Scheme>& schemes, uint64_t seed);
 
-  // A plan for all matrices from these scores; with a checked method the uniform plan of the same bytes where
-  // it loses less on the tokens held back. Without a note where nothing was checked.
+  // This plan, made from these scores; with a checked method the uniform plan of the same bytes where that
+  // loses less on the tokens held back. Without a note where nothing was checked.
   CheckedPlan check(const MethodChoice& method, const Plan& plan, const Scores& scores,
                     const AllocatorOptions& allocator, const QuantizerChoice& quantizer);
 
