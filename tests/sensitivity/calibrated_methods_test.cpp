@@ -15,6 +15,7 @@
 #include "strata/sensitivity/kl.h"
 #include "strata/sensitivity/method.h"
 #include "strata/sensitivity/sensiboost.h"
+#include "tests/support/error_of.h"
 #include "tests/support/random_ids.h"
 #include "tests/support/three_layer_model.h"
 
