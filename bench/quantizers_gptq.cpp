@@ -22,15 +22,15 @@
 namespace strata {
 namespace {
 
-struct Options {
+struct Settings {
   int64_t rows = 4096, cols = 4096;
   std::string scheme = "w4g128", device = "cpu";
   int repeats = 3;
-  GptqOptions gptq;
+  OptionValues declared;  // GPTQ's
 };
 
-Options parse(int argc, char** argv) {
-  Options options;
+Settings parse(int argc, char** argv) {
+  Settings options;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string name = argv[i], value = argv[i + 1];
     if (name == "--size") options.rows = options.cols = std::stoll(value);
@@ -39,7 +39,8 @@ Options parse(int argc, char** argv) {
     if (name == "--scheme") options.scheme = value;
     if (name == "--device") options.device = value;
     if (name == "--repeats") options.repeats = std::stoi(value);
-    if (name == "--act-order") options.gptq.act_order = parse_act_order(value);
+    for (const Option& option : gptq_options(options.declared))
+      if (name == "--" + option.name) option.set(value);
     if (name == "--threads") set_thread_count(std::stoi(value));
   }
   return options;
@@ -65,7 +66,7 @@ double output_error(const Matrix<float>& weights, const QuantizedMatrix& matrix,
   return (at::mm(e, moments) * e).sum().item<double>();
 }
 
-void run(const Options& options) {
+void run(const Settings& options) {
   use_threads();
   const at::Device device = parse_device(options.device);
   const Scheme scheme = parse_scheme(options.scheme);
@@ -81,9 +82,9 @@ void run(const Options& options) {
   QuantizedMatrix matrix;
   for (int repeat = 0; repeat < options.repeats; ++repeat) {
     const auto start = Clock::now();
-    const InverseFactor factor = factor_inverse(moments, options.gptq);
+    const InverseFactor factor = factor_inverse(moments, options.declared.get<GptqOptions>());
     const auto factored = Clock::now();
-    matrix = gptq(weights.view(), factor, scheme, options.gptq);
+    matrix = gptq(weights.view(), factor, scheme, options.declared.get<GptqOptions>());
     const auto end = Clock::now();
     fmt::print("factor {:7.3f} s   round {:7.3f} s   both {:7.3f} s\n", seconds(start, factored),
                seconds(factored, end), seconds(start, end));

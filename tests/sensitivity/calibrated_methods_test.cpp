@@ -284,9 +284,10 @@ TEST_F(CalibratedMethods, MxqSumsFrobeniusNormsOfHqqWithoutItsSecondLevel) {
 TEST_F(CalibratedMethods, RefuseToScoreWithoutTokens) {
   evidence_.calibration = nullptr;
   for (const SensitivityMethod& method : sensitivity_methods())
-    if (method.needs_calibration)
+    if (method.needs_calibration) {
       EXPECT_NE(error_of([&] { score(model_, method.name, options_, evidence_); }).find(method.name),
                 std::string::npos);
+    }
 }
 
 }  // namespace
