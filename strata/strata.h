@@ -8,13 +8,14 @@
 //   request.allocator.budget.bits_per_weight = 3.0;
 //   const strata::QuantizeResult result = strata::quantize(request);  // plan, scores, file, what was lost
 //
-// The stages by themselves, each over plain data:
+// The stages by themselves, over one model and the evidence about it, which is measured when it is first
+// asked for:
 //
-//   const strata::Model model = strata::open_model("models/tiny-llama");
-//   const strata::Scores scores = strata::score(model, "nsds", options);       // SensitivityOptions
-//   const strata::Plan plan = strata::make_plan(model, scores, allocator);     // AllocatorOptions
-//   strata::Decoder decoder(model, {});
-//   strata::evaluate(decoder, strata::tokenize_file(model, "sample.txt"), {});  // perplexity
+//   strata::Workbench workbench("models/tiny-llama", {});
+//   const strata::Scores& scores =
+//       workbench.scores(strata::parse_method("nsds"), strata::parse_schemes("gguf"), 0);
+//   const strata::Plan plan = strata::make_plan(workbench.model(), scores, allocator);  // AllocatorOptions
+//   strata::evaluate(workbench.reference(), strata::tokenize_file(workbench.model(), "sample.txt"), {});
 //
 // Every failure is a strata::Error of one sentence. Progress goes to stderr unless
 // set_progress_style(ProgressStyle::Quiet) is called; set_thread_count() says how many threads work.
@@ -31,4 +32,5 @@
 #include "strata/model/model.h"
 #include "strata/pipeline/compare.h"
 #include "strata/pipeline/quantize.h"
+#include "strata/pipeline/workbench.h"
 #include "strata/sensitivity/method.h"
