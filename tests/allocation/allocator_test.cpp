@@ -377,7 +377,7 @@ TEST(Allocate, SaysWhichCostIsMissing) {
 TEST(Allocate, NamesTheAllocatorsThereAre) {
   const Scores scores = layer_scores({1, 2});
   EXPECT_EQ(usage_error(scores.modules, scores, options_of("best", "w2g64")),
-            "there is no allocator \"best\"; there are uniform, rank, boost, exact, quadratic");
+            "there is no allocator \"best\"; there are exact, quadratic, rank, boost, uniform");
 }
 
 TEST(Allocate, NeedsAMenuWhenTheFileHasNoCosts) {
