@@ -134,7 +134,10 @@ GgufType parse_gguf_type(std::string_view name) {
 }
 
 GgufType stored_type(GgufType type, int64_t cols) {
-  while (cols % codec_of(type).block_elements != 0) type = traits_of(type).fallback;
+  while (cols % traits_of(type).block_elements != 0) {
+    codec_of(type);  // throws for a type that can only be copied: it has no fallback
+    type = traits_of(type).fallback;
+  }
   return type;
 }
 
