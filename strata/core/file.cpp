@@ -5,6 +5,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include <algorithm>
 #include <cerrno>
@@ -36,6 +39,18 @@ void require_parent(const fs::path& target) {
   const fs::path parent = fs::absolute(target).parent_path();
   if (!fs::is_directory(parent))
     fail("cannot write {}: the directory {} does not exist; make it first", target.string(), parent.string());
+}
+
+// Under AddressSanitizer, what lies in a mapped file's last page behind its end is not to be read either.
+void guard_end([[maybe_unused]] const std::byte* data, [[maybe_unused]] size_t size,
+               [[maybe_unused]] bool guarded) {
+#ifdef __SANITIZE_ADDRESS__
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), rest = (page - size % page) % page;
+  if (guarded)
+    __asan_poison_memory_region(data + size, rest);
+  else
+    __asan_unpoison_memory_region(data + size, rest);
+#endif
 }
 
 // The canonical paths of all files that are mapped now.
@@ -146,6 +161,7 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
       fail("cannot map {}: {}", path.string(), reason(error));
     }
     data_ = static_cast<std::byte*>(address);
+    guard_end(data_, size_, true);
   }
   close(descriptor);
   canonical_ = canonical_or_empty(path);
@@ -153,7 +169,10 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(data_, size_);
+  if (data_ != nullptr) {
+    guard_end(data_, size_, false);
+    munmap(data_, size_);
+  }
   MappedPaths::instance().remove(canonical_);
 }
 
