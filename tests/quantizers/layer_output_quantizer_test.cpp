@@ -16,7 +16,7 @@
 namespace strata {
 namespace {
 
-at::Tensor values_of(const QuantizedMatrix& matrix) {
+at::Tensor stored_weights(const QuantizedMatrix& matrix) {
   at::Tensor values = at::empty({matrix.rows, matrix.cols}, at::kFloat);
   matrix.dequantize(values.data_ptr<float>());
   return values;
@@ -50,12 +50,12 @@ class LayerErrors {
     rtn.name = "rtn";
     for (const Module& module : model_.modules) {
       if (module.layer != layer) continue;
-      learned[module.tensor] = values_of(quantizer.take(module.tensor));
+      learned[module.tensor] = stored_weights(quantizer.take(module.tensor));
       at::Tensor weights = decoder_.weight(module.tensor).contiguous();
       rtn.row_impact = impacts_of(impacts, module.tensor, module.rows);
       decoder_.replace(module.tensor,
-                       values_of(quantize_matrix({weights.data_ptr<float>(), module.rows, module.cols},
-                                                 schemes.at(module.tensor), rtn)));
+                       stored_weights(quantize_matrix({weights.data_ptr<float>(), module.rows, module.cols},
+                                                      schemes.at(module.tensor), rtn)));
     }
     const auto error = [&](const at::Tensor& output) {
       return (output - unquantized_).square().sum(at::kDouble).item<double>();
@@ -85,7 +85,7 @@ TEST(LayerOutputOfTinyLlama, IsCloserThanWithRoundingToNearestInEveryLayer) {
   tokens.tokens = 128;
   const auto calibration = std::make_shared<const Calibration>(load_calibration(model, tokens));
   constexpr int kLayers = 8;  // of 16, the first ones: those behind them are not computed
-  struct Case {
+  struct LearningCase {
     RowLearning learning;
     int64_t steps;
     double learning_rate;
@@ -93,7 +93,8 @@ TEST(LayerOutputOfTinyLlama, IsCloserThanWithRoundingToNearestInEveryLayer) {
   std::map<std::string, Scheme> schemes;
   for (const Module& module : model.modules)
     schemes[module.tensor] = parse_scheme(module.layer % 2 == 0 ? "w2g64" : "w3g64");
-  for (const Case& each : {Case{RowLearning::Clipping, 8, 0.05}, Case{RowLearning::AdaRound, 20, 0.02}}) {
+  for (const LearningCase& each :
+       {LearningCase{RowLearning::Clipping, 8, 0.05}, LearningCase{RowLearning::AdaRound, 20, 0.02}}) {
     LayerOutputOptions options;
     options.learning = each.learning;
     options.steps = each.steps;
@@ -157,7 +158,7 @@ TEST_F(LayerOutputQuantizerTest, HybridRoundsHighRowsAndClipsTheOthers) {
       codes_that_moved += moved;
     }
     // Rows are where they belong.
-    EXPECT_LT((values_of(learned) - weights).square().sum().item<double>(),
+    EXPECT_LT((stored_weights(learned) - weights).square().sum().item<double>(),
               0.5 * weights.square().sum().item<double>());
   }
   EXPECT_GT(codes_that_moved, 0);
@@ -173,7 +174,7 @@ TEST_F(LayerOutputQuantizerTest, GivesTheSameForOneSeedAndKeepsWhatIsNotPlanned)
       const auto quantizer = make_layer_output_quantizer(model_, calibration_, options_);
       quantizer->begin(schemes);
       for (const auto& [tensor, scheme] : schemes) {
-        const at::Tensor values = values_of(quantizer->take(tensor));
+        const at::Tensor values = stored_weights(quantizer->take(tensor));
         if (run == 0)
           first[tensor] = values;
         else
@@ -199,7 +200,7 @@ TEST_F(LayerOutputQuantizerTest, NeverLosesToTheStart) {
       options.name = start;
       const QuantizedMatrix expected = quantize_matrix({weights.data_ptr<float>(), module.rows, module.cols},
                                                        schemes.at(module.tensor), options);
-      EXPECT_TRUE(at::equal(values_of(quantizer->take(module.tensor)), values_of(expected)));
+      EXPECT_TRUE(at::equal(stored_weights(quantizer->take(module.tensor)), stored_weights(expected)));
     }
   }
 }
