@@ -64,7 +64,7 @@ QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor) 
 }
 
 bool is_calibrated(const ExportPlan& plan, const std::string& tensor) {
-  return plan.calibrated != nullptr && plan.schemes.count(tensor) > 0;
+  return plan.calibrated != nullptr && plan.calibrated->makes(tensor);
 }
 
 void begin_calibrated(const Model& model, const ExportPlan& plan) {

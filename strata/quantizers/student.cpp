@@ -146,7 +146,7 @@ std::vector<at::Tensor> Student::parameters_of(const std::string& tensor) const 
 }
 
 at::Tensor Student::value(const std::string& tensor, Form form) const {
-  return form == Form::Learned ? learned_value(tensor) : stored_value(tensor);
+  return form == Form::Learned ? learned_value(tensor) : stored_value(tensor, form);
 }
 
 // In the type that products have; gains stay in float32, whose changes 16 bits would not hold.
@@ -158,19 +158,27 @@ at::Tensor Student::learned_value(const std::string& tensor) const {
     return found->second.is_norm ? values : values.to(options_.dtype);
   }
   at::Tensor& constant = constants_[tensor];
-  if (!constant.defined()) constant = stored_value(tensor).to(options_.dtype);
+  if (!constant.defined()) constant = stored_value(tensor, Form::Stored).to(options_.dtype);
   return constant;
 }
 
-at::Tensor Student::stored_value(const std::string& tensor) const {
+at::Tensor Student::stored_value(const std::string& tensor, Form form) const {
   const at::NoGradGuard no_grad;
   if (const auto found = matrices_.find(tensor); found != matrices_.end())
-    return found->second->stored_weights();
+    return form == Form::Written && options_.form.matrix
+               ? dequantized_matrix(written(*found->second)).to(options_.device)
+               : found->second->stored_weights();
   if (const auto found = vectors_.find(tensor); found != vectors_.end())
     return rounded(found->second.start * found->second.factor, found->second.type);
   if (const auto found = fixed_.find(tensor); found != fixed_.end())
     return dequantized_matrix(found->second).to(options_.device);
   return load_tensor(*model_.checkpoint, tensor, options_.device, at::kFloat);
+}
+
+QuantizedMatrix Student::written(const StoredFloats& matrix) const {
+  QuantizedMatrix stored = matrix.stored();
+  if (options_.form.matrix) options_.form.matrix(stored);
+  return stored;
 }
 
 LayerRun Student::run_of(int layer, int64_t length, Form form) const {
@@ -301,16 +309,17 @@ void Student::learn_layer(int layer, const Pieces& pieces, const at::Tensor& hid
 }
 
 double Student::stored_divergence(const at::Tensor& ids, const ReadTeacher& teacher,
-                                  const at::Tensor& teacher_head) {
+                                  const at::Tensor& teacher_head, bool written) const {
   const at::NoGradGuard no_grad;
   const OneThread one;  // but for products and pieces, which are dealt out
+  const Form form = written ? Form::Written : Form::Stored;
   const Pieces pieces = pieces_of(ids);
-  at::Tensor hidden = at::embedding(stored_value(model_.embedding), ids.to(options_.device));
+  at::Tensor hidden = at::embedding(value(model_.embedding, form), ids.to(options_.device));
   for (int layer = 0; layer < model_.config.num_layers; ++layer) {
     check_interrupted();
-    hidden = run_pieces(run_of(layer, ids.size(1), Form::Stored), pieces, hidden);
+    hidden = run_pieces(run_of(layer, ids.size(1), form), pieces, hidden);
   }
-  const at::Tensor gains = stored_value(model_.final_norm), head = stored_value(model_.head);
+  const at::Tensor gains = value(model_.final_norm, form), head = value(model_.head, form);
   std::vector<at::Tensor> sums(static_cast<size_t>(pieces.count()));
   at::Tensor sum = at::zeros({}, hidden.options().dtype(at::kDouble));
   for_pieces(
@@ -325,22 +334,22 @@ double Student::stored_divergence(const at::Tensor& ids, const ReadTeacher& teac
   return sum.item<double>() / static_cast<double>(ids.numel());
 }
 
-std::map<std::string, QuantizedMatrix> Student::stored_matrices() const {
-  std::map<std::string, QuantizedMatrix> stored = fixed_;
-  for (const auto& [tensor, matrix] : matrices_) {
-    QuantizedMatrix& now = stored[tensor] = matrix->stored();
-    if (options_.form.matrix) options_.form.matrix(now);
+std::map<std::string, std::vector<float>> Student::vectors() const {
+  std::map<std::string, std::vector<float>> vectors;
+  for (const auto& [tensor, vector] : vectors_) {
+    const at::Tensor values = stored_value(tensor, Form::Written).cpu().contiguous();
+    vectors[tensor] = {values.data_ptr<float>(), values.data_ptr<float>() + values.numel()};
   }
-  return stored;
+  return vectors;
 }
 
-std::map<std::string, std::vector<float>> Student::stored_vectors() const {
-  std::map<std::string, std::vector<float>> stored;
-  for (const auto& [tensor, vector] : vectors_) {
-    const at::Tensor values = stored_value(tensor).cpu().contiguous();
-    stored[tensor] = {values.data_ptr<float>(), values.data_ptr<float>() + values.numel()};
+std::map<std::string, QuantizedMatrix> Student::take_matrices() {
+  std::map<std::string, QuantizedMatrix> matrices = std::move(fixed_);
+  for (auto& [tensor, matrix] : matrices_) {
+    matrices[tensor] = written(*matrix);
+    matrix.reset();
   }
-  return stored;
+  return matrices;
 }
 
 }  // namespace strata

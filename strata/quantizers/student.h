@@ -54,14 +54,17 @@ class Student {
   // between the layers and the activations of one layer, which runs again for its backward pass.
   at::Tensor learn(const at::Tensor& ids, const at::Tensor& teacher, const at::Tensor& teacher_head);
 
-  // The same mean in float32, with everything rounded as it is stored. `teacher` gives the normed hidden
-  // states of windows [first, first + count).
+  // The same mean in float32, with everything rounded as its scheme stores it, or, `written`, as the file
+  // does (which takes longer on a GPU). `teacher` gives the normed hidden states of windows [first, first +
+  // count).
   using ReadTeacher = std::function<at::Tensor(int64_t first, int64_t count)>;
-  double stored_divergence(const at::Tensor& ids, const ReadTeacher& teacher, const at::Tensor& teacher_head);
+  double stored_divergence(const at::Tensor& ids, const ReadTeacher& teacher, const at::Tensor& teacher_head,
+                           bool written = true) const;
 
-  // Everything as it is stored now: matrices in the file's form, and norms and biases by tensor.
-  std::map<std::string, QuantizedMatrix> stored_matrices() const;
-  std::map<std::string, std::vector<float>> stored_vectors() const;
+  // Everything as the file stores it: norms and biases by tensor, and the matrices, without which the student
+  // is of no more use.
+  std::map<std::string, std::vector<float>> vectors() const;
+  std::map<std::string, QuantizedMatrix> take_matrices();
 
  private:
   // A norm or bias: start times factor.
@@ -76,7 +79,7 @@ class Student {
     int64_t count() const { return (windows + size - 1) / size; }
     at::Tensor of(const at::Tensor& batch, int64_t piece) const;
   };
-  enum class Form { Learned, Stored };
+  enum class Form { Learned, Stored, Written };
   using GradientSums = std::map<std::string, at::Tensor>;  // by tensor
 
   std::vector<std::string> tensors_of_layer(int layer) const;
@@ -85,7 +88,8 @@ class Student {
   bool is_learned(const std::string& tensor) const { return !parameters_of(tensor).empty(); }
   at::Tensor value(const std::string& tensor, Form form) const;
   at::Tensor learned_value(const std::string& tensor) const;
-  at::Tensor stored_value(const std::string& tensor) const;
+  at::Tensor stored_value(const std::string& tensor, Form form) const;
+  QuantizedMatrix written(const StoredFloats& matrix) const;
   LayerRun run_of(int layer, int64_t length, Form form) const;
   at::Tensor run_pieces(const LayerRun& run, const Pieces& pieces, const at::Tensor& hidden) const;
   Pieces pieces_of(const at::Tensor& ids) const;

@@ -52,7 +52,7 @@ class Tuner {
         windows_per_step_(std::max<int64_t>(1, options.tokens_per_step / calibration.window())),
         parts_(part_windows(calibration, options.steps * windows_per_step_)),
         state_file_(options.cache, identity(unquantized, matrices, calibration)),
-        student_(std::in_place, model, std::move(matrices), student_options()),
+        student_(model, std::move(matrices), {options.device, dtype_, options.form}),
         teacher_head_(load_tensor(*unquantized.checkpoint, unquantized.head, options.device, at::kFloat)),
         teacher_(unquantized, parts_.learned, options.device, dtype_),
         held_back_teacher_(unquantized, parts_.held_back, options.device, at::kFloat) {}
@@ -60,21 +60,26 @@ class Tuner {
   TunedModel run() {
     const at::NoGradGuard no_grad;
     TunedModel tuned;
-    tuned.matrices = student_->stored_matrices();
-    tuned.divergence_before = tuned.divergence_after = held_back_divergence();
+    tuned.divergence_before = tuned.divergence_after = held_back_divergence(true);
     if (!std::isfinite(tuned.divergence_before))
       fail(
           "{}: the quantized model's divergence from the unquantized one is {} on calibration tokens, and "
           "cannot be tuned; choose schemes with more bits",
           model_.path.string(), tuned.divergence_before);
+    const at::Tensor start = student_.parameters().clone();
     learn(tuned.divergence_before);
-    keep_if_better(tuned);
+    const double divergence = held_back_divergence(true);
+    if (divergence < tuned.divergence_before) {
+      tuned.divergence_after = divergence;
+      tuned.vectors = student_.vectors();
+    } else {
+      student_.parameters().copy_(start);
+    }
+    tuned.matrices = student_.take_matrices();
     return tuned;
   }
 
  private:
-  StudentOptions student_options() const { return {options_.device, dtype_, options_.form}; }
-
   // All that the result depends on.
   Json identity(const Model& unquantized, const std::map<std::string, QuantizedMatrix>& matrices,
                 const Calibration& calibration) const {
@@ -90,15 +95,16 @@ class Tuner {
             {"device", options_.device.is_cuda() ? "cuda" : "cpu"}};
   }
 
-  double held_back_divergence() {
-    return student_->stored_divergence(
+  double held_back_divergence(bool written) const {
+    return student_.stored_divergence(
         parts_.held_back,
-        [&](int64_t first, int64_t count) { return held_back_teacher_.normed(first, count); }, teacher_head_);
+        [&](int64_t first, int64_t count) { return held_back_teacher_.normed(first, count); }, teacher_head_,
+        written);
   }
 
   // Leaves the best parameters in the student.
   void learn(double first_divergence) {
-    const at::Tensor& parameters = student_->parameters();
+    const at::Tensor& parameters = student_.parameters();
     Adam adam({parameters}, {options_.learning_rate, 0.9, 0.95});
     TuningState state;
     state.best = parameters.clone();
@@ -130,11 +136,11 @@ class Tuner {
   void descend(int64_t step, const at::Tensor& teacher_head, Adam& adam) {
     const std::vector<int64_t> windows = windows_of(step);
     const at::Tensor ids = parts_.learned.index_select(0, at::tensor(windows, at::kLong));
-    student_->gradients().zero_();
-    student_->learn(ids, teacher_.normed(windows), teacher_head);
-    clip(student_->gradients());
-    at::Tensor parameters = student_->parameters();
-    parameters.mutable_grad() = student_->gradients();
+    student_.gradients().zero_();
+    student_.learn(ids, teacher_.normed(windows), teacher_head);
+    clip(student_.gradients());
+    at::Tensor parameters = student_.parameters();
+    parameters.mutable_grad() = student_.gradients();
     adam.set_learning_rate(rate_of(step));
     adam.step();
   }
@@ -173,28 +179,15 @@ class Tuner {
   }
 
   double check(TuningState& state) {
-    const double divergence = held_back_divergence();
+    const double divergence = held_back_divergence(false);
     if (!std::isfinite(divergence))
       fail("{}: the divergence became {} within {} steps of tuning; choose a smaller --tune-rate",
            model_.path.string(), divergence, state.step);
     if (divergence < state.best_divergence) {
       state.best_divergence = divergence;
-      state.best = student_->parameters().clone();
+      state.best = student_.parameters().clone();
     }
     return divergence;
-  }
-
-  // The written matrices are opened again to be measured.
-  void keep_if_better(TunedModel& tuned) {
-    std::map<std::string, QuantizedMatrix> matrices = student_->stored_matrices();
-    std::map<std::string, std::vector<float>> vectors = student_->stored_vectors();
-    student_.reset();
-    const Model written = replace_vectors(model_, vectors);
-    student_.emplace(written, matrices, student_options());
-    const double divergence = held_back_divergence();
-    student_.reset();
-    if (!(divergence < tuned.divergence_before)) return;
-    tuned = {std::move(matrices), std::move(vectors), tuned.divergence_before, divergence};
   }
 
   const Model& model_;
@@ -203,7 +196,7 @@ class Tuner {
   const int64_t windows_per_step_;
   const Parts parts_;
   const TuningStateFile state_file_;
-  std::optional<Student> student_;
+  Student student_;
   const at::Tensor teacher_head_;
   const Teacher teacher_, held_back_teacher_;
 };
