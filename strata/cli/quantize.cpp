@@ -61,6 +61,8 @@ Json to_json(const QuantizeArguments& options, const QuantizeResult& result, dou
           {"squared_error", result.exported.squared_error},
           {"embedding", result.exported_plan.embedding.name()},
           {"head", result.exported_plan.head.name()},
+          {"tuning", result.tuning ? Json{{"before", result.tuning->before}, {"after", result.tuning->after}}
+                                   : Json(nullptr)},
           {"seconds", seconds},
           {"notes", result.notes},
           {"measurements", measurements},
@@ -101,6 +103,9 @@ void run(QuantizeArguments& options, const CommonOptions& common, const Command&
   fmt::print("file         {}: {} ({} bytes), embedding {}, head {}\n", result.exported.path.string(),
              format_bytes(result.exported.file_bytes), result.exported.file_bytes,
              result.exported_plan.embedding.name(), result.exported_plan.head.name());
+  if (result.tuning)
+    fmt::print("tuning       divergence {:.4f} -> {:.4f} on calibration tokens held back\n",
+               result.tuning->before, result.tuning->after);
   if (!result.measurements.empty())
     fmt::print("\non {}, {} tokens predicted\n{}", request.text.string(),
                result.measurements.back().evaluation.tokens, measurements_table(result).text());
@@ -164,6 +169,7 @@ void add_quantize(Program& program) {
               ModelKind::Language);
   add_evidence(command, request.workbench);
   add_quantizers(command, request.quantizer.options);
+  command.add("Tuning", declare(request.tuning), ModelKind::Language);
   add_allocation(command, request.allocator);
   options.vision.add_images(command);
   options.vision.add_scoring(command);

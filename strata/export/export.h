@@ -24,7 +24,8 @@ struct ExportPlan {
   std::map<std::string, std::vector<float>> importance;
   // Impact of the rows of a matrix, by tensor: which rows have more bits in schemes that mix rows.
   RowImpacts row_impacts;
-  // Quantizes the matrices in `schemes` where it is set; embedding and head are left to `quantizer`.
+  // Quantizes the matrices in `schemes` where it is set; embedding and head, unless it makes these too, are
+  // left to `quantizer`.
   std::shared_ptr<CalibratedQuantizer> calibrated;
   uint64_t shard_bytes = 0;  // largest file; 0: one GGUF, 5 GB for safetensors
 };

@@ -63,17 +63,15 @@ QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor) 
   return options;
 }
 
-bool is_calibrated(const Model& model, const ExportPlan& plan, const std::string& tensor) {
-  if (plan.calibrated == nullptr) return false;
-  const auto planned = plan.schemes.find(tensor);
-  return planned != plan.schemes.end() && !stored_already(model.checkpoint->info(tensor), planned->second);
+bool is_calibrated(const ExportPlan& plan, const std::string& tensor) {
+  return plan.calibrated != nullptr && plan.calibrated->makes(tensor);
 }
 
 void begin_calibrated(const Model& model, const ExportPlan& plan) {
   if (plan.calibrated == nullptr) return;
   std::map<std::string, Scheme> changing;
   for (const auto& [tensor, scheme] : plan.schemes)
-    if (is_calibrated(model, plan, tensor)) changing[tensor] = scheme;
+    if (!stored_already(model.checkpoint->info(tensor), scheme)) changing[tensor] = scheme;
   plan.calibrated->begin(changing);
 }
 
@@ -83,7 +81,7 @@ QuantizedMatrix quantize_planned(const Model& model, const ExportPlan& plan, con
   std::vector<float> weights(static_cast<size_t>(info.elements()));
   model.checkpoint->read(info, weights.data());
   QuantizedMatrix matrix =
-      is_calibrated(model, plan, tensor)
+      is_calibrated(plan, tensor)
           ? plan.calibrated->take(tensor)
           : quantize_matrix({weights.data(), info.rows(), info.cols()}, *planned_scheme(model, plan, tensor),
                             quantizer_of(plan, info));

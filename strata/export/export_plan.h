@@ -19,9 +19,8 @@ const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor);
 // How the plan quantizes a matrix that its calibrated quantizer does not give.
 QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor);
 
-// Whether the plan's calibrated quantizer gives this matrix: not one that has its type already. Exporters
-// call begin_calibrated first.
-bool is_calibrated(const Model& model, const ExportPlan& plan, const std::string& tensor);
+// Whether the plan's calibrated quantizer makes this matrix. Exporters call begin_calibrated first.
+bool is_calibrated(const ExportPlan& plan, const std::string& tensor);
 void begin_calibrated(const Model& model, const ExportPlan& plan);
 
 // A whole planned matrix as the plan's quantizer leaves it, and its squared error.

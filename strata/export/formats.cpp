@@ -1,6 +1,7 @@
 #include "strata/export/formats.h"
 
 #include "strata/core/error.h"
+#include "strata/export/export_plan.h"
 #include "strata/export/packed_format.h"
 
 namespace strata {
@@ -38,6 +39,7 @@ ExportFormat hf() {
   format.holds_scattered_groups = true;
   format.refusal = [](const Scheme&, int64_t, int64_t) { return std::string(); };
   format.write = export_hf;
+  format.vector_type = written_type;
   format.file_size = stored_size;
   return format;
 }
@@ -52,6 +54,8 @@ ExportFormat packed(const std::string& name, const PackedFormat& packing) {
   format.write = [&packing](const Model& model, const ExportPlan& plan, const std::filesystem::path& target) {
     return export_packed(packing, model, plan, target);
   };
+  format.store = [&packing](QuantizedMatrix& matrix) { packing.store(matrix); };
+  format.vector_type = written_type;
   format.file_size = [&packing](const Model& model, const ExportPlan& plan) {
     return packed_size(packing, model, plan);
   };

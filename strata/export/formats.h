@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "strata/allocation/allocator.h"
+#include "strata/core/dtype.h"
 #include "strata/export/export.h"
 
 namespace strata {
@@ -24,6 +25,11 @@ struct ExportFormat {
   // Why a [rows, cols] matrix cannot be stored in a scheme, as the end of a sentence; empty when it can.
   std::function<std::string(const Scheme&, int64_t rows, int64_t cols)> refusal;
   std::function<ExportResult(const Model&, const ExportPlan&, const std::filesystem::path&)> write;
+  // What the file changes in a quantized matrix, which it stores with less precision than its scheme says;
+  // null: nothing.
+  std::function<void(QuantizedMatrix&)> store;
+  // The type in which norms and biases of the checkpoint are stored.
+  std::function<DType(const TensorInfo&)> vector_type = [](const TensorInfo&) { return DType::F32; };
   // Bytes of the model as the plan stores it, known without writing: those of the file or of all safetensors
   // files; for hf, whose files hold the dequantized weights, those of the packed weights.
   std::function<uint64_t(const Model&, const ExportPlan&)> file_size;

@@ -121,7 +121,7 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
       write_copied(*layout.input, *source.copied, writer);
     else if (source.tensor.empty())
       writer.write(reinterpret_cast<const std::byte*>(source.values.data()), tensor.bytes());
-    else if (is_calibrated(model, plan, source.tensor))
+    else if (is_calibrated(plan, source.tensor))
       error = write_calibrated(model, plan, source, writer);
     else
       error = write_encoded(*model.checkpoint, tensor, source, plan, writer);

@@ -62,7 +62,7 @@ double write_dequantized(const Model& model, const ExportPlan& plan, const Plann
                          SafetensorsWriter& writer) {
   const TensorInfo& info = model.checkpoint->info(tensor.name);
   const Scheme* scheme = info.shape.size() < 2 ? nullptr : changing_scheme(model, plan, info);
-  if (scheme != nullptr && is_calibrated(model, plan, tensor.name))
+  if (scheme != nullptr && is_calibrated(plan, tensor.name))
     return write_calibrated(model, plan, tensor, writer);
   const QuantizerOptions options = quantizer_of(plan, info);
   const bool whole = scheme != nullptr && needs_whole_matrix(*scheme);

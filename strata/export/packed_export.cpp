@@ -137,7 +137,7 @@ Written write_packed(const PackedFormat& format, const Model& model, const Expor
                      const TensorInfo& tensor, const Scheme& scheme, SafetensorsWriter& writer) {
   constexpr int64_t kWordRows = 32;  // so that what is packed down the rows falls into whole words
   PackedBytes packed = room_for(format.tensors(scheme, tensor.rows(), tensor.cols()));
-  const bool calibrated = is_calibrated(model, plan, tensor.name);
+  const bool calibrated = is_calibrated(plan, tensor.name);
   const bool whole = calibrated || format.needs_whole_matrix(scheme);
   const int64_t step = whole ? tensor.rows() : rows_at_a_time(tensor, kWordRows);
   const QuantizerOptions quantizer = quantizer_of(plan, tensor);

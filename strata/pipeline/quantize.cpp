@@ -209,12 +209,22 @@ class Job {
     ExportPlan& plan = result_.exported_plan;
     plan.schemes = schemes_of(result_.plan);
     check_plan_loads(format_, runtime_, plan, model_);
-    const PreparedQuantizer prepared = bench_.prepare(plan.schemes, quantizer_);
+    PreparedQuantizer prepared = bench_.prepare(plan.schemes, quantizer_);
     plan.quantizer = prepared.plain;
     plan.calibrated = prepared.calibrated;
     plan.row_impacts = bench_.row_impacts(plan.schemes);
+    if (request_.tuning.on) tune(prepared.model);
     result_.exported = format_.write(*prepared.model, plan, request_.output);
     plan.calibrated = nullptr;  // it uses the model, which does not outlive this
+  }
+
+  void tune(std::shared_ptr<const Model>& model) {
+    TuningOptions options = request_.tuning;
+    options.device = request_.workbench.device;
+    options.seed = request_.workbench.seed;
+    options.cache = request_.workbench.cache;
+    result_.tuning =
+        tune_plan(model_, model, result_.exported_plan, format_, *bench_.calibration("--tune on"), options);
   }
 
   // The unquantized model, a uniform plan of the same bytes, and the file as it was written.

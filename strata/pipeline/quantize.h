@@ -8,6 +8,7 @@
 #include "strata/allocation/allocator.h"
 #include "strata/evaluation/evaluate.h"
 #include "strata/export/export.h"
+#include "strata/pipeline/tune_plan.h"
 #include "strata/pipeline/workbench.h"
 
 namespace strata {
@@ -24,8 +25,9 @@ struct QuantizeRequest {
   AllocatorOptions allocator;          // its budget's bytes count the whole output file
   QuantizerChoice quantizer = QuantizerChoice::automatic();  // calibrated as `workbench` says
   std::string embedding = "auto", head = "auto";             // scheme names, or "auto"
-  uint64_t shard_bytes = 0;                                  // largest file; 0 = as the format does by itself
-  std::filesystem::path text;                                // measure the loss on it; empty = do not
+  TuningOptions tuning;        // after the quantizer; device, seed and cache are those of `workbench`
+  uint64_t shard_bytes = 0;    // largest file; 0 = as the format does by itself
+  std::filesystem::path text;  // measure the loss on it; empty = do not
   EvaluationOptions evaluation;
 };
 
@@ -42,6 +44,7 @@ struct QuantizeResult {
   std::vector<std::string> notes;  // how format and runtime changed the menu; also shown on stderr
   ExportPlan exported_plan;
   ExportResult exported;
+  std::optional<TuningReport> tuning;     // where that was asked for
   std::vector<Measurement> measurements;  // with a text only; the last one is read back from the file written
 };
 

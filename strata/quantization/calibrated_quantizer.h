@@ -43,6 +43,9 @@ class CalibratedQuantizer {
   // a layer that was passed are kept until they are taken. Throws for a matrix that begin() did not name or
   // that has been taken.
   virtual QuantizedMatrix take(const std::string& tensor) = 0;
+
+  // Whether it makes this matrix: one that begin() named, or embedding or head where it was made for them too.
+  virtual bool makes(const std::string& tensor) const = 0;
 };
 
 }  // namespace strata

@@ -16,6 +16,7 @@ class LayerByLayerQuantizer : public CalibratedQuantizer {
 
   void begin(const std::map<std::string, Scheme>& schemes) override;
   QuantizedMatrix take(const std::string& tensor) override;
+  bool makes(const std::string& tensor) const override { return schemes_.count(tensor) > 0; }
 
  protected:
   // Back to before the first layer. planned() knows the schemes.

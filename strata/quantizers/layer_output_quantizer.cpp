@@ -63,7 +63,7 @@ class LayerLearner {
     std::vector<at::Tensor> parameters;
     for (const LearnedModule& module : modules_)
       for (const at::Tensor& parameter : module.parameters()) parameters.push_back(parameter);
-    Adam adam(parameters, options_.learning_rate);
+    Adam adam(parameters, {options_.learning_rate});
     const int64_t between_checks = std::max<int64_t>(1, options_.steps / std::max(1, options_.checks));
     int64_t step = 0;
     for (int without_progress = 0; step < options_.steps && first_error > 0;) {

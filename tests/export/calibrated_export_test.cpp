@@ -14,6 +14,8 @@ class UpsideDown : public CalibratedQuantizer {
 
   void begin(const std::map<std::string, Scheme>& schemes) override { schemes_ = schemes; }
 
+  bool makes(const std::string& tensor) const override { return schemes_.count(tensor) > 0; }
+
   QuantizedMatrix take(const std::string& tensor) override {
     const TensorInfo& info = model_.checkpoint->info(tensor);
     std::vector<float> weights = model_.checkpoint->read(tensor);

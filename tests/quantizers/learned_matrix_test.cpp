@@ -73,7 +73,7 @@ TEST_P(LearnedMatrixTest, BothLowerAnOutputErrorInWhatTheyStore) {
   const double before = output_error(values_of(start)).item<double>();
   for (const bool round : {true, false}) {
     const auto learned = round ? make_adaround(weights_, start) : make_learnable_clipping(weights_, scheme_);
-    Adam adam(learned->parameters(), 0.03);
+    Adam adam(learned->parameters(), {0.03});
     constexpr int kSteps = 200;
     for (int step = 0; step < kSteps; ++step) {
       at::Tensor loss = output_error(learned->weights()) / before;
@@ -126,7 +126,7 @@ TEST(LearnedMatrixEdges, ConstantAndZeroGroupsKeepTheirValues) {
 TEST(Adam, FollowsItsDefinition) {
   at::Tensor x = at::tensor({1.0, -2.0}, at::kDouble).set_requires_grad(true);
   const at::AutoGradMode with_gradients(true);
-  Adam adam({x}, 0.1);
+  Adam adam({x}, {0.1});
   double value[2] = {1, -2}, mean[2] = {}, square[2] = {};
   for (int t = 1; t <= 5; ++t) {
     (x * x * x).sum().backward();

@@ -1,0 +1,40 @@
+#include "strata/quantizers/finished_matrices.h"
+
+#include <utility>
+
+#include "strata/core/error.h"
+
+namespace strata {
+namespace {
+
+class FinishedMatrices : public CalibratedQuantizer {
+ public:
+  explicit FinishedMatrices(std::map<std::string, QuantizedMatrix> matrices)
+      : matrices_(std::move(matrices)) {}
+
+  void begin(const std::map<std::string, Scheme>& schemes) override {
+    for (const auto& [tensor, scheme] : schemes)
+      if (const QuantizedMatrix& matrix = find(tensor); !(matrix.scheme == scheme))
+        fail("{} was quantized as {}, and is asked for as {}", tensor, matrix.scheme.name(), scheme.name());
+  }
+
+  QuantizedMatrix take(const std::string& tensor) override { return find(tensor); }
+  bool makes(const std::string& tensor) const override { return matrices_.count(tensor) > 0; }
+
+ private:
+  const QuantizedMatrix& find(const std::string& tensor) const {
+    const auto found = matrices_.find(tensor);
+    if (found == matrices_.end()) fail("{} was not among the matrices that were quantized", tensor);
+    return found->second;
+  }
+
+  std::map<std::string, QuantizedMatrix> matrices_;
+};
+
+}  // namespace
+
+std::shared_ptr<CalibratedQuantizer> hand_out(std::map<std::string, QuantizedMatrix> matrices) {
+  return std::make_shared<FinishedMatrices>(std::move(matrices));
+}
+
+}  // namespace strata

@@ -1,0 +1,355 @@
+#include "strata/quantizers/student.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "strata/core/blas_threads.h"
+#include "strata/core/error.h"
+#include "strata/core/interrupt.h"
+#include "strata/core/threads.h"
+#include "strata/device/products.h"
+#include "strata/model/attention.h"
+#include "strata/model/load_tensor.h"
+#include "strata/quantizers/divergence_loss.h"
+
+namespace strata {
+namespace {
+
+constexpr int64_t kCudaTokens = 8192;  // that run through a layer together
+
+// Calls run(piece) for all pieces, in threads on a CPU where there are enough, and in_order(piece) one after
+// the other: what is summed there does not depend on the threads.
+void for_pieces(int64_t count, at::Device device, const std::function<void(int64_t piece)>& run,
+                const std::function<void(int64_t piece)>& in_order) {
+  const int64_t threads = device.is_cpu() ? thread_count() : 1;
+  const int64_t together = count >= threads ? threads : 1;
+  const bool with_gradients = at::GradMode::is_enabled();
+  for (int64_t first = 0; first < count; first += together) {
+    const int64_t end = std::min(count, first + together);
+    if (end - first == 1) {
+      run(first);
+    } else {
+      parallel_for(end - first, 1, [&](int64_t piece, int64_t) {
+        const at::AutoGradMode of_this_thread(with_gradients);
+        run(first + piece);
+      });
+    }
+    for (int64_t piece = first; piece < end; ++piece) in_order(piece);
+  }
+}
+
+at::Tensor leaf_of(const at::Tensor& value) {
+  return value.detach().set_requires_grad(true);
+}
+
+void add(at::Tensor& sum, const at::Tensor& gradient) {
+  const at::NoGradGuard no_grad;
+  if (!gradient.defined()) return;
+  if (sum.defined())
+    sum.add_(gradient);
+  else
+    sum = gradient;
+}
+
+at::Tensor rounded(const at::Tensor& values, DType type) {
+  if (type == DType::F16) return values.to(at::kHalf).to(at::kFloat);
+  if (type == DType::BF16) return values.to(at::kBFloat16).to(at::kFloat);
+  return values;
+}
+
+at::Tensor dequantized_matrix(const QuantizedMatrix& matrix) {
+  at::Tensor weights = at::empty({matrix.rows, matrix.cols}, at::kFloat);
+  matrix.dequantize(weights.data_ptr<float>());
+  return weights;
+}
+
+}  // namespace
+
+at::Tensor Student::Pieces::of(const at::Tensor& batch, int64_t piece) const {
+  const int64_t first = piece * size;
+  return batch.narrow(0, first, std::min(size, windows - first));
+}
+
+Student::Student(const Model& model, std::map<std::string, QuantizedMatrix> matrices,
+                 const StudentOptions& options)
+    : model_(model), options_(options) {
+  require_runnable(model, "tuning end to end");
+  if (matrices.empty())
+    fail("{}: tuning makes up for what quantizing loses, and the plan keeps all matrices as they are",
+         model.path.string());
+  for (auto& [tensor, matrix] : matrices) {
+    if (options_.form.matrix) options_.form.matrix(matrix);
+    if (has_grid(matrix.scheme, matrix.cols))
+      matrices_[tensor] = std::make_unique<StoredFloats>(std::move(matrix), options_.device);
+    else
+      fixed_[tensor] = std::move(matrix);
+  }
+  std::vector<std::string> order = {model.embedding};
+  for (int layer = 0; layer < model.config.num_layers; ++layer) {
+    for (const LayerTensor& tensor : architecture_of(model.config).tensors(model.config, layer)) {
+      if (!tensor.is_matrix()) open_vector(model.layer_tensor(layer, tensor.name + ".weight"), true);
+      if (tensor.bias) open_vector(model.layer_tensor(layer, tensor.name + ".bias"), false);
+    }
+    for (const std::string& tensor : tensors_of_layer(layer))
+      order.push_back(model.layer_tensor(layer, tensor));
+  }
+  open_vector(model.final_norm, true);
+  order.push_back(model.final_norm);
+  if (model.head != model.embedding) order.push_back(model.head);
+  gather_parameters(order);
+}
+
+// The names inside the layer of all its tensors.
+std::vector<std::string> Student::tensors_of_layer(int layer) const {
+  std::vector<std::string> names;
+  for (const LayerTensor& tensor : architecture_of(model_.config).tensors(model_.config, layer)) {
+    names.push_back(tensor.name + ".weight");
+    if (tensor.bias) names.push_back(tensor.name + ".bias");
+  }
+  return names;
+}
+
+void Student::open_vector(const std::string& tensor, bool is_norm) {
+  Vector vector;
+  vector.start = load_tensor(*model_.checkpoint, tensor, options_.device, at::kFloat);
+  vector.factor = at::ones_like(vector.start).set_requires_grad(true);
+  vector.type = options_.form.vector ? options_.form.vector(model_.checkpoint->info(tensor)) : DType::F32;
+  vector.is_norm = is_norm;
+  vectors_.emplace(tensor, std::move(vector));
+}
+
+// Moves all parameters into one tensor, and lets autograd add their gradients in another.
+void Student::gather_parameters(const std::vector<std::string>& order) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> leaves;
+  for (const std::string& tensor : order)
+    for (const at::Tensor& leaf : parameters_of(tensor)) leaves.push_back(leaf);
+  std::vector<at::Tensor> flat;
+  for (const at::Tensor& leaf : leaves) flat.push_back(leaf.detach().reshape({-1}));
+  parameters_ = at::cat(flat);
+  gradients_ = at::zeros_like(parameters_);
+  int64_t first = 0;
+  for (at::Tensor& leaf : leaves) {
+    const int64_t count = leaf.numel();
+    leaf.set_data(parameters_.narrow(0, first, count).view(leaf.sizes()));
+    leaf.mutable_grad() = gradients_.narrow(0, first, count).view(leaf.sizes());
+    first += count;
+  }
+}
+
+std::vector<at::Tensor> Student::parameters_of(const std::string& tensor) const {
+  if (const auto found = matrices_.find(tensor); found != matrices_.end()) return found->second->parameters();
+  if (const auto found = vectors_.find(tensor); found != vectors_.end()) return {found->second.factor};
+  return {};
+}
+
+at::Tensor Student::value(const std::string& tensor, Form form) const {
+  return form == Form::Learned ? learned_value(tensor) : stored_value(tensor, form);
+}
+
+// In the type that products have; gains stay in float32, whose changes 16 bits would not hold.
+at::Tensor Student::learned_value(const std::string& tensor) const {
+  if (const auto found = matrices_.find(tensor); found != matrices_.end())
+    return found->second->weights().to(options_.dtype);
+  if (const auto found = vectors_.find(tensor); found != vectors_.end()) {
+    const at::Tensor values = found->second.start * found->second.factor;
+    return found->second.is_norm ? values : values.to(options_.dtype);
+  }
+  at::Tensor& constant = constants_[tensor];
+  if (!constant.defined()) constant = stored_value(tensor, Form::Stored).to(options_.dtype);
+  return constant;
+}
+
+at::Tensor Student::stored_value(const std::string& tensor, Form form) const {
+  const at::NoGradGuard no_grad;
+  if (const auto found = matrices_.find(tensor); found != matrices_.end())
+    return form == Form::Written && options_.form.matrix
+               ? dequantized_matrix(written(*found->second)).to(options_.device)
+               : found->second->stored_weights();
+  if (const auto found = vectors_.find(tensor); found != vectors_.end())
+    return rounded(found->second.start * found->second.factor, found->second.type);
+  if (const auto found = fixed_.find(tensor); found != fixed_.end())
+    return dequantized_matrix(found->second).to(options_.device);
+  return load_tensor(*model_.checkpoint, tensor, options_.device, at::kFloat);
+}
+
+QuantizedMatrix Student::written(const StoredFloats& matrix) const {
+  QuantizedMatrix stored = matrix.stored();
+  if (options_.form.matrix) options_.form.matrix(stored);
+  return stored;
+}
+
+LayerRun Student::run_of(int layer, int64_t length, Form form) const {
+  LayerPlan plan = architecture_of(model_.config).plan(model_.config, layer);
+  std::vector<Stage> stages = stages_of(plan);
+  LayerWeights weights;
+  for (const std::string& name : tensors_of_layer(layer))
+    weights.tensors[name] = value(model_.layer_tensor(layer, name), form);
+  const int64_t window = model_.config.window_of(layer);
+  return {model_.config,
+          std::move(plan),
+          std::move(stages),
+          std::move(weights),
+          make_rope_table(model_.config, length, options_.device),
+          [window](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+            return causal_attention(q, k, v, window);
+          }};
+}
+
+Student::Pieces Student::pieces_of(const at::Tensor& ids) const {
+  const int64_t windows = ids.size(0);
+  return {windows, options_.device.is_cpu() ? 1 : std::max<int64_t>(1, kCudaTokens / ids.size(1))};
+}
+
+at::Tensor Student::run_pieces(const LayerRun& run, const Pieces& pieces, const at::Tensor& hidden) const {
+  at::Tensor output = at::empty_like(hidden);
+  for_pieces(
+      pieces.count(), options_.device,
+      [&](int64_t piece) { pieces.of(output, piece).copy_(run_layer(run, pieces.of(hidden, piece))); },
+      [](int64_t) {});
+  return output;
+}
+
+at::Tensor Student::learn(const at::Tensor& ids, const at::Tensor& teacher, const at::Tensor& teacher_head) {
+  const OneThread one;  // but for products and pieces, which are dealt out
+  const auto layers = static_cast<int>(model_.config.num_layers);
+  const Pieces pieces = pieces_of(ids);
+  const at::Tensor on_device = ids.to(options_.device);
+  std::vector<at::Tensor> hidden;  // before every layer, and behind the last
+  {
+    const at::NoGradGuard no_grad;
+    hidden.push_back(at::embedding(value(model_.embedding, Form::Learned), on_device));
+    for (int layer = 0; layer < layers; ++layer) {
+      check_interrupted();
+      hidden.push_back(run_pieces(run_of(layer, ids.size(1), Form::Learned), pieces, hidden.back()));
+    }
+  }
+  const at::AutoGradMode with_gradients(true);
+  at::Tensor gradient = at::empty_like(hidden.back());  // by the hidden states that were left last
+  GradientSums sums;
+  at::Tensor loss = learn_head(pieces, hidden.back(), teacher, teacher_head, gradient, sums);
+  for (int layer = layers - 1; layer >= 0; --layer) {
+    hidden.pop_back();
+    check_interrupted();
+    learn_layer(layer, pieces, hidden.back(), gradient);
+  }
+  if (is_learned(model_.embedding))
+    add(sums[model_.embedding],
+        at::embedding_dense_backward(gradient, on_device, model_.config.vocab_size, -1, false));
+  for (const auto& [tensor, sum] : sums)
+    if (sum.defined()) value(tensor, Form::Learned).backward(sum);
+  return loss;
+}
+
+// Final norm, head and loss: leaves the gradient by the hidden states, and those by the two tensors as sums.
+at::Tensor Student::learn_head(const Pieces& pieces, const at::Tensor& hidden, const at::Tensor& teacher,
+                               const at::Tensor& teacher_head, at::Tensor& gradient,
+                               GradientSums& sums) const {
+  const at::Tensor gains = learned_value(model_.final_norm).detach();
+  const at::Tensor head = learned_value(model_.head).detach();
+  struct Result {
+    at::Tensor loss, gains, head;
+  };
+  std::vector<Result> results(static_cast<size_t>(pieces.count()));
+  at::Tensor loss = at::zeros({}, hidden.options().dtype(at::kDouble));
+  for_pieces(
+      pieces.count(), options_.device,
+      [&](int64_t piece) {
+        const at::Tensor before = leaf_of(pieces.of(hidden, piece)), own_gains = leaf_of(gains);
+        const at::Tensor own_head = is_learned(model_.head) ? leaf_of(head) : head;
+        const at::Tensor normed = rms_norm(before, own_gains, model_.config.rms_norm_eps);
+        const auto rows = [](const at::Tensor& batch) { return batch.reshape({-1, batch.size(-1)}); };
+        const at::Tensor of_piece =
+            divergence_loss(rows(normed), own_head, rows(pieces.of(teacher, piece)), teacher_head,
+                            static_cast<double>(before.size(0)) / static_cast<double>(pieces.windows));
+        of_piece.backward();
+        const at::NoGradGuard no_grad;
+        pieces.of(gradient, piece).copy_(before.grad());
+        results[static_cast<size_t>(piece)] = {of_piece.detach(), own_gains.grad(), own_head.grad()};
+      },
+      [&](int64_t piece) {
+        const Result result = std::exchange(results[static_cast<size_t>(piece)], {});
+        add(loss, result.loss);
+        add(sums[model_.final_norm], result.gains);
+        add(sums[model_.head], result.head);
+      });
+  return loss;
+}
+
+// Turns the gradient by a layer's output into that by its input, and adds those by its parameters.
+void Student::learn_layer(int layer, const Pieces& pieces, const at::Tensor& hidden,
+                          at::Tensor& gradient) const {
+  const LayerRun run = run_of(layer, hidden.size(1), Form::Learned);  // values that know their parameters
+  std::vector<std::string> learned;
+  for (const auto& [name, values] : run.weights.tensors)
+    if (values.requires_grad()) learned.push_back(name);
+  std::vector<std::vector<at::Tensor>> results(static_cast<size_t>(pieces.count()));
+  std::vector<at::Tensor> sums(learned.size());
+  for_pieces(
+      pieces.count(), options_.device,
+      [&](int64_t piece) {
+        LayerRun own = run;
+        for (const std::string& name : learned)
+          own.weights.tensors[name] = leaf_of(run.weights.tensors.at(name));
+        const at::Tensor before = leaf_of(pieces.of(hidden, piece));
+        run_layer(own, before).backward(pieces.of(gradient, piece));
+        const at::NoGradGuard no_grad;
+        pieces.of(gradient, piece).copy_(before.grad());
+        for (const std::string& name : learned)
+          results[static_cast<size_t>(piece)].push_back(own.weights.tensors.at(name).grad());
+      },
+      [&](int64_t piece) {
+        const std::vector<at::Tensor> of_piece = std::exchange(results[static_cast<size_t>(piece)], {});
+        for (size_t i = 0; i < learned.size(); ++i) add(sums[i], of_piece[i]);
+      });
+  for (size_t i = 0; i < learned.size(); ++i)
+    if (sums[i].defined()) run.weights.tensors.at(learned[i]).backward(sums[i]);
+}
+
+double Student::stored_divergence(const at::Tensor& ids, const ReadTeacher& teacher,
+                                  const at::Tensor& teacher_head, bool written) const {
+  const at::NoGradGuard no_grad;
+  const OneThread one;  // but for products and pieces, which are dealt out
+  const Form form = written ? Form::Written : Form::Stored;
+  const Pieces pieces = pieces_of(ids);
+  at::Tensor hidden = at::embedding(value(model_.embedding, form), ids.to(options_.device));
+  for (int layer = 0; layer < model_.config.num_layers; ++layer) {
+    check_interrupted();
+    hidden = run_pieces(run_of(layer, ids.size(1), form), pieces, hidden);
+  }
+  const at::Tensor gains = value(model_.final_norm, form), head = value(model_.head, form);
+  std::vector<at::Tensor> sums(static_cast<size_t>(pieces.count()));
+  at::Tensor sum = at::zeros({}, hidden.options().dtype(at::kDouble));
+  for_pieces(
+      pieces.count(), options_.device,
+      [&](int64_t piece) {
+        const at::Tensor normed = rms_norm(pieces.of(hidden, piece), gains, model_.config.rms_norm_eps);
+        const auto rows = [](const at::Tensor& batch) { return batch.reshape({-1, batch.size(-1)}); };
+        const at::Tensor reference = teacher(piece * pieces.size, normed.size(0));
+        sums[static_cast<size_t>(piece)] = divergence_sum(rows(normed), head, rows(reference), teacher_head);
+      },
+      [&](int64_t piece) { sum.add_(sums[static_cast<size_t>(piece)]); });
+  return sum.item<double>() / static_cast<double>(ids.numel());
+}
+
+std::map<std::string, std::vector<float>> Student::vectors() const {
+  std::map<std::string, std::vector<float>> vectors;
+  for (const auto& [tensor, vector] : vectors_) {
+    const at::Tensor values = stored_value(tensor, Form::Written).cpu().contiguous();
+    vectors[tensor] = {values.data_ptr<float>(), values.data_ptr<float>() + values.numel()};
+  }
+  return vectors;
+}
+
+std::map<std::string, QuantizedMatrix> Student::take_matrices() {
+  std::map<std::string, QuantizedMatrix> matrices = std::move(fixed_);
+  for (auto& [tensor, matrix] : matrices_) {
+    matrices[tensor] = written(*matrix);
+    matrix.reset();
+  }
+  return matrices;
+}
+
+}  // namespace strata
