@@ -4,22 +4,6 @@
 namespace strata {
 namespace {
 
-ChoiceProblem choice_problem(const AllocationProblem& problem) {
-  ChoiceProblem choices;
-  for (const Limit& limit : problem.limits.list()) choices.limits.push_back(limit.amount);
-  for (size_t c = 0; c < problem.classes.size(); ++c) {
-    auto& group = choices.groups.emplace_back();
-    for (size_t s = 0; s < problem.menu.size(); ++s) {
-      ChoiceOption option;
-      for (size_t m : problem.classes[c]) option.cost += problem.costs.required(m, problem.menu[s]);
-      for (const Limit& limit : problem.limits.list())
-        option.use.push_back(problem.uses[c][s][limit.resource]);
-      group.push_back(std::move(option));
-    }
-  }
-  return choices;
-}
-
 // Gives what the budget leaves to larger schemes that cost no more.
 void spend_the_rest(const AllocationProblem& problem, const ChoiceProblem& choices,
                     std::vector<int>& chosen) {
@@ -40,6 +24,22 @@ void spend_the_rest(const AllocationProblem& problem, const ChoiceProblem& choic
 }
 
 }  // namespace
+
+ChoiceProblem choice_problem(const AllocationProblem& problem) {
+  ChoiceProblem choices;
+  for (const Limit& limit : problem.limits.list()) choices.limits.push_back(limit.amount);
+  for (size_t c = 0; c < problem.classes.size(); ++c) {
+    auto& group = choices.groups.emplace_back();
+    for (size_t s = 0; s < problem.menu.size(); ++s) {
+      ChoiceOption option;
+      for (size_t m : problem.classes[c]) option.cost += problem.costs.required(m, problem.menu[s]);
+      for (const Limit& limit : problem.limits.list())
+        option.use.push_back(problem.uses[c][s][limit.resource]);
+      group.push_back(std::move(option));
+    }
+  }
+  return choices;
+}
 
 Options exact_options(OptionValues& values) {
   ExactOptions& settings = values.get<ExactOptions>();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "strata/allocation/allocator.h"
+#include "strata/allocation/choice_problem.h"
 #include "strata/allocation/costs.h"
 #include "strata/allocation/limits.h"
 
@@ -39,6 +40,9 @@ struct AllocationProblem {
   // Moves classes, in layer order, from their first choice to the second where the limits allow it.
   std::vector<int> fill_in_layer_order(std::vector<int> from, const std::vector<int>& to) const;
 };
+
+// As costs and uses to choose from: a group for every class, an option for every scheme of the menu.
+ChoiceProblem choice_problem(const AllocationProblem& problem);
 
 // An index into the menu for every class, and the optimality gap where one was proven.
 struct Allocation {

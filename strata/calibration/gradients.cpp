@@ -3,9 +3,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "strata/core/progress.h"
+#include "strata/core/threads.h"
 #include "strata/device/products.h"
 #include "strata/model/decoder.h"
 #include "strata/model/linear.h"
@@ -13,16 +15,11 @@
 namespace strata {
 namespace {
 
-// The linear modules' weights of a layer, made ready to receive gradients.
-struct TrainableLayer {
-  LayerRun run;
-  std::vector<std::pair<const Module*, at::Tensor>> linear;
-};
-
 class BackwardPass {
  public:
   BackwardPass(const Model& model, const Calibration& calibration, const GradientOptions& options)
       : model_(model),
+        options_(options),
         ids_(calibration.ids),
         layers_(model.config.num_layers),
         decoder_(model, decoder_options(options)),
@@ -39,9 +36,11 @@ class BackwardPass {
     for (int64_t b = 0; b < ids_.size(0); ++b) states_[0].write(b, decoder_.embed(ids_.narrow(0, b, 1)));
     for (int layer = 0; layer < layers_; ++layer) {
       decoder_.hold_layer(layer);
-      for (int64_t b = 0; b < ids_.size(0); ++b) {
-        states_[layer + 1].write(b, decoder_.layer(layer, states_[layer].read(b, 1)));
-        progress_.advance();
+      const int64_t blocks = ids_.size(0), together = options_.device.is_cpu() ? thread_count() : 1;
+      for (int64_t b = 0; b < blocks; b += together) {
+        const int64_t count = std::min(together, blocks - b);
+        states_[layer + 1].write(b, decoder_.layer(layer, states_[layer].read(b, count)));
+        progress_.advance(count);
       }
       decoder_.drop_layer(layer);
     }
@@ -49,38 +48,33 @@ class BackwardPass {
 
   // The mean loss; leaves the loss's gradient by the last hidden states where the gradients are kept.
   double backward_through_head() {
-    const at::AutoGradMode with_gradients(true);
     const OneThread one;  // but for products, which are dealt out
     const at::Tensor head = decoder_.weight(model_.head);
-    const int64_t predicted = ids_.size(1) - 1;
-    double loss_sum = 0;
-    for (int64_t b = 0; b < ids_.size(0); ++b) {
-      at::Tensor hidden = states_[layers_].read(b, 1).detach().clone().set_requires_grad(true);
-      const at::Tensor normed = decoder_.final_normed(hidden).narrow(1, 0, predicted);
-      const at::Tensor targets = ids_[b].narrow(0, 1, predicted).to(hidden.device());
-      const at::Tensor loss =
-          at::nll_loss(at::log_softmax(linear(normed, head, at::Tensor())[0], -1), targets);
-      loss_sum += loss.item<double>();
-      loss.backward();
-      gradients().write(b, hidden.grad());
-    }
-    return loss_sum / static_cast<double>(ids_.size(0));
+    const int64_t blocks = ids_.size(0), together = blocks_together(3 * ids_.size(1) * head.size(0));
+    std::vector<double> losses(static_cast<size_t>(blocks));
+    for (int64_t first = 0; first < blocks; first += together)
+      parallel_for(std::min(together, blocks - first), 1, [&](int64_t i, int64_t) {
+        losses[static_cast<size_t>(first + i)] = backward_through_head(head, first + i);
+      });
+    return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(blocks);
   }
 
   // Turns the gradient by a layer's output into that by its input, and shows those by its modules.
   void backward_through_layer(int index, const SeeGradient& see) {
-    const at::AutoGradMode with_gradients(true);
     const OneThread one;  // but for products, which are dealt out
-    TrainableLayer layer = trainable(index);
-    for (int64_t b = 0; b < ids_.size(0); ++b) {
-      at::Tensor hidden = states_[index].read(b, 1).detach().clone().set_requires_grad(true);
-      run_layer(layer.run, hidden).backward(gradients().read(b, 1));
-      gradients().write(b, hidden.grad());
-      for (auto& [module, weight] : layer.linear) {
-        see(*module, b, weight.grad());
-        weight.mutable_grad().zero_();
+    const int64_t blocks = ids_.size(0), together = blocks_together(layer_params(index));
+    const LayerRun run = decoder_.layer_run(index, ids_.size(1));
+    for (int64_t first = 0; first < blocks; first += together) {
+      const int64_t count = std::min(together, blocks - first);
+      std::vector<std::vector<at::Tensor>> by_modules(static_cast<size_t>(count));
+      parallel_for(count, 1, [&](int64_t i, int64_t) {
+        by_modules[static_cast<size_t>(i)] = backward_through_layer(run, index, first + i);
+      });
+      for (int64_t i = 0; i < count; ++i) {
+        for (size_t m = 0; m < by_modules[static_cast<size_t>(i)].size(); ++m)
+          see(*model_.layer_modules(index)[m], first + i, by_modules[static_cast<size_t>(i)][m]);
+        progress_.advance();
       }
-      progress_.advance();
     }
   }
 
@@ -94,17 +88,50 @@ class BackwardPass {
 
   HiddenStates& gradients() { return states_.back(); }
 
-  TrainableLayer trainable(int index) {
-    TrainableLayer layer{decoder_.layer_run(index, ids_.size(1)), {}};
-    for (const Module* module : model_.layer_modules(index)) {
-      at::Tensor& weight = layer.run.weights.weight(module->name);
+  // As many blocks as there are threads, if so many floats of each fit in memory.
+  int64_t blocks_together(int64_t floats) const {
+    if (!options_.device.is_cpu()) return 1;
+    const int64_t bytes = std::max<int64_t>(1, floats) * static_cast<int64_t>(sizeof(float));
+    return std::clamp<int64_t>(options_.memory_limit / bytes, 1, thread_count());
+  }
+
+  // The loss of one block.
+  double backward_through_head(const at::Tensor& head, int64_t block) {
+    const at::AutoGradMode with_gradients(true);  // of this thread
+    const int64_t predicted = ids_.size(1) - 1;
+    at::Tensor hidden = states_[layers_].read(block, 1).detach().clone().set_requires_grad(true);
+    const at::Tensor normed = decoder_.final_normed(hidden).narrow(1, 0, predicted);
+    const at::Tensor targets = ids_[block].narrow(0, 1, predicted).to(hidden.device());
+    const at::Tensor loss = at::nll_loss(at::log_softmax(linear(normed, head, at::Tensor())[0], -1), targets);
+    loss.backward();
+    gradients().write(block, hidden.grad());
+    return loss.item<double>();
+  }
+
+  int64_t layer_params(int index) const {
+    int64_t params = 0;
+    for (const Module* module : model_.layer_modules(index)) params += module->params();
+    return params;
+  }
+
+  // One block through one layer: the gradients by the modules.
+  std::vector<at::Tensor> backward_through_layer(LayerRun run, int index, int64_t block) {
+    const at::AutoGradMode with_gradients(true);  // of this thread
+    const std::vector<const Module*> modules = model_.layer_modules(index);
+    for (const Module* module : modules) {
+      at::Tensor& weight = run.weights.weight(module->name);
       weight = weight.detach().set_requires_grad(true);
-      layer.linear.emplace_back(module, weight);
     }
-    return layer;
+    at::Tensor hidden = states_[index].read(block, 1).detach().clone().set_requires_grad(true);
+    run_layer(run, hidden).backward(gradients().read(block, 1));
+    gradients().write(block, hidden.grad());
+    std::vector<at::Tensor> by_modules;
+    for (const Module* module : modules) by_modules.push_back(run.weights.weight(module->name).grad());
+    return by_modules;
   }
 
   const Model& model_;
+  const GradientOptions options_;
   const at::Tensor ids_;
   const int64_t layers_;
   Decoder decoder_;

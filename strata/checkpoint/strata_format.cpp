@@ -38,7 +38,8 @@ class Rows {
       return along_rows ? std::vector<int64_t>{rows, of_row} : std::vector<int64_t>{groups_};
     };
     const auto expect = [&](const char* name, const std::vector<int64_t>& expected, const char* type) {
-      const TensorInfo& part = part_of_shape(stored, prefix + name, expected);
+      const std::string tensor = prefix + name;
+      const TensorInfo& part = part_of_shape(stored, tensor, expected);
       if (part.type != type)
         fail("{}: tensor {} has type {}; {} was expected", stored.path().string(), printable(part.name),
              printable(part.type), type);

@@ -175,8 +175,9 @@ class Job {
     if (budget.bytes)
       allocator_.budget = budget_of_matrices(
           budget, companions + fixed_bytes(model_, result_.exported_plan, format_, menu_.schemes.front()));
-    result_.scores = request_.scores.empty() ? bench_.scores(method_, menu_.schemes, request_.workbench.seed)
-                                             : read_scores(request_.scores);
+    result_.scores = request_.scores.empty()
+                         ? bench_.scores(method_, menu_.schemes, request_.workbench.seed, &allocator_)
+                         : read_scores(request_.scores);
     result_.plan = make_plan(model_, result_.scores, allocator_);
     if (budget.bytes) fit_file(*budget.bytes - companions);
     if (request_.scores.empty()) check_plan();

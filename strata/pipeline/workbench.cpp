@@ -5,6 +5,8 @@
 #include "strata/calibration/row_impact.h"
 #include "strata/core/progress.h"
 #include "strata/pipeline/apply_schemes.h"
+#include "strata/pipeline/reachable_costs.h"
+#include "strata/sensitivity/kl.h"
 
 namespace strata {
 namespace {
@@ -13,6 +15,13 @@ std::string names_of(const std::vector<Scheme>& schemes) {
   std::string names;
   for (const Scheme& scheme : schemes) names += scheme.name() + " ";
   return names;
+}
+
+// What reachable costs depend on.
+std::string identity_of(const AllocatorOptions& plan) {
+  return fmt::format("{} {} {} {}", plan.budget.bits_per_weight.value_or(0),
+                     plan.budget.average_code_bits.value_or(0), plan.budget.bytes.value_or(0),
+                     static_cast<int>(plan.ties));
 }
 
 }  // namespace
@@ -75,10 +84,17 @@ std::shared_ptr<const WeightErrors> Workbench::weight_errors(const std::vector<S
   return errors;
 }
 
-const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Scheme>& schemes,
-                                uint64_t seed) {
+bool Workbench::takes_reachable_costs(const MethodChoice& method, const AllocatorOptions& plan) const {
+  return method.score_method == "kl" && plan.name == "exact" && !plan.budget.empty() &&
+         options_.methods.get<KlOptions>().table == KlOptions::Table::Reachable;
+}
+
+const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Scheme>& schemes, uint64_t seed,
+                                const AllocatorOptions* plan) {
   const bool checked = is_checked(method, options_.has_calibration());
-  const std::string key = fmt::format("{} {} {} {}", method.score_method, seed, checked, names_of(schemes));
+  const bool reachable = plan != nullptr && takes_reachable_costs(method, *plan);
+  const std::string key = fmt::format("{} {} {} {} {}", method.score_method, seed, checked, names_of(schemes),
+                                      reachable ? identity_of(*plan) : "");
   if (const auto found = scores_.find(key); found != scores_.end()) return found->second;
   SensitivityOptions options;
   options.device = options_.device;
@@ -96,7 +112,19 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
   }
   if (const auto found = weight_errors_.find(names_of(schemes)); found != weight_errors_.end())
     evidence.errors = found->second;
-  Scores scores = score_without_costs(model_, method.score_method, options, evidence);
+  Scores scores;
+  if (reachable) {
+    std::unique_ptr<ReachableCosts>& costs =
+        reachable_costs_[fmt::format("{} {}", checked, names_of(schemes))];
+    if (!costs) costs = std::make_unique<ReachableCosts>(model_, options, evidence);
+    scores = costs->for_plan(*plan);
+    show_note(
+        fmt::format("kl measured {} of {} costs, those that this budget can come to; the others are "
+                    "predicted by gradients",
+                    scores.details["measured_costs"].get<size_t>(), scores.costs.size()));
+  } else {
+    scores = score_without_costs(model_, method.score_method, options, evidence);
+  }
   if (!schemes.empty() && scores.costs.empty()) add_costs(scores, *weight_errors(schemes, options.quantizer));
   return scores_.emplace(key, std::move(scores)).first->second;
 }

@@ -16,6 +16,7 @@
 #include "strata/model/decoder.h"
 #include "strata/pipeline/automatic.h"
 #include "strata/pipeline/methods.h"
+#include "strata/pipeline/reachable_costs.h"
 #include "strata/quantizers/quantizers.h"
 #include "strata/sensitivity/costs.h"
 #include "strata/sensitivity/method.h"
@@ -62,8 +63,9 @@ class Workbench {
   RowImpacts row_impacts(const std::map<std::string, Scheme>& schemes);  // by tensor
 
   // Scores of a method and costs of the schemes; those of a checked method (automatic.h) have not seen all
-  // tokens.
-  const Scores& scores(const MethodChoice& method, const std::vector<Scheme>& schemes, uint64_t seed);
+  // tokens. Where the plan that they are for is known, kl measures what that can reach.
+  const Scores& scores(const MethodChoice& method, const std::vector<Scheme>& schemes, uint64_t seed,
+                       const AllocatorOptions* plan = nullptr);
 
   // This plan, made from these scores; with a checked method the uniform plan of the same bytes where that
   // loses less on the tokens held back. Without a note where nothing was checked.
@@ -83,6 +85,7 @@ class Workbench {
  private:
   std::shared_ptr<const WeightErrors> weight_errors(const std::vector<Scheme>& schemes,
                                                     const QuantizerOptions& quantizer);
+  bool takes_reachable_costs(const MethodChoice& method, const AllocatorOptions& plan) const;
   DecoderOptions decoder_options() const;
 
   WorkbenchOptions options_;
@@ -93,6 +96,7 @@ class Workbench {
   std::optional<PartedCalibration> parted_;
   std::shared_ptr<const RowImpacts> row_impacts_;
   std::map<std::string, std::shared_ptr<const WeightErrors>> weight_errors_;  // by schemes
+  std::map<std::string, std::unique_ptr<ReachableCosts>> reachable_costs_;    // by tokens and schemes
   std::map<std::string, Scores> scores_;                                      // by all that they depend on
   std::optional<Decoder> reference_, decoder_;
   PreparedQuantizer prepared_;             // what the model in memory was quantized with

@@ -42,7 +42,8 @@ std::string CostSheet::key(const Module& module, const Scheme& scheme) {
 std::vector<size_t> CostSheet::missing(const Module& module) const {
   std::vector<size_t> indices;
   for (size_t s = 0; s < schemes_.size(); ++s)
-    if (cache_.find(key(module, schemes_[s])) == nullptr) indices.push_back(s);
+    if ((!wanted_ || wanted_(module, s)) && cache_.find(key(module, schemes_[s])) == nullptr)
+      indices.push_back(s);
   return indices;
 }
 
@@ -76,6 +77,10 @@ void CostSheet::for_each_missing(const Module& module, const SeeQuantized& see) 
     quantizer.row_impact = impacts_of(*evidence_.row_impacts, module.tensor, module.rows);
   for (const size_t s : indices)
     see(s, exact, quantized_weight(weight, schemes_[s], quantizer).to(options_.device));
+}
+
+double CostSheet::cost(const Module& module, size_t scheme) const {
+  return cost(module, schemes_[scheme]);
 }
 
 double CostSheet::cost(const Module& module, const Scheme& scheme) const {

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "strata/calibration/result_cache.h"
@@ -21,10 +22,16 @@ class CostSheet {
             const Json& settings = Json::object());
 
   const std::vector<Scheme>& schemes() const { return schemes_; }
-  std::vector<size_t> missing(const Module& module) const;  // indices into schemes()
+
+  // What is to be measured from now on, a module in a scheme (an index into schemes()); null for everything.
+  using Wanted = std::function<bool(const Module& module, size_t scheme)>;
+  void want(Wanted wanted) { wanted_ = std::move(wanted); }
+
+  std::vector<size_t> missing(const Module& module) const;  // wanted indices into schemes() without a cost
   bool is_complete(int layer) const;
   bool is_complete() const;
   void set(const Module& module, size_t scheme, double cost);
+  double cost(const Module& module, size_t scheme) const;  // throws where there is none
 
   // A module's weights, exact and in the schemes that are missing, one by one: [out, in] float on the
   // options' device.
@@ -45,6 +52,7 @@ class CostSheet {
   const SensitivityOptions& options_;
   Evidence evidence_;
   std::vector<Scheme> schemes_;
+  Wanted wanted_;
   ResultCache cache_;
 };
 

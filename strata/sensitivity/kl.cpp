@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "strata/calibration/reference_distribution.h"
-#include "strata/core/error.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/cost_sheet.h"
 #include "strata/sensitivity/kl.h"
@@ -18,29 +18,52 @@ constexpr int64_t kCpuStates = int64_t{1} << 24, kCudaStates = int64_t{1} << 26;
 // What the kept probabilities may take.
 constexpr int64_t kCpuReference = int64_t{1} << 30, kCudaReference = int64_t{8} << 30;
 
-class DivergenceMeasurement {
+}  // namespace
+
+class KlMeasurement::State {
  public:
-  DivergenceMeasurement(const Model& model, const SensitivityOptions& options, const Calibration& calibration,
-                        CostSheet& sheet)
-      : model_(model), sheet_(sheet), decoder_(model, decoder_options(options)) {
-    hidden_ = decoder_.embed(calibration.ids);
-    at::Tensor last = hidden_;
-    for (int layer = 0; layer < model.config.num_layers; ++layer) last = decoder_.layer(layer, last);
-    reference_ = std::make_unique<ReferenceDistribution>(
-        decoder_, last, options.device.is_cuda() ? kCudaReference : kCpuReference);
+  State(const Model& model, const SensitivityOptions& options, const Evidence& evidence)
+      : model_(model),
+        options_(options),
+        evidence_(evidence),
+        sheet_(model, "kl", options, evidence, measured_with(options)) {}
+
+  CostSheet& sheet() { return sheet_; }
+
+  void measure() {
+    if (sheet_.is_complete()) return;
+    const at::NoGradGuard no_grad;
+    if (!decoder_) load();
+    hidden_ = embedded_;
+    for_each_module(*decoder_, hidden_, "measuring KL divergences",
+                    [&](const Module& module) { measure(module); });
+    hidden_ = at::Tensor();
   }
 
-  void run() {
-    for_each_module(decoder_, hidden_, "measuring KL divergences",
-                    [&](const Module& module) { measure(module); });
+  void unload() {
+    reference_.reset();
+    decoder_.reset();
+    embedded_ = at::Tensor();
   }
 
  private:
-  static DecoderOptions decoder_options(const SensitivityOptions& options) {
+  // What costs depend on; not which of them are measured.
+  static Json measured_with(const SensitivityOptions& options) {
+    Json values = changed_values(kl_options, options.methods);
+    values.erase("kl-table");
+    return values;
+  }
+
+  void load() {
     DecoderOptions decoder;
-    decoder.device = options.device;
-    decoder.dtype = options.methods.get<KlOptions>().dtype;
-    return decoder;
+    decoder.device = options_.device;
+    decoder.dtype = options_.methods.get<KlOptions>().dtype;
+    decoder_.emplace(model_, decoder);
+    embedded_ = decoder_->embed(evidence_.calibration->ids);
+    at::Tensor last = embedded_;
+    for (int layer = 0; layer < model_.config.num_layers; ++layer) last = decoder_->layer(layer, last);
+    reference_ = std::make_unique<ReferenceDistribution>(
+        *decoder_, last, options_.device.is_cuda() ? kCudaReference : kCpuReference);
   }
 
   int64_t schemes_at_a_time() const {
@@ -57,7 +80,7 @@ class DivergenceMeasurement {
       at::Tensor states = at::cat(outputs);
       outputs.clear();
       for (int layer = module.layer + 1; layer < model_.config.num_layers; ++layer)
-        states = decoder_.layer(layer, states);
+        states = decoder_->layer(layer, states);
       for (size_t i = 0; i < waiting.size(); ++i) {
         const int64_t blocks = hidden_.size(0);
         const double divergence =
@@ -67,9 +90,9 @@ class DivergenceMeasurement {
       waiting.clear();
     };
     sheet_.for_each_missing(module, [&](size_t scheme, const at::Tensor&, const at::Tensor& quantized) {
-      decoder_.replace(module.tensor, quantized);
-      outputs.push_back(decoder_.layer(module.layer, hidden_));
-      decoder_.restore(module.tensor);
+      decoder_->replace(module.tensor, quantized);
+      outputs.push_back(decoder_->layer(module.layer, hidden_));
+      decoder_->restore(module.tensor);
       waiting.push_back(scheme);
       if (static_cast<int64_t>(waiting.size()) == schemes_at_a_time()) finish();
     });
@@ -77,31 +100,67 @@ class DivergenceMeasurement {
   }
 
   const Model& model_;
-  CostSheet& sheet_;
-  Decoder decoder_;
-  at::Tensor hidden_;  // before the layer at hand, [B, T, d]
+  const SensitivityOptions& options_;
+  const Evidence evidence_;
+  CostSheet sheet_;
+  std::optional<Decoder> decoder_;
+  at::Tensor embedded_, hidden_;  // before the first layer, and before the layer at hand, [B, T, d]
   std::unique_ptr<ReferenceDistribution> reference_;
 };
 
-}  // namespace
+KlMeasurement::KlMeasurement(const Model& model, const SensitivityOptions& options, const Evidence& evidence)
+    : state_(std::make_unique<State>(model, options, evidence)) {}
+
+KlMeasurement::~KlMeasurement() = default;
+
+void KlMeasurement::measure(const Pairs& pairs) {
+  state_->sheet().want([&](const Module& module, size_t scheme) {
+    const auto found = pairs.find(module.tensor);
+    return found != pairs.end() && found->second.count(scheme) > 0;
+  });
+  state_->measure();
+}
+
+void KlMeasurement::measure_all() {
+  state_->sheet().want(nullptr);
+  state_->measure();
+}
+
+void KlMeasurement::unload() {
+  state_->unload();
+}
+
+double KlMeasurement::cost(const Module& module, size_t scheme) const {
+  return state_->sheet().cost(module, scheme);
+}
+
+Scores KlMeasurement::scores() const {
+  return state_->sheet().scores();
+}
+
+Evidence evidence_of_kl(const SensitivityOptions& options, const Evidence& evidence) {
+  Evidence few = evidence;
+  few.calibration = first_blocks(*evidence.calibration, options.methods.get<KlOptions>().tokens, "kl");
+  return few;
+}
 
 Options kl_options(OptionValues& values) {
   KlOptions& kl = values.get<KlOptions>();
   return {number("kl-tokens", kl.tokens, 1, int64_t{1} << 40, "calibration tokens that the method kl uses"),
           choice("kl-precision", kl.dtype, {{"float32", at::kFloat}, {"bfloat16", at::kBFloat16}},
-                 "what kl computes in; bfloat16 is faster on a GPU")};
+                 "what kl computes in; bfloat16 is faster on a GPU"),
+          choice("kl-table", kl.table,
+                 {{"reachable", KlOptions::Table::Reachable}, {"full", KlOptions::Table::Full}},
+                 "what kl measures where a budget is known: reachable, what its plan may come to, the rest "
+                 "being predicted by gradients; full, every matrix in every scheme")};
 }
 
-// The mean over calibration positions of KL(p || q), where p is the model's next-token distribution and q
-// that of the model with one matrix in one scheme: measured for every matrix and scheme. The model's weights
-// are in memory.
+// Measured for every matrix and scheme.
 Scores score_kl(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
-  const at::NoGradGuard no_grad;
-  Evidence few = evidence;
-  few.calibration = first_blocks(*evidence.calibration, options.methods.get<KlOptions>().tokens, "kl");
-  CostSheet sheet(model, "kl", options, few, changed_values(kl_options, options.methods));
-  if (!sheet.is_complete()) DivergenceMeasurement(model, options, *few.calibration, sheet).run();
-  Scores scores = sheet.scores();
+  const Evidence few = evidence_of_kl(options, evidence);
+  KlMeasurement measurement(model, options, few);
+  measurement.measure_all();
+  Scores scores = measurement.scores();
   describe_calibration(scores, few);
   return scores;
 }

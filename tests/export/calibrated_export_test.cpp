@@ -74,6 +74,21 @@ TEST_F(CalibratedExportTest, EveryFormatStoresWhatTheQuantizerGivesLayerByLayer)
   }
 }
 
+TEST_F(CalibratedExportTest, MatricesInTheirTypeAlreadyAreNotAskedFor) {
+  const Model model = make_model("llama");
+  for (const char* format : {"gguf", "hf"}) {
+    ExportPlan plan = uniform_plan(model, "Q4_0", "F32");
+    const std::string kept = model.modules[1].tensor;
+    plan.schemes[kept] = parse_scheme("F32");
+    const auto quantizer = std::make_shared<UpsideDown>(model);
+    plan.calibrated = quantizer;
+    const auto path = target(std::string("kept.") + format);
+    format_for(path, format).write(model, plan, path);
+    EXPECT_EQ(open_model(path).checkpoint->read(kept), model.checkpoint->read(kept)) << format;
+    EXPECT_EQ(quantizer->order.size() + 1, model.modules.size()) << format;
+  }
+}
+
 // A GGUF's own blocks and norms are not what a scaled model has.
 TEST_F(CalibratedExportTest, AScaledGgufLeavesScaled) {
   const Model model = make_model("llama");
