@@ -140,10 +140,12 @@ void add_quantize(Program& program) {
             "scheme of the output matrix; auto: Q6_K in a GGUF, else unchanged")},
       ModelKind::Language);
   add_budget(command, request.allocator.budget, "bytes of the whole file", ModelKind::Any);
+  command.add("Scores and plan", {everyday(text("effort", request.effort, "NAME", effort_help()))},
+              ModelKind::Language);
   command.add("Scores and plan",
               {everyday(text("method", request.method, "NAME",
-                             "NAME or NAME:ALLOCATOR; names: auto (the best known: kl with --calib, "
-                             "uniform:exact without), kurtboost, " +
+                             "NAME or NAME:ALLOCATOR; names: auto (as the effort says: kl, in the effort "
+                             "quick uniform:exact), kurtboost, " +
                                  names(sensitivity_methods()) + "; for ONNX models uniform, " +
                                  vision_method_list()))});
   command.add(
@@ -155,7 +157,7 @@ void add_quantize(Program& program) {
             "--tensor-type-file"),
        text("schemes", request.schemes, "LIST", "schemes to choose from; by default those of the format"),
        everyday(text("quantizer", request.quantizer.name, "NAME",
-                     "auto (gptq with --calib, hqq without), or one of " + names(quantizers()) +
+                     "auto (as the effort says), or one of " + names(quantizers()) +
                          "; rtn and hqq look at weights alone, the others at calibration text "
                          "(--calib) too; GGUF types have their own rounding in the place of rtn and "
                          "hqq"))},

@@ -18,9 +18,9 @@ Plan uniform_plan(const Model& model, const Scores& scores, AllocatorOptions all
   return make_plan(model, scores, allocator);
 }
 
-MethodChoice resolve_automatic(const MethodChoice& method, bool calibrated) {
+MethodChoice resolve_automatic(const MethodChoice& method, const Effort& effort) {
   if (method.score_method != "auto") return method;
-  MethodChoice choice = parse_method(calibrated ? "kl" : "uniform:exact");
+  MethodChoice choice = parse_method(effort.method);
   choice.label = method.label;
   return choice;
 }

@@ -7,13 +7,13 @@
 #include "strata/allocation/allocator.h"
 #include "strata/calibration/calibration.h"
 #include "strata/model/decoder.h"
+#include "strata/pipeline/effort.h"
 #include "strata/pipeline/methods.h"
 
 namespace strata {
 
-// What the method "auto" stands for: measured KL divergence with calibration tokens, the schemes' relative
-// errors alone without (docs/results.md compares them). Other methods are returned as they are.
-MethodChoice resolve_automatic(const MethodChoice& method, bool calibrated);
+// What the method "auto" stands for in an effort. Other methods are returned as they are.
+MethodChoice resolve_automatic(const MethodChoice& method, const Effort& effort);
 
 // Whether the plan of a resolved method is to be checked on tokens that its scores have not seen.
 bool is_checked(const MethodChoice& method, bool calibrated);

@@ -80,8 +80,9 @@ class Comparer {
     if (request.texts.empty() || request.methods.empty() || request.budgets.empty())
       fail_usage("a comparison needs at least one text, one method and one budget");
     for (const auto& path : request.texts) texts_.push_back(tokenized(model_, path));
+    const Effort& effort = find_effort("auto", request.workbench.has_calibration());
     for (const std::string& method : request.methods)
-      methods_.push_back(resolve_automatic(parse_method(method), request.workbench.has_calibration()));
+      methods_.push_back(resolve_automatic(parse_method(method), effort));
     if (request.results.empty()) return;
     file_.emplace(request.results);
     weights_ = weights_fingerprint(model_);

@@ -96,9 +96,12 @@ std::string name_of(const Plan& plan) {
                                                                  : plan.method;
 }
 
-// Pairs of matrices are measured only where the allocator looks at them.
-WorkbenchOptions evidence_for(const QuantizeRequest& request, const MethodChoice& method) {
+// Pairs of matrices are measured only where the allocator looks at them. Tokens that the effort reads are
+// written by the model where the user gives none.
+WorkbenchOptions evidence_for(const QuantizeRequest& request, const Effort& effort,
+                              const MethodChoice& method) {
   WorkbenchOptions options = request.workbench;
+  if (effort.reads_tokens && !options.has_calibration()) options.calibration.source = "self";
   const AllocatorOptions allocator = allocator_of(method, request.allocator);
   HighImpactOptions& high_impact = options.methods.get<HighImpactOptions>();
   high_impact.interactions =
@@ -110,9 +113,10 @@ class Job {
  public:
   explicit Job(const QuantizeRequest& request)
       : request_(request),
-        method_(resolve_automatic(parse_method(request.method), request.workbench.has_calibration())),
-        quantizer_(resolve_automatic(request.quantizer, request.workbench.has_calibration())),
-        bench_(request.model, evidence_for(request, method_)),
+        effort_(find_effort(request.effort, request.workbench.has_calibration())),
+        method_(resolve_automatic(parse_method(request.method), effort_)),
+        quantizer_(resolve_automatic(request.quantizer, effort_.quantizer)),
+        bench_(request.model, evidence_for(request, effort_, method_)),
         model_(bench_.model()),
         runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
         format_(format_for(request.output, request.format, runtime_)) {}
@@ -213,9 +217,14 @@ class Job {
     plan.quantizer = prepared.plain;
     plan.calibrated = prepared.calibrated;
     plan.row_impacts = bench_.row_impacts(plan.schemes);
-    if (request_.tuning.on) tune(prepared.model);
+    if (tunes()) tune(prepared.model);
     result_.exported = format_.write(*prepared.model, plan, request_.output);
     plan.calibrated = nullptr;  // it uses the model, which does not outlive this
+  }
+
+  bool tunes() const {
+    const TuningOptions::When when = request_.tuning.when;
+    return when == TuningOptions::When::On || (when == TuningOptions::When::Automatic && effort_.tunes);
   }
 
   void tune(std::shared_ptr<const Model>& model) {
@@ -258,6 +267,7 @@ class Job {
   }
 
   const QuantizeRequest& request_;
+  const Effort& effort_;
   MethodChoice method_;
   QuantizerChoice quantizer_;  // neither of them "auto"
   Workbench bench_;

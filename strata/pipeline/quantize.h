@@ -19,12 +19,13 @@ struct QuantizeRequest {
   std::string format;   // "gguf", "hf", "mlx", ...; empty = by the output's ending and the runtime
   std::string runtime;  // "vllm", ...: only schemes that it loads; empty = all of the format
   std::string schemes;  // menu; empty = the method's, where the format can store it, or the format's own
+  std::string effort = "auto";  // as find_effort() takes it: what "auto" is in methods, quantizer and tuning
   std::string method = "auto";  // as parse_method() takes it; may bring its own allocator
   WorkbenchOptions workbench;
   std::filesystem::path scores, plan;  // files of earlier runs, used instead of scoring or allocating
   AllocatorOptions allocator;          // its budget's bytes count the whole output file
-  QuantizerChoice quantizer = QuantizerChoice::automatic();  // calibrated as `workbench` says
-  std::string embedding = "auto", head = "auto";             // scheme names, or "auto"
+  QuantizerChoice quantizer = QuantizerChoice::automatic();
+  std::string embedding = "auto", head = "auto";  // scheme names, or "auto"
   TuningOptions tuning;        // after the quantizer; device, seed and cache are those of `workbench`
   uint64_t shard_bytes = 0;    // largest file; 0 = as the format does by itself
   std::filesystem::path text;  // measure the loss on it; empty = do not

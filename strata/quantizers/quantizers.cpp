@@ -126,8 +126,8 @@ const Quantizer& find_quantizer(std::string_view name) {
   fail_usage("quantizer '{}' is not known; expected one of {}", name, known);
 }
 
-QuantizerChoice resolve_automatic(QuantizerChoice choice, bool calibrated) {
-  if (choice.name == "auto") choice.name = calibrated ? "gptq" : "hqq";
+QuantizerChoice resolve_automatic(QuantizerChoice choice, const std::string& automatic) {
+  if (choice.name == "auto") choice.name = automatic;
   return choice;
 }
 

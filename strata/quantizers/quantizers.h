@@ -61,9 +61,8 @@ const std::vector<Quantizer>& quantizers();
 // The quantizer of this name; throws UsageError listing those there are.
 const Quantizer& find_quantizer(std::string_view name);
 
-// What "auto" stands for: gptq with calibration tokens, hqq without (docs/results.md compares them). Other
-// choices are returned as they are.
-QuantizerChoice resolve_automatic(QuantizerChoice choice, bool calibrated);
+// The choice, with this quantizer in the place of "auto".
+QuantizerChoice resolve_automatic(QuantizerChoice choice, const std::string& automatic);
 
 // Throws UsageError for a scheme of a menu that the quantizer cannot make: to be asked before scores are
 // measured.

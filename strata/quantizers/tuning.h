@@ -18,7 +18,7 @@
 namespace strata {
 
 struct TuningOptions {
-  bool on = false;
+  enum class When { Automatic, On, Off } when = When::Automatic;  // automatic: as the effort says
   int64_t steps = 100;
   int64_t tokens_per_step = 2048;  // in whole windows
   double learning_rate = 3e-3;     // of Adam, on factors; after the warm-up, from where it falls

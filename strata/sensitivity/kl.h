@@ -13,7 +13,7 @@
 namespace strata {
 
 struct KlOptions {
-  int64_t tokens = 2048;              // of the calibration's, in whole blocks
+  int64_t tokens = 1024;              // of the calibration's, in whole blocks
   at::ScalarType dtype = at::kFloat;  // or at::kBFloat16: faster on a GPU, with a floor of noise
   // What is measured where budgets are known: all that they can reach (pipeline/reachable_costs.h), or
   // everything.

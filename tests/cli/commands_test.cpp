@@ -49,7 +49,7 @@ TEST(Commands, HelpIsShortAndHelpAllIsComplete) {
   for (const char* command : {"quantize", "compare"}) {
     const std::string all = run(scratch, std::string(command) + " --help-all").out;
     for (const char* part :
-         {"Method nsds", "--tau", "Method kl", "--kl-tokens INT=2048", "Method high-impact", "--interactions",
+         {"Method nsds", "--tau", "Method kl", "--kl-tokens INT=1024", "Method high-impact", "--interactions",
           "Quantizer gptq, awq+gptq", "--damping FLOAT=0.01", "--learn-steps INT=500", "Allocator boost",
           "--rebase", "Allocator exact, quadratic", "--gap FLOAT=0.0001", "ONNX models: images", "--labels"})
       EXPECT_NE(all.find(part), std::string::npos) << command << " " << part;

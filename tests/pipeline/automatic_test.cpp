@@ -12,13 +12,13 @@ namespace strata {
 namespace {
 
 TEST(ResolveAutomatic, MeasuresWhereThereAreTokensAndTrustsErrorsAloneElsewhere) {
-  const MethodChoice measured = resolve_automatic(parse_method("auto"), true);
+  const MethodChoice measured = resolve_automatic(parse_method("auto"), find_effort("auto", true));
   EXPECT_EQ(measured.score_method, "kl");
   EXPECT_EQ(measured.label, "auto");
-  const MethodChoice data_free = resolve_automatic(parse_method("auto"), false);
+  const MethodChoice data_free = resolve_automatic(parse_method("auto"), find_effort("auto", false));
   EXPECT_EQ(data_free.score_method, "uniform");
   EXPECT_EQ(data_free.allocator, "exact");
-  EXPECT_EQ(resolve_automatic(parse_method("nsds"), true).score_method, "nsds");
+  EXPECT_EQ(resolve_automatic(parse_method("nsds"), find_effort("best", false)).score_method, "nsds");
 
   EXPECT_FALSE(is_checked(data_free, false));
   EXPECT_TRUE(is_checked(measured, true));
@@ -101,9 +101,8 @@ TEST_F(CheckAgainstUniform, KeepsThePlanThatLosesLess) {
 }
 
 TEST(AutomaticQuantizer, IsGptqWithCalibrationAndHqqWithout) {
-  EXPECT_EQ(resolve_automatic(QuantizerChoice::automatic(), true).name, "gptq");
-  EXPECT_EQ(resolve_automatic(QuantizerChoice::automatic(), false).name, "hqq");
-  EXPECT_EQ(resolve_automatic(QuantizerChoice{}, true).name, "hqq");
+  EXPECT_EQ(resolve_automatic(QuantizerChoice::automatic(), "gptq").name, "gptq");
+  EXPECT_EQ(resolve_automatic(QuantizerChoice{}, "gptq").name, "hqq");
 }
 
 }  // namespace

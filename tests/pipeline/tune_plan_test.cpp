@@ -20,7 +20,7 @@ QuantizeRequest tuned_request(const std::string& model, const std::filesystem::p
   request.workbench.calibration.source = "self";
   request.workbench.calibration.tokens = 256;
   request.workbench.calibration.window = 16;
-  request.tuning.on = true;
+  request.tuning.when = TuningOptions::When::On;
   request.tuning.steps = 12;
   request.tuning.tokens_per_step = 64;
   request.tuning.learning_rate = 0.003;

@@ -20,7 +20,9 @@ class WorkbenchOfRandomModel : public testing::Test {
     options_.calibration.window = 8;
   }
 
-  static MethodChoice method(const std::string& name) { return resolve_automatic(parse_method(name), true); }
+  static MethodChoice method(const std::string& name) {
+    return resolve_automatic(parse_method(name), find_effort("standard", true));
+  }
 
   TemporaryDirectory directory_;
   WorkbenchOptions options_;
