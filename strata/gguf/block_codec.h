@@ -10,11 +10,23 @@
 
 namespace strata {
 
+// A block as the numbers that it stores: x = d scale level(code) - dmin min, with the scale and min of the
+// weight's sub-block.
+struct StoredBlock {
+  uint8_t codes[256];
+  int16_t scales[16], mins[16];  // one a sub-block; 1 where a type has none of its own
+  float d, dmin;                 // fp16 numbers; dmin is 0 in types without
+};
+
 // What a type whose weights have codes of their own does with these, a block at a time.
 struct GgufCodes {
   CodeLevels levels;
+  int sub_block;  // weights that share a scale
+  bool has_min;
   void (*read_levels)(const std::byte* block, BlockLevels& levels);
   void (*write_codes)(const uint8_t* codes, std::byte* block);  // block_elements codes; scales stay
+  void (*read)(const std::byte* block, StoredBlock& stored);
+  void (*write)(const StoredBlock& stored, std::byte* block);  // codes, d and dmin; scales and mins stay
 };
 
 // What a type does with a row of blocks, on the calling thread.
@@ -63,8 +75,10 @@ void for_blocks(const std::byte* bytes, int64_t n, float* weights, const Decode&
 
 // Where weights have codes of their own, a block also says
 //   levels      what the codes stand for
-//   sub_block   weights that share a scale;
-// its fields are `codes` and what fill_levels(fields, sub_block, BlockLevels) makes scales and mins of.
+//   sub_block   weights that share a scale
+//   has_min     whether a min is taken off;
+// its fields are `codes`, what fill_levels(fields, sub_block, BlockLevels) makes scales and mins of, and what
+// read_scales(fields, StoredBlock) and write_floats(StoredBlock, fields) know.
 
 template <class Block>
 void decode_codes(const std::byte* bytes, int64_t n, float* weights) {
@@ -93,6 +107,23 @@ void write_codes(const uint8_t* codes, std::byte* block) {
 }
 
 template <class Block>
-inline constexpr GgufCodes codes_of = {Block::levels, &read_levels<Block>, &write_codes<Block>};
+void read_stored(const std::byte* block, StoredBlock& stored) {
+  const typename Block::Fields fields = unpack_block<Block>(block);
+  std::memcpy(stored.codes, fields.codes, sizeof(fields.codes));
+  read_scales(fields, stored);
+}
+
+template <class Block>
+void write_stored(const StoredBlock& stored, std::byte* block) {
+  typename Block::Fields fields = unpack_block<Block>(block);
+  std::memcpy(fields.codes, stored.codes, sizeof(fields.codes));
+  write_floats(stored, fields);
+  pack_block<Block>(fields, block);
+}
+
+template <class Block>
+inline constexpr GgufCodes codes_of = {Block::levels,       Block::sub_block,    Block::has_min,
+                                       &read_levels<Block>, &write_codes<Block>, &read_stored<Block>,
+                                       &write_stored<Block>};
 
 }  // namespace strata

@@ -19,6 +19,7 @@ struct FieldsOf32 {
 struct BlockOf32 {
   using Fields = FieldsOf32;
   static constexpr int elements = 32, sub_block = 32;
+  static constexpr bool has_min = false;
 };
 
 // x = q d, q in [-127, 127].
@@ -46,6 +47,7 @@ struct BlockQ4_1 : BlockOf32 {
   uint16_t d, m;
   uint8_t codes[16];
 
+  static constexpr bool has_min = true;
   static constexpr CodeLevels levels = {0, 15};
   static constexpr auto& search = tuning::q4_1;
 };
@@ -68,6 +70,7 @@ struct BlockQ5_1 : BlockOf32 {
   uint8_t high[4];
   uint8_t codes[16];
 
+  static constexpr bool has_min = true;
   static constexpr CodeLevels levels = {0, 31};
   static constexpr auto& search = tuning::q5_1;
 };
@@ -103,6 +106,17 @@ void unpack_nibbles(const uint8_t bytes[16], uint8_t codes[32]);
 inline void fill_levels(const FieldsOf32& fields, int, BlockLevels& levels) {
   std::fill_n(levels.scale, 2, half_to_float(fields.d));
   std::fill_n(levels.min, 2, fields.m == 0 ? 0 : -half_to_float(fields.m));
+}
+
+inline void read_scales(const FieldsOf32& fields, StoredBlock& stored) {
+  stored.scales[0] = stored.mins[0] = 1;
+  stored.d = half_to_float(fields.d);
+  stored.dmin = -half_to_float(fields.m);
+}
+
+inline void write_floats(const StoredBlock& stored, FieldsOf32& fields) {
+  fields.d = float_to_half(stored.d);
+  fields.m = float_to_half(-stored.dmin);
 }
 
 // The bytes of Q8_0 are its levels: faster than by way of codes, and of the same values.

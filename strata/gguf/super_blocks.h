@@ -20,6 +20,7 @@ struct SuperBlockFields {
 struct SuperBlock {
   using Fields = SuperBlockFields;
   static constexpr int elements = 256;
+  static constexpr bool has_min = false;
 };
 
 // 16 sub-blocks of 16, x = d s q - dmin m; s in the low nibble, m in the high one. Byte l of half h holds
@@ -30,6 +31,7 @@ struct BlockQ2_K : SuperBlock {
   uint16_t d, dmin;
 
   static constexpr int sub_block = 16;
+  static constexpr bool has_min = true;
   static constexpr CodeLevels levels = {0, 3};
   static constexpr auto& search = tuning::q2_k;
 };
@@ -59,6 +61,7 @@ struct BlockQ4_K : SuperBlock {
   uint8_t codes[128];
 
   static constexpr int sub_block = 32;
+  static constexpr bool has_min = true;
   static constexpr CodeLevels levels = {0, 15};
   static constexpr auto& search = tuning::q4_k;
 };
@@ -72,6 +75,7 @@ struct BlockQ5_K : SuperBlock {
   uint8_t codes[128];
 
   static constexpr int sub_block = 32;
+  static constexpr bool has_min = true;
   static constexpr CodeLevels levels = {0, 31};
   static constexpr auto& search = tuning::q5_k;
 };
@@ -126,6 +130,18 @@ inline void fill_levels(const SuperBlockFields& fields, int sub_block, BlockLeve
     levels.scale[i] = d * static_cast<float>(fields.scales[s]);
     levels.min[i] = dmin * static_cast<float>(fields.mins[s]);
   }
+}
+
+inline void read_scales(const SuperBlockFields& fields, StoredBlock& stored) {
+  std::memcpy(stored.scales, fields.scales, sizeof(stored.scales));
+  std::memcpy(stored.mins, fields.mins, sizeof(stored.mins));
+  stored.d = half_to_float(fields.d);
+  stored.dmin = half_to_float(fields.dmin);
+}
+
+inline void write_floats(const StoredBlock& stored, SuperBlockFields& fields) {
+  fields.d = float_to_half(stored.d);
+  fields.dmin = float_to_half(stored.dmin);
 }
 
 template <class Block>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "strata/quantizers/group_layout.h"
 #include "strata/quantizers/learned_matrix.h"
 
 namespace strata {

@@ -5,6 +5,7 @@
 
 #include "strata/quantization/affine_storage.h"
 #include "strata/quantization/rtn.h"
+#include "strata/quantizers/group_layout.h"
 #include "strata/quantizers/learned_matrix.h"
 
 namespace strata {

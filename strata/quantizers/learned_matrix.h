@@ -41,19 +41,4 @@ std::unique_ptr<LearnedMatrix> make_adaround(const at::Tensor& weights, AffineMa
 // float.
 std::unique_ptr<LearnedMatrix> make_learnable_clipping(const at::Tensor& weights, const AffineScheme& scheme);
 
-// A matrix's groups as the rows of [groups, length], a group's weights beside one another; groups that are
-// shorter than others are padded.
-class GroupLayout {
- public:
-  GroupLayout(const AffineScheme& scheme, int64_t rows, int64_t cols);
-
-  // Views and copies that autograd goes through.
-  at::Tensor to_groups(const at::Tensor& matrix, double padding = 0) const;
-  at::Tensor to_matrix(const at::Tensor& groups) const;
-
- private:
-  int axis_;
-  int64_t rows_, cols_, length_, groups_;
-};
-
 }  // namespace strata
