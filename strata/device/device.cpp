@@ -12,6 +12,7 @@
 namespace strata {
 
 void use_threads() {
+  choose_blas_kernels();
   at::set_num_threads(thread_count());
   set_blas_threads(thread_count());
 }

@@ -28,11 +28,11 @@ void for_pieces(const at::Tensor& like, int64_t columns,
 }  // namespace
 
 OneThread::OneThread() : tensor_threads_(at::get_num_threads()), blas_(1) {
-  at::set_num_threads(1);
+  if (tensor_threads_ != 1) at::set_num_threads(1);
 }
 
 OneThread::~OneThread() {
-  at::set_num_threads(tensor_threads_);
+  if (tensor_threads_ != 1) at::set_num_threads(tensor_threads_);
 }
 
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {

@@ -10,7 +10,8 @@ namespace strata {
 // otherwise where threads share the work, and otherwise for another number of them; so a product on a CPU is
 // computed in pieces of one size, each by one thread, and a sum by one thread.
 
-// Keeps LibTorch's and the BLAS's own threads out of what is computed on a CPU in a scope.
+// Keeps LibTorch's and the BLAS's own threads out of what is computed on a CPU in a scope. Leaving a scope
+// makes LibTorch start a pool of threads, which spin for a while: hold one around a loop rather than in it.
 class OneThread {
  public:
   OneThread();

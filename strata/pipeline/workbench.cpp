@@ -148,6 +148,7 @@ PreparedQuantizer Workbench::prepare(const std::map<std::string, Scheme>& scheme
   inputs.row_impacts = row_impacts(schemes);
   inputs.device = options_.device;
   inputs.seed = options_.seed;
+  inputs.cache = options_.cache;
   return prepare_quantizer(model_, schemes, quantizer, inputs);
 }
 

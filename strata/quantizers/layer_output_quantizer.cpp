@@ -3,17 +3,17 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <limits>
+#include <cmath>
 #include <optional>
 #include <utility>
 
 #include "strata/core/error.h"
-#include "strata/core/interrupt.h"
 #include "strata/core/progress.h"
 #include "strata/core/random.h"
+#include "strata/device/products.h"
 #include "strata/model/load_tensor.h"
-#include "strata/quantizers/adam.h"
-#include "strata/quantizers/learned_module.h"
+#include "strata/quantizers/finished_layers.h"
+#include "strata/quantizers/layer_output.h"
 
 namespace strata {
 namespace {
@@ -31,83 +31,21 @@ Blocks part_blocks(int64_t count) {
   return blocks;
 }
 
-at::Tensor dequantized(const QuantizedMatrix& matrix) {
-  at::Tensor weights = at::empty({matrix.rows, matrix.cols}, at::kFloat);
-  matrix.dequantize(weights.data_ptr<float>());
-  return weights;
-}
-
-// Learns one layer.
-class LayerLearner {
+// All blocks in random order, again and again.
+class BlockOrder {
  public:
-  LayerLearner(const LayerOutputOptions& options, ActivationStream& stream, const ActivationStream& targets,
-               std::vector<LearnedModule>& modules, const Blocks& blocks)
-      : options_(options),
-        stream_(stream),
-        targets_(targets),
-        modules_(modules),
-        blocks_(blocks),
-        window_(targets.hidden(0, 1).size(1)),
-        random_(options.seed * 1000003 + static_cast<uint64_t>(stream.layer())) {
-    const int layer = stream.layer();
-    stream.decoder().hold_layer(layer);
-    run_.emplace(stream.decoder().layer_run(layer, window_));
-    for (const LearnedModule& module : modules) learned_weights_ += module.module().params();
-  }
+  BlockOrder(const std::vector<int64_t>& blocks, uint64_t seed) : blocks_(blocks), random_(seed) {}
 
-  // The best of the start and what was learned.
-  std::vector<QuantizedMatrix> run(Progress& progress) {
-    for (const LearnedModule& module : modules_) best_.push_back(module.start());
-    best_error_ = error_of(best_, blocks_.held_out);
-    const double first_error = error_of(best_, blocks_.learned);
-    std::vector<at::Tensor> parameters;
-    for (const LearnedModule& module : modules_)
-      for (const at::Tensor& parameter : module.parameters()) parameters.push_back(parameter);
-    Adam adam(parameters, {options_.learning_rate});
-    const int64_t between_checks = std::max<int64_t>(1, options_.steps / std::max(1, options_.checks));
-    int64_t step = 0;
-    for (int without_progress = 0; step < options_.steps && first_error > 0;) {
-      descend(static_cast<double>(step) / static_cast<double>(options_.steps), first_error);
-      adam.step();
-      progress.advance();
-      ++step;
-      if (step % between_checks != 0 && step != options_.steps) continue;
-      // What AdaRound stores is good only once most weights are rounded.
-      without_progress = keep_if_better() || 2 * step < options_.steps ? 0 : without_progress + 1;
-      if (without_progress >= options_.patience) break;
-    }
-    progress.advance(options_.steps - step);
-    return std::move(best_);
+  std::vector<int64_t> next(int64_t count) {
+    std::vector<int64_t> some;
+    for (int64_t i = 0; i < count; ++i) some.push_back(next());
+    return some;
   }
 
  private:
-  // Gradients of the loss on some blocks.
-  void descend(double progress, double first_error) {
-    const at::AutoGradMode with_gradients(true);
-    std::vector<at::Tensor> inputs, outputs;
-    const auto count = std::clamp<int64_t>(options_.tokens_per_step / window_, 1,
-                                           static_cast<int64_t>(blocks_.learned.size()));
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t block = next_block();
-      inputs.push_back(stream_.hidden(block, 1));
-      outputs.push_back(targets_.hidden(block, 1));
-    }
-    LayerRun run = *run_;
-    for (LearnedModule& module : modules_) run.weights.weight(module.module().name) = module.weights();
-    const at::Tensor error = run_layer(run, at::cat(inputs)) - at::cat(outputs);
-    at::Tensor loss = error.square().mean() / first_error;
-    for (LearnedModule& module : modules_) {
-      const at::Tensor regularizer = module.regularizer(progress);
-      if (regularizer.defined())
-        loss = loss + regularizer * (options_.regularization / static_cast<double>(learned_weights_));
-    }
-    loss.backward();
-  }
-
-  // All blocks in random order, again and again.
-  int64_t next_block() {
+  int64_t next() {
     if (order_.empty()) {
-      order_ = blocks_.learned;
+      order_ = blocks_;
       for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[random_.below(i)]);
     }
     const int64_t block = order_.back();
@@ -115,117 +53,198 @@ class LayerLearner {
     return block;
   }
 
-  bool keep_if_better() {
-    std::vector<QuantizedMatrix> now;
-    for (const LearnedModule& module : modules_) now.push_back(module.stored());
-    const double error = error_of(now, blocks_.held_out);
-    if (!(error < best_error_)) return false;
-    best_error_ = error;
-    best_ = std::move(now);
-    return true;
-  }
-
-  // Mean squared error of the layer's output with matrices as they are stored.
-  double error_of(const std::vector<QuantizedMatrix>& matrices, const std::vector<int64_t>& blocks) {
-    const at::NoGradGuard no_grad;
-    check_interrupted();
-    LayerRun run = *run_;
-    for (size_t i = 0; i < matrices.size(); ++i)
-      run.weights.weight(modules_[i].module().name) =
-          dequantized(matrices[i]).to(options_.activations.device);
-    double sum = 0;
-    for (const int64_t block : blocks) {
-      const at::Tensor error = run_layer(run, stream_.hidden(block, 1)) - targets_.hidden(block, 1);
-      sum += error.square().mean(-1).mean(at::kDouble).item<double>();
-    }
-    return sum / static_cast<double>(blocks.size());
-  }
-
-  const LayerOutputOptions& options_;
-  ActivationStream& stream_;
-  const ActivationStream& targets_;
-  std::vector<LearnedModule>& modules_;
-  const Blocks& blocks_;
-  const int64_t window_;
-  std::optional<LayerRun> run_;  // with the layer's own weights
+  const std::vector<int64_t>& blocks_;
   Random random_;
   std::vector<int64_t> order_;  // blocks still to come
-  int64_t learned_weights_ = 0;
-  std::vector<QuantizedMatrix> best_;
-  double best_error_ = 0;
 };
+
+using LearnedModules = std::vector<std::unique_ptr<LearnedModule>>;
+
+std::vector<at::Tensor> all_of(const LearnedModules& modules, at::Tensor (LearnedModule::*weights)()) {
+  std::vector<at::Tensor> all;
+  for (const auto& module : modules) all.push_back((module.get()->*weights)());
+  return all;
+}
+
+// Learns the modules of one layer; each keeps the best of its start and what was measured on held-out blocks.
+void learn_modules(const LayerLearning& learning, const LayerOutput& output, const Blocks& blocks,
+                   int64_t window, int layer, const LearnedModules& modules, Progress& progress) {
+  const auto measured = [&](const std::vector<at::Tensor>& weights, const std::vector<int64_t>& where) {
+    const double error = output.error(weights, where);
+    if (!std::isfinite(error))
+      fail("the output error of layer {} is {}; the calibration text makes the model overflow", layer, error);
+    return error;
+  };
+  const std::vector<at::Tensor> start = all_of(modules, &LearnedModule::start_weights);
+  const double first_error = measured(start, blocks.learned);
+  double best_error = measured(start, blocks.held_out);
+  const int64_t at_once =
+      std::clamp<int64_t>(learning.tokens_per_step / window, 1, static_cast<int64_t>(blocks.learned.size()));
+  BlockOrder order(blocks.learned, learning.seed * 1000003 + static_cast<uint64_t>(layer));
+  const int64_t between_checks = std::max<int64_t>(1, learning.steps / std::max(1, learning.checks));
+  int64_t step = 0;
+  for (int without_progress = 0; step < learning.steps && first_error > 0;) {
+    std::vector<at::Tensor> gradients =
+        output.gradients(all_of(modules, &LearnedModule::weights), order.next(at_once));
+    const double done = static_cast<double>(step) / static_cast<double>(learning.steps);
+    // Of a loss that is 1 at the start.
+    for (size_t i = 0; i < modules.size(); ++i) modules[i]->descend(gradients[i].div_(first_error), done);
+    progress.advance();
+    ++step;
+    if (step % between_checks != 0 && step != learning.steps) continue;
+    const double error = measured(all_of(modules, &LearnedModule::stored_weights), blocks.held_out);
+    const bool better = error < best_error;
+    if (better) {
+      best_error = error;
+      for (const auto& module : modules) module->keep();
+    }
+    // What AdaRound stores is good only once most weights are rounded.
+    without_progress = better || 2 * step < learning.steps ? 0 : without_progress + 1;
+    if (without_progress >= learning.patience) break;
+  }
+  progress.advance(learning.steps - step);
+}
 
 class LayerOutputQuantizer : public LayerByLayerQuantizer {
  public:
   LayerOutputQuantizer(const Model& model, std::shared_ptr<const Calibration> calibration,
-                       const LayerOutputOptions& options)
-      : LayerByLayerQuantizer(model), calibration_(std::move(calibration)), options_(options) {
+                       const LayerLearning& learning, LearnedModuleMaker maker, Json identity)
+      : LayerByLayerQuantizer(model),
+        calibration_(std::move(calibration)),
+        learning_(learning),
+        maker_(std::move(maker)),
+        identity_(std::move(identity)),
+        blocks_(part_blocks(calibration_->blocks())) {
     if (calibration_->tokens() == 0)
-      fail(
-          "adaround, lwc and hybrid learn on calibration tokens, and there are none; give a text with "
-          "--calib");
-    if (options_.steps < 0 || options_.checks < 1 || options_.patience < 1 || options_.tokens_per_step < 1 ||
-        !(options_.learning_rate > 0) || !(options_.regularization >= 0))
-      fail_usage("steps, checks, patience, tokens a step and the learning rate of a quantizer are positive");
-    options_.activations.dtype = at::kFloat;
+      fail("quantizers that learn do so on calibration tokens, and there are none; give a text with --calib");
+    if (learning.steps < 0 || learning.checks < 1 || learning.patience < 1 || learning.tokens_per_step < 1)
+      fail_usage("steps, checks, patience and tokens a step of a quantizer are positive");
   }
 
  private:
+  using Matrices = std::map<std::string, QuantizedMatrix>;
+
   void start() override {
-    quantized_.emplace(model(), *calibration_, options_.activations);
-    unquantized_.emplace(model(), *calibration_, options_.activations);
+    quantized_.emplace(model(), *calibration_, learning_.activations);
+    unquantized_.emplace(model(), *calibration_, learning_.activations);
+    finished_ = FinishedLayers();
+    if (!learning_.cache.empty()) finished_ = FinishedLayers(learning_.cache, "layers", all_that_matters());
     progress_ =
-        std::make_unique<Progress>("learning to round", model().config.num_layers * options_.steps, "steps");
+        std::make_unique<Progress>("learning to round", model().config.num_layers * learning_.steps, "steps");
+  }
+
+  Json all_that_matters() const {
+    Json schemes = Json::object();
+    for (const Module& module : model().modules)
+      if (const Scheme* scheme = planned(module)) schemes[module.tensor] = scheme->name();
+    return {{"weights", weights_fingerprint(model())},
+            {"tokens", calibration_->fingerprint},
+            {"schemes", schemes},
+            {"quantizer", identity_},
+            {"steps", learning_.steps},
+            {"tokens_per_step", learning_.tokens_per_step},
+            {"checks", learning_.checks},
+            {"patience", learning_.patience},
+            {"seed", learning_.seed},
+            {"device", learning_.activations.device.is_cpu() ? "cpu" : "cuda"}};
   }
 
   void quantize_layer(int layer) override {
-    learn_layer(layer);
+    const at::NoGradGuard no_grad;
+    const OneThread one;  // but for what is dealt out in tasks
+    if (layer > 0) quantized_->advance();
+    unquantized_->advance();
+    Matrices matrices;
+    for (const Module* module : model().layer_modules(layer))
+      if (const Scheme* scheme = planned(*module)) {
+        QuantizedMatrix& matrix = matrices[module->tensor];
+        matrix.scheme = *scheme;
+        matrix.rows = module->rows;
+        matrix.cols = module->cols;
+      }
+    if (matrices.empty() || finished_.read(layer, matrices)) {
+      progress_->advance(learning_.steps);
+    } else {
+      learn_layer(layer, matrices);
+      finished_.write(layer, matrices);
+    }
+    for (auto& [tensor, matrix] : matrices) replace(tensor, matrix);
+    for (const Module* module : model().layer_modules(layer))
+      if (planned(*module) != nullptr) finish(*module, std::move(matrices.at(module->tensor)));
     if (layer + 1 == model().config.num_layers) progress_.reset();
   }
 
-  void learn_layer(int layer) {
-    const at::NoGradGuard no_grad;
-    if (layer > 0) quantized_->advance();
-    unquantized_->advance();
-    std::vector<LearnedModule> modules;
-    for (const Module& module : model().modules) {
-      if (module.layer != layer) continue;
-      if (const Scheme* scheme = planned(module))
-        modules.emplace_back(module, *scheme,
-                             load_tensor(*model().checkpoint, module.tensor, at::kCPU, at::kFloat), options_);
+  void learn_layer(int layer, Matrices& matrices) {
+    const std::map<std::string, std::vector<float>> mean_squares = squares_of_inputs();
+    int64_t layer_weights = 0;
+    for (const auto& [tensor, matrix] : matrices) layer_weights += matrix.rows * matrix.cols;
+    LearnedModules modules;
+    std::vector<std::string> names, tensors;
+    for (const Module* module : model().layer_modules(layer)) {
+      const Scheme* scheme = planned(*module);
+      if (scheme == nullptr) continue;
+      const at::Tensor weights =
+          load_tensor(*model().checkpoint, module->tensor, at::kCPU, at::kFloat).contiguous();
+      static const std::vector<float> none;
+      const auto squares = mean_squares.find(module->input);
+      LearnedOrFixed made = maker_(
+          {*module, *scheme, weights, squares == mean_squares.end() ? none : squares->second, layer_weights});
+      if (auto* fixed = std::get_if<QuantizedMatrix>(&made)) {
+        replace(module->tensor, *fixed);
+        matrices[module->tensor] = std::move(*fixed);
+        continue;
+      }
+      modules.push_back(std::move(std::get<std::unique_ptr<LearnedModule>>(made)));
+      names.push_back(module->name);
+      tensors.push_back(module->tensor);
     }
-    if (modules.empty()) return progress_->advance(options_.steps);
-    const Blocks blocks = part_blocks(calibration_->blocks());
-    std::vector<QuantizedMatrix> learned =
-        LayerLearner(options_, *quantized_, *unquantized_, modules, blocks).run(*progress_);
-    for (size_t i = 0; i < modules.size(); ++i) {
-      quantized_->decoder().replace(modules[i].module().tensor, dequantized(learned[i]));
-      finish(modules[i].module(), std::move(learned[i]));
+    if (modules.empty()) return progress_->advance(learning_.steps);
+    const LayerOutput output(*quantized_, *unquantized_, names);
+    learn_modules(learning_, output, blocks_, calibration_->window(), layer, modules, *progress_);
+    for (size_t i = 0; i < modules.size(); ++i) matrices[tensors[i]] = modules[i]->best();
+  }
+
+  // Mean squares of the layer's inputs, by the first module that reads each.
+  std::map<std::string, std::vector<float>> squares_of_inputs() {
+    std::map<std::string, std::vector<float>> means;
+    if (!learning_.mean_squares) return means;
+    std::map<std::string, at::Tensor> sums;
+    quantized_->observe([&](const std::string& input, const at::Tensor& values) {
+      const at::Tensor sum = values.to(at::kFloat).square().sum(0, false, at::kDouble);
+      at::Tensor& total = sums[input];
+      total = total.defined() ? total + sum : sum;
+    });
+    for (const auto& [input, sum] : sums) {
+      const at::Tensor mean =
+          (sum / static_cast<double>(calibration_->tokens())).to(at::kCPU, at::kFloat).contiguous();
+      means[input] = {mean.data_ptr<float>(), mean.data_ptr<float>() + mean.numel()};
     }
+    return means;
+  }
+
+  void replace(const std::string& tensor, const QuantizedMatrix& matrix) {
+    at::Tensor weights = at::empty({matrix.rows, matrix.cols}, at::kFloat);
+    matrix.dequantize(weights.data_ptr<float>());
+    quantized_->decoder().replace(tensor, weights);
   }
 
   std::shared_ptr<const Calibration> calibration_;
-  LayerOutputOptions options_;
+  LayerLearning learning_;
+  LearnedModuleMaker maker_;
+  Json identity_;
+  Blocks blocks_;
   std::optional<ActivationStream> quantized_, unquantized_;  // before the layer, and behind it
+  FinishedLayers finished_;
   std::unique_ptr<Progress> progress_;
 };
 
 }  // namespace
 
-Options layer_output_options(OptionValues& values) {
-  LayerOutputOptions& learning = values.get<LayerOutputOptions>();
-  return {number("learn-steps", learning.steps, 0, int64_t{1} << 40,
-                 "steps of gradient descent a layer, at most"),
-          positive("learning-rate", learning.learning_rate, "of Adam"),
-          word("learn-start", learning.start, {"rtn", "hqq"},
-               "where AdaRound has its scales from, and what is kept where learning does not beat it"),
-          number("patience", learning.patience, 1, 1000,
-                 "stop a layer after so many of ten checks on held-out blocks without progress")};
-}
-
 std::shared_ptr<CalibratedQuantizer> make_layer_output_quantizer(
-    const Model& model, std::shared_ptr<const Calibration> calibration, const LayerOutputOptions& options) {
-  return std::make_shared<LayerOutputQuantizer>(model, std::move(calibration), options);
+    const Model& model, std::shared_ptr<const Calibration> calibration, const LayerLearning& learning,
+    LearnedModuleMaker maker, Json identity) {
+  return std::make_shared<LayerOutputQuantizer>(model, std::move(calibration), learning, std::move(maker),
+                                                std::move(identity));
 }
 
 }  // namespace strata

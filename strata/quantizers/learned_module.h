@@ -2,38 +2,29 @@
 
 #include <ATen/ATen.h>
 
-#include <memory>
-#include <vector>
-
-#include "strata/model/model.h"
-#include "strata/quantizers/layer_output_quantizer.h"
-#include "strata/quantizers/learned_matrix.h"
+#include "strata/quantization/calibrated_quantizer.h"
 
 namespace strata {
 
-// A module's matrix being learned: one part, or those at low and high bits.
+// A matrix of a layer while it is learned together with the layer's others. Every step asks for its weights
+// and gives it the loss's gradient by them; now and then it is measured as it would be stored, and the best
+// of that is kept.
 class LearnedModule {
  public:
-  // weight: [rows, cols] float on the CPU. Learns on the device.
-  LearnedModule(const Module& module, const Scheme& scheme, const at::Tensor& weight,
-                const LayerOutputOptions& options);
+  virtual ~LearnedModule() = default;
 
-  const Module& module() const { return module_; }
-  const QuantizedMatrix& start() const { return start_; }  // what round-to-nearest or HQQ make of it
+  // What the start is dequantized to, what the layer runs with in the next step, and what would be stored
+  // now: [rows, cols] on the device.
+  virtual at::Tensor start_weights() = 0;
+  virtual at::Tensor weights() = 0;
+  virtual at::Tensor stored_weights() = 0;
 
-  std::vector<at::Tensor> parameters() const;
-  at::Tensor weights();                     // [rows, cols], differentiable
-  at::Tensor regularizer(double progress);  // a sum; undefined when there is none
-  QuantizedMatrix stored() const;
+  // Goes down along the loss's gradient [rows, cols] by the last weights(), when this part of the steps is
+  // done, from 0 to 1.
+  virtual void descend(const at::Tensor& gradient, double progress) = 0;
 
- private:
-  std::unique_ptr<LearnedMatrix> learn(const at::Tensor& rows, const AffineMatrix& start, bool high,
-                                       const LayerOutputOptions& options) const;
-
-  const Module& module_;
-  QuantizedMatrix start_;
-  std::unique_ptr<LearnedMatrix> low_, high_;  // null where there are no such rows
-  at::Tensor place_of_row_;                    // in the low rows followed by the high ones
+  virtual void keep() = 0;             // stored_weights() is the best so far
+  virtual QuantizedMatrix best() = 0;  // what was kept last; the start where nothing was
 };
 
 }  // namespace strata

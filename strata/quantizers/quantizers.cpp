@@ -1,10 +1,12 @@
 #include "strata/quantizers/quantizers.h"
 
 #include "strata/core/error.h"
+#include "strata/core/progress.h"
 #include "strata/gguf/type.h"
 #include "strata/quantizers/awq.h"
-#include "strata/quantizers/layer_output_quantizer.h"
 #include "strata/quantizers/layerwise_quantizer.h"
+#include "strata/quantizers/row_learning.h"
+#include "strata/quantizers/sign_round.h"
 
 namespace strata {
 namespace {
@@ -83,15 +85,32 @@ std::string refused_by_learning(const Quantizer& quantizer, const Scheme& scheme
       quantizer.name, scheme.name());
 }
 
+void take_inputs(LayerLearning& layers, const QuantizerInputs& inputs) {
+  layers.seed = inputs.seed;
+  layers.activations.device = inputs.device;
+  layers.row_impacts = inputs.row_impacts;
+  layers.cache = inputs.cache;
+}
+
 template <RowLearning kLearning>
 void prepare_learning(PreparedQuantizer& prepared, const Schemes&, const OptionValues& values,
                       const QuantizerInputs& inputs) {
-  LayerOutputOptions options = values.get<LayerOutputOptions>();
+  RowLearningOptions options = values.get<RowLearningOptions>();
   options.learning = kLearning;
-  options.seed = inputs.seed;
-  options.activations.device = inputs.device;
-  options.row_impacts = inputs.row_impacts;
-  prepared.calibrated = make_layer_output_quantizer(*prepared.model, inputs.calibration, options);
+  take_inputs(options.layers, inputs);
+  prepared.calibrated = make_row_learning_quantizer(*prepared.model, inputs.calibration, options);
+}
+
+void prepare_sign_round(PreparedQuantizer& prepared, const Schemes& schemes, const OptionValues& values,
+                        const QuantizerInputs& inputs) {
+  const std::string left = left_by_sign_round(*prepared.model, schemes);
+  if (!left.empty())
+    show_note("signround: " + left + " and stay as their importance-weighted search leaves them");
+  SignRoundOptions options = values.get<SignRoundOptions>();
+  take_inputs(options.layers, inputs);
+  // Products in bfloat16 where a GPU computes them; what is learned is in float32.
+  if (inputs.device.is_cuda()) options.layers.activations.dtype = at::kBFloat16;
+  prepared.calibrated = make_sign_round_quantizer(*prepared.model, inputs.calibration, options);
 }
 
 }  // namespace
@@ -107,12 +126,14 @@ const std::vector<Quantizer>& quantizers() {
       {"awq", "columns of large inputs scaled up, then hqq (arXiv 2306.00978)", true, nullptr, nullptr,
        prepare_awq},
       {"awq+gptq", "awq's scales, then gptq", true, options_of_gptq, refused_by_gptq, prepare_awq_gptq},
-      {"adaround", "rounding learned against a layer's output (arXiv 2004.10568)", true, layer_output_options,
+      {"adaround", "rounding learned against a layer's output (arXiv 2004.10568)", true, row_learning_options,
        refused_by_learning, prepare_learning<RowLearning::AdaRound>},
-      {"lwc", "learnable clipping, against a layer's output (arXiv 2308.13137)", true, layer_output_options,
+      {"lwc", "learnable clipping, against a layer's output (arXiv 2308.13137)", true, row_learning_options,
        refused_by_learning, prepare_learning<RowLearning::Clipping>},
       {"hybrid", "adaround for rows at high bits, lwc for the others (arXiv 2511.17801)", true,
-       layer_output_options, refused_by_learning, prepare_learning<RowLearning::Hybrid>},
+       row_learning_options, refused_by_learning, prepare_learning<RowLearning::Hybrid>},
+      {"signround", "codes and scales learned by signed steps against a layer's output (arXiv 2309.05516)",
+       true, sign_round_options, nullptr, prepare_sign_round},
   };
   return list;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
@@ -31,6 +32,7 @@ struct QuantizerInputs {
   RowImpacts row_impacts;  // calibrated quantizers: which rows get more bits in schemes that mix rows
   at::Device device = at::kCPU;
   uint64_t seed = 0;
+  std::filesystem::path cache;  // where finished layers are kept; empty: nowhere
 };
 
 // A model and what quantizes it.

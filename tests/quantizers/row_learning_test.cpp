@@ -1,4 +1,4 @@
-#include "strata/quantizers/layer_output_quantizer.h"
+#include "strata/quantizers/row_learning.h"
 
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
@@ -84,7 +84,7 @@ TEST(LayerOutputOfTinyLlama, IsCloserThanWithRoundingToNearestInEveryLayer) {
   tokens.window = 64;
   tokens.tokens = 128;
   const auto calibration = std::make_shared<const Calibration>(load_calibration(model, tokens));
-  constexpr int kLayers = 8;  // of 16, the first ones: those behind them are not computed
+  constexpr int kLayers = 4;  // of 16, the first ones: those behind them are not computed
   struct LearningCase {
     RowLearning learning;
     int64_t steps;
@@ -94,14 +94,14 @@ TEST(LayerOutputOfTinyLlama, IsCloserThanWithRoundingToNearestInEveryLayer) {
   for (const Module& module : model.modules)
     schemes[module.tensor] = parse_scheme(module.layer % 2 == 0 ? "w2g64" : "w3g64");
   for (const LearningCase& each :
-       {LearningCase{RowLearning::Clipping, 8, 0.05}, LearningCase{RowLearning::AdaRound, 20, 0.02}}) {
-    LayerOutputOptions options;
+       {LearningCase{RowLearning::Clipping, 12, 0.05}, LearningCase{RowLearning::AdaRound, 20, 0.02}}) {
+    RowLearningOptions options;
     options.learning = each.learning;
-    options.steps = each.steps;
+    options.layers.steps = each.steps;
     options.learning_rate = each.learning_rate;
-    options.checks = 2;
-    options.tokens_per_step = 128;
-    const auto quantizer = make_layer_output_quantizer(model, calibration, options);
+    options.layers.checks = 2;
+    options.layers.tokens_per_step = 128;
+    const auto quantizer = make_row_learning_quantizer(model, calibration, options);
     quantizer->begin(schemes);
     LayerErrors layers(model, calibration->ids);
     for (int layer = 0; layer < kLayers; ++layer) {
@@ -112,39 +112,39 @@ TEST(LayerOutputOfTinyLlama, IsCloserThanWithRoundingToNearestInEveryLayer) {
   }
 }
 
-class LayerOutputQuantizerTest : public testing::Test {
+class RowLearningTest : public testing::Test {
  protected:
   void SetUp() override {
     write_tiny_model(directory_ / "model", {});
     model_ = open_model(directory_ / "model");
     calibration_ = std::make_shared<Calibration>(make_calibration(random_ids(6, 16), "test"));
-    options_.steps = 30;
+    options_.layers.steps = 30;
     options_.learning_rate = 0.05;
-    options_.tokens_per_step = 64;
+    options_.layers.tokens_per_step = 64;
   }
 
   const BlasThreads one_thread_{1};
   TemporaryDirectory directory_;
   Model model_;
   std::shared_ptr<const Calibration> calibration_;
-  LayerOutputOptions options_;
+  RowLearningOptions options_;
 };
 
 // Rows at high bits are the most impactful, keep round-to-nearest's scales (AdaRound) and differ in codes;
 // the others have scales of their own (learnable clipping).
-TEST_F(LayerOutputQuantizerTest, HybridRoundsHighRowsAndClipsTheOthers) {
+TEST_F(RowLearningTest, HybridRoundsHighRowsAndClipsTheOthers) {
   const std::map<std::string, Scheme> schemes = everywhere(model_, "w2g32+w3@0.25");
   for (const Module& module : model_.modules)
     for (int64_t r = 0; r < module.rows; ++r)
-      options_.row_impacts[module.tensor].push_back(static_cast<float>(r % 4 == 1));
-  const auto quantizer = make_layer_output_quantizer(model_, calibration_, options_);
+      options_.layers.row_impacts[module.tensor].push_back(static_cast<float>(r % 4 == 1));
+  const auto quantizer = make_row_learning_quantizer(model_, calibration_, options_);
   quantizer->begin(schemes);
   int64_t codes_that_moved = 0;
   for (const Module& module : model_.modules) {
     at::Tensor weights = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat);
     QuantizerOptions rtn;
     rtn.name = "rtn";
-    rtn.row_impact = options_.row_impacts[module.tensor].data();
+    rtn.row_impact = options_.layers.row_impacts[module.tensor].data();
     const QuantizedMatrix nearest = quantize_matrix({weights.data_ptr<float>(), module.rows, module.cols},
                                                     schemes.at(module.tensor), rtn);
     const QuantizedMatrix learned = quantizer->take(module.tensor);
@@ -164,14 +164,14 @@ TEST_F(LayerOutputQuantizerTest, HybridRoundsHighRowsAndClipsTheOthers) {
   EXPECT_GT(codes_that_moved, 0);
 }
 
-TEST_F(LayerOutputQuantizerTest, GivesTheSameForOneSeedAndKeepsWhatIsNotPlanned) {
+TEST_F(RowLearningTest, GivesTheSameForOneSeedAndKeepsWhatIsNotPlanned) {
   auto schemes = everywhere(model_, "w2g32");
   schemes.erase(model_.module(0, Role::Up).tensor);
   for (const RowLearning learning : {RowLearning::AdaRound, RowLearning::Clipping}) {
     options_.learning = learning;
     std::map<std::string, at::Tensor> first;
     for (const int run : {0, 1}) {
-      const auto quantizer = make_layer_output_quantizer(model_, calibration_, options_);
+      const auto quantizer = make_row_learning_quantizer(model_, calibration_, options_);
       quantizer->begin(schemes);
       for (const auto& [tensor, scheme] : schemes) {
         const at::Tensor values = stored_weights(quantizer->take(tensor));
@@ -186,13 +186,13 @@ TEST_F(LayerOutputQuantizerTest, GivesTheSameForOneSeedAndKeepsWhatIsNotPlanned)
 }
 
 // A learning rate that destroys everything: the start is kept.
-TEST_F(LayerOutputQuantizerTest, NeverLosesToTheStart) {
+TEST_F(RowLearningTest, NeverLosesToTheStart) {
   options_.learning_rate = 1e4;
   const auto schemes = everywhere(model_, "w4g32");
   for (const char* start : {"rtn", "hqq"}) {
     options_.start = start;
     options_.learning = RowLearning::Clipping;
-    const auto quantizer = make_layer_output_quantizer(model_, calibration_, options_);
+    const auto quantizer = make_row_learning_quantizer(model_, calibration_, options_);
     quantizer->begin(schemes);
     for (const Module& module : model_.modules) {
       at::Tensor weights = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat);
@@ -205,9 +205,9 @@ TEST_F(LayerOutputQuantizerTest, NeverLosesToTheStart) {
   }
 }
 
-TEST_F(LayerOutputQuantizerTest, RefusesWhatItCannotLearn) {
+TEST_F(RowLearningTest, RefusesWhatItCannotLearn) {
   const auto learn = [&](const std::map<std::string, Scheme>& schemes) {
-    const auto quantizer = make_layer_output_quantizer(model_, calibration_, options_);
+    const auto quantizer = make_row_learning_quantizer(model_, calibration_, options_);
     quantizer->begin(schemes);
     quantizer->take(schemes.begin()->first);
   };
@@ -217,7 +217,7 @@ TEST_F(LayerOutputQuantizerTest, RefusesWhatItCannotLearn) {
   options_.learning_rate = 0.01;
   auto none = std::make_shared<Calibration>();
   none->ids = at::empty({0, 16}, at::kLong);
-  EXPECT_NE(error_of([&] { make_layer_output_quantizer(model_, none, options_); }).find("--calib"),
+  EXPECT_NE(error_of([&] { make_row_learning_quantizer(model_, none, options_); }).find("--calib"),
             std::string::npos);
 }
 

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace strata {
+
+// How much work a file may cost, and what "auto" stands for then.
+struct Effort {
+  std::string name;
+  std::string summary;            // one line, for --help
+  std::string method, quantizer;  // as --method and --quantizer take them
+  bool reads_tokens = false;      // the user's, or else the model's own
+  bool tunes = false;             // end to end
+};
+
+// All efforts, the least first.
+const std::vector<Effort>& efforts();
+
+// The effort of this name; throws UsageError listing those there are. "auto" is standard for who gives
+// tokens, and quick without.
+const Effort& find_effort(std::string_view name, bool calibrated);
+
+// A line each, for --help.
+std::string effort_help();
+
+}  // namespace strata
