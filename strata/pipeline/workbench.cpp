@@ -133,7 +133,7 @@ CheckedPlan Workbench::check(const MethodChoice& method, const Plan& plan, const
                              const AllocatorOptions& allocator, const QuantizerChoice& quantizer) {
   if (!is_checked(method, options_.has_calibration())) return {plan, ""};
   CheckedPlan checked = check_against_uniform(model_, plan, scores, allocator, [&](const Plan& candidate) {
-    Decoder& decoder = quantized(schemes_of(candidate), quantizer);
+    Decoder& decoder = quantized(schemes_of(candidate), stand_in_for(quantizer));
     return kld_on(*parted_calibration().checking, decoder, reference());
   });
   show_note(checked.note);

@@ -68,7 +68,8 @@ class Workbench {
                        const AllocatorOptions* plan = nullptr);
 
   // This plan, made from these scores; with a checked method the uniform plan of the same bytes where that
-  // loses less on the tokens held back. Without a note where nothing was checked.
+  // loses less on the tokens held back, both as the quantizer or its stand-in makes them. Without a note
+  // where nothing was checked.
   CheckedPlan check(const MethodChoice& method, const Plan& plan, const Scores& scores,
                     const AllocatorOptions& allocator, const QuantizerChoice& quantizer);
 

@@ -127,13 +127,13 @@ const std::vector<Quantizer>& quantizers() {
        prepare_awq},
       {"awq+gptq", "awq's scales, then gptq", true, options_of_gptq, refused_by_gptq, prepare_awq_gptq},
       {"adaround", "rounding learned against a layer's output (arXiv 2004.10568)", true, row_learning_options,
-       refused_by_learning, prepare_learning<RowLearning::AdaRound>},
+       refused_by_learning, prepare_learning<RowLearning::AdaRound>, "gptq"},
       {"lwc", "learnable clipping, against a layer's output (arXiv 2308.13137)", true, row_learning_options,
-       refused_by_learning, prepare_learning<RowLearning::Clipping>},
+       refused_by_learning, prepare_learning<RowLearning::Clipping>, "gptq"},
       {"hybrid", "adaround for rows at high bits, lwc for the others (arXiv 2511.17801)", true,
-       row_learning_options, refused_by_learning, prepare_learning<RowLearning::Hybrid>},
+       row_learning_options, refused_by_learning, prepare_learning<RowLearning::Hybrid>, "gptq"},
       {"signround", "codes and scales learned by signed steps against a layer's output (arXiv 2309.05516)",
-       true, sign_round_options, nullptr, prepare_sign_round},
+       true, sign_round_options, nullptr, prepare_sign_round, "gptq"},
   };
   return list;
 }
@@ -149,6 +149,12 @@ const Quantizer& find_quantizer(std::string_view name) {
 
 QuantizerChoice resolve_automatic(QuantizerChoice choice, const std::string& automatic) {
   if (choice.name == "auto") choice.name = automatic;
+  return choice;
+}
+
+QuantizerChoice stand_in_for(QuantizerChoice choice) {
+  const Quantizer& quantizer = find_quantizer(choice.name);
+  if (!quantizer.stand_in.empty()) choice.name = quantizer.stand_in;
   return choice;
 }
 

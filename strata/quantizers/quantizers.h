@@ -55,6 +55,8 @@ struct Quantizer {
   // Null: nothing does.
   void (*prepare)(PreparedQuantizer& prepared, const std::map<std::string, Scheme>& schemes,
                   const OptionValues& options, const QuantizerInputs& inputs) = nullptr;
+  // A quicker one of this name takes its place where plans are only compared; empty: it is quick enough.
+  std::string stand_in = "";
 };
 
 // All quantizers; a new one is a line here.
@@ -65,6 +67,9 @@ const Quantizer& find_quantizer(std::string_view name);
 
 // The choice, with this quantizer in the place of "auto".
 QuantizerChoice resolve_automatic(QuantizerChoice choice, const std::string& automatic);
+
+// What quantizes in the place of the choice where plans are only compared.
+QuantizerChoice stand_in_for(QuantizerChoice choice);
 
 // Throws UsageError for a scheme of a menu that the quantizer cannot make: to be asked before scores are
 // measured.
