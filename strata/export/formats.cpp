@@ -54,7 +54,8 @@ ExportFormat packed(const std::string& name, const PackedFormat& packing) {
   format.write = [&packing](const Model& model, const ExportPlan& plan, const std::filesystem::path& target) {
     return export_packed(packing, model, plan, target);
   };
-  format.store = [&packing](QuantizedMatrix& matrix) { packing.store(matrix); };
+  if (packing.stores_otherwise())
+    format.store = [&packing](QuantizedMatrix& matrix) { packing.store(matrix); };
   format.vector_type = written_type;
   format.file_size = [&packing](const Model& model, const ExportPlan& plan) {
     return packed_size(packing, model, plan);

@@ -33,6 +33,8 @@ class Gptq final : public AffinePackedFormat {
             {".g_idx", DType::I32, {cols}}};
   }
 
+  bool stores_otherwise() const override { return !version_2_; }
+
   // Version 1 stores a zero point less one, and its readers disagree about the one that would wrap around: a
   // group with zero point 0 (no negative weights) moves up by one code, which clips its largest one.
   void store_affine(AffineMatrix& matrix) const override {

@@ -34,6 +34,8 @@ class Mlx final : public AffinePackedFormat {
             {".biases", DType::F16, {rows, cols / scheme.group_size}}};
   }
 
+  bool stores_otherwise() const override { return true; }
+
   // The bias is rounded to fp16 once more.
   void store_affine(AffineMatrix& matrix) const override {
     for (size_t g = 0; g < matrix.scales.size(); ++g)

@@ -54,6 +54,9 @@ class PackedFormat {
   // Replaces scales and zero points (and codes, where it must) by what the file will hold.
   virtual void store(QuantizedMatrix& matrix) const = 0;
 
+  // Whether store() changes anything.
+  virtual bool stores_otherwise() const { return false; }
+
   // Whether a matrix must be quantized and packed as a whole, and not a few rows at a time.
   virtual bool needs_whole_matrix(const Scheme&) const { return false; }
 

@@ -37,24 +37,22 @@ at::Tensor in_pieces(const at::Tensor& input, const at::Tensor& weight, const at
   return output;
 }
 
-// The gradients of y = x W' + b by x, W and b.
+// The gradients of y = x W' + b by x and W.
 struct DifferentiableLinear : torch::autograd::Function<DifferentiableLinear> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
-                            const c10::optional<at::Tensor>& bias) {
+                            const at::Tensor* bias) {
     context->save_for_backward({input, weight});
-    context->saved_data["bias"] = bias.has_value();
-    return in_pieces(input, weight, bias.value_or(at::Tensor()));
+    return in_pieces(input, weight, *bias);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &input = saved[0], &weight = saved[1], &gradient = gradients[0];
     const auto rows = [](const at::Tensor& values) { return values.reshape({-1, values.size(-1)}); };
-    at::Tensor by_input, by_weight, by_bias;
+    at::Tensor by_input, by_weight;
     if (context->needs_input_grad(0)) by_input = product(rows(gradient), weight).view_as(input);
     if (context->needs_input_grad(1)) by_weight = product(rows(gradient).t(), rows(input));
-    if (context->saved_data["bias"].toBool() && context->needs_input_grad(2)) by_bias = rows(gradient).sum(0);
-    return {by_input, by_weight, by_bias};
+    return {by_input, by_weight, at::Tensor()};
   }
 };
 
@@ -65,10 +63,10 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& weight, const at::T
   // Sequences decoded token by token go through together, so that weights are read once a step.
   if (input.size(1) == 1 && input.size(0) > 1)
     return strata::linear(input.transpose(0, 1), weight, bias).transpose(0, 1);
-  const auto learned = [](const at::Tensor& values) { return values.defined() && values.requires_grad(); };
-  if (!at::GradMode::is_enabled() || !(learned(input) || learned(weight) || learned(bias)))
-    return in_pieces(input, weight, bias);
-  return DifferentiableLinear::apply(input, weight, bias.defined() ? c10::make_optional(bias) : c10::nullopt);
+  const bool bias_learned = at::GradMode::is_enabled() && bias.defined() && bias.requires_grad();
+  if (bias_learned) return strata::linear(input, weight, {}) + bias;
+  const bool differentiated = at::GradMode::is_enabled() && (input.requires_grad() || weight.requires_grad());
+  return differentiated ? DifferentiableLinear::apply(input, weight, &bias) : in_pieces(input, weight, bias);
 }
 
 }  // namespace strata

@@ -232,8 +232,10 @@ class Job {
     options.device = request_.workbench.device;
     options.seed = request_.workbench.seed;
     options.cache = request_.workbench.cache;
-    result_.tuning =
-        tune_plan(model_, model, result_.exported_plan, format_, *bench_.calibration("--tune on"), options);
+    constexpr int64_t kPasses = 4;  // over the windows, where there are enough
+    const auto calibration =
+        bench_.calibration("--tune on", options.steps * options.tokens_per_step / kPasses);
+    result_.tuning = tune_plan(model_, model, result_.exported_plan, format_, *calibration, options);
   }
 
   // The unquantized model, a uniform plan of the same bytes, and the file as it was written.

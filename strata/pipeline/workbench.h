@@ -50,6 +50,9 @@ class Workbench {
   // Tokens; where none were given, those that the model writes, and stderr says that it does for `who`.
   std::shared_ptr<const Calibration> calibration(const std::string& who);
 
+  // The same; but at least so many tokens where they come from a file that has them.
+  std::shared_ptr<const Calibration> calibration(const std::string& who, int64_t tokens);
+
   // The same, parted into those that scores of the method auto see and those that check its plan.
   const PartedCalibration& parted_calibration();
 

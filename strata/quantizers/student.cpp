@@ -157,8 +157,22 @@ at::Tensor Student::learned_value(const std::string& tensor) const {
     const at::Tensor values = found->second.start * found->second.factor;
     return found->second.is_norm ? values : values.to(options_.dtype);
   }
+  if (const auto found = fixed_.find(tensor); found != fixed_.end()) {
+    at::Tensor& constant = constants_[tensor];
+    if (!constant.defined()) constant = dequantized_matrix(found->second).to(options_.device, options_.dtype);
+    return constant;
+  }
+  return constant(tensor).to(options_.dtype);
+}
+
+// A tensor of the checkpoint that stays, without loss in 16 bits where it is stored so.
+at::Tensor Student::constant(const std::string& tensor) const {
   at::Tensor& constant = constants_[tensor];
-  if (!constant.defined()) constant = stored_value(tensor, Form::Stored).to(options_.dtype);
+  if (!constant.defined()) {
+    const bool is_exact = model_.checkpoint->info(tensor).type == "BF16";
+    constant =
+        load_tensor(*model_.checkpoint, tensor, options_.device, is_exact ? options_.dtype : at::kFloat);
+  }
   return constant;
 }
 
@@ -172,13 +186,19 @@ at::Tensor Student::stored_value(const std::string& tensor, Form form) const {
     return rounded(found->second.start * found->second.factor, found->second.type);
   if (const auto found = fixed_.find(tensor); found != fixed_.end())
     return dequantized_matrix(found->second).to(options_.device);
-  return load_tensor(*model_.checkpoint, tensor, options_.device, at::kFloat);
+  return constant(tensor).to(at::kFloat);
 }
 
 QuantizedMatrix Student::written(const StoredFloats& matrix) const {
   QuantizedMatrix stored = matrix.stored();
   if (options_.form.matrix) options_.form.matrix(stored);
   return stored;
+}
+
+const RopeTable& Student::rope_of(int64_t length) const {
+  if (!rope_.cosines.defined() || rope_.cosines.size(0) != length)
+    rope_ = make_rope_table(model_.config, length, options_.device);
+  return rope_;
 }
 
 LayerRun Student::run_of(int layer, int64_t length, Form form) const {
@@ -192,7 +212,7 @@ LayerRun Student::run_of(int layer, int64_t length, Form form) const {
           std::move(plan),
           std::move(stages),
           std::move(weights),
-          make_rope_table(model_.config, length, options_.device),
+          rope_of(length),
           [window](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
             return causal_attention(q, k, v, window);
           }};

@@ -89,7 +89,9 @@ class Student {
   at::Tensor value(const std::string& tensor, Form form) const;
   at::Tensor learned_value(const std::string& tensor) const;
   at::Tensor stored_value(const std::string& tensor, Form form) const;
+  at::Tensor constant(const std::string& tensor) const;
   QuantizedMatrix written(const StoredFloats& matrix) const;
+  const RopeTable& rope_of(int64_t length) const;
   LayerRun run_of(int layer, int64_t length, Form form) const;
   at::Tensor run_pieces(const LayerRun& run, const Pieces& pieces, const at::Tensor& hidden) const;
   Pieces pieces_of(const at::Tensor& ids) const;
@@ -102,7 +104,8 @@ class Student {
   std::map<std::string, std::unique_ptr<StoredFloats>> matrices_;
   std::map<std::string, QuantizedMatrix> fixed_;  // matrices without codes of their own
   std::map<std::string, Vector> vectors_;
-  mutable std::map<std::string, at::Tensor> constants_;  // in the options' dtype
+  mutable std::map<std::string, at::Tensor> constants_;  // what stays, on the device
+  mutable RopeTable rope_;
   at::Tensor parameters_, gradients_;
 };
 
