@@ -101,9 +101,10 @@ Calibration make_calibration(const at::Tensor& ids, std::string source) {
 Calibration load_calibration(const Model& model, const CalibrationOptions& options, at::Device device) {
   if (options.window < 2)
     fail_usage("the calibration window is {} tokens, but a prediction needs at least 2", options.window);
-  if (options.tokens < 1)
+  if (options.tokens < 0)
     fail_usage("{} calibration tokens were asked for, expected at least one", options.tokens);
-  const int64_t blocks = (options.tokens - 1) / options.window + 1;
+  const int64_t tokens = options.tokens > 0 ? options.tokens : kCalibrationTokens;
+  const int64_t blocks = (tokens - 1) / options.window + 1;
   if (options.source.empty()) fail_usage("calibration tokens need a source: a file, or \"self\"");
   if (options.source == "self")
     return make_calibration(write_self_text(model, blocks, options.window, options.seed, device), "self");
@@ -131,7 +132,7 @@ std::shared_ptr<const Calibration> require_calibration(const Model& model, const
     fmt::print(stderr,
                "{} needs calibration text and there is no --calib, so the model writes {} tokens itself "
                "(--calib self)\n",
-               who, options.tokens);
+               who, options.tokens > 0 ? options.tokens : kCalibrationTokens);
     complete.source = "self";
   }
   return std::make_shared<const Calibration>(load_calibration(model, complete, device));

@@ -11,11 +11,14 @@
 namespace strata {
 
 // Where calibration tokens come from, and how many.
+// How many tokens measurements take where nobody says.
+inline constexpr int64_t kCalibrationTokens = 16384;
+
 struct CalibrationOptions {
   // A text file, token ids (.npy, .safetensors), or "self": text that the model writes itself. Empty = not
   // given: what needs tokens takes "self" and says so.
   std::string source;
-  int64_t tokens = 16384;  // rounded up to whole windows; fewer where the source has fewer
+  int64_t tokens = 0;  // rounded up to whole windows; fewer where the source has fewer; 0: kCalibrationTokens
   int64_t window = 512;
   uint64_t seed = 0;
 };

@@ -167,7 +167,7 @@ class Comparer {
 
   // Text that the model writes follows from the model: it is not written for the sake of a key.
   Json calibration_key() {
-    const CalibrationOptions& options = request_.workbench.calibration;
+    const CalibrationOptions& options = bench_.options().calibration;
     if (options.source.empty() || options.source == "self")
       return {{"self", options.tokens}, {"window", options.window}};
     return bench_.calibration("a row's key")->fingerprint;

@@ -1,5 +1,6 @@
 #include "strata/pipeline/effort.h"
 
+#include "strata/calibration/calibration.h"
 #include "strata/core/error.h"
 
 namespace strata {
@@ -7,9 +8,9 @@ namespace strata {
 const std::vector<Effort>& efforts() {
   static const std::vector<Effort> list = {
       {"quick", "weights alone", "uniform:exact", "hqq"},
-      {"standard", "costs measured by KL divergence, and GPTQ", "kl", "gptq", true},
-      {"best", "the same costs, codes learned layer by layer, and tuning end to end", "kl", "signround", true,
-       true},
+      {"standard", "costs measured by KL divergence, and GPTQ", "kl", "gptq", kCalibrationTokens},
+      {"best", "the same costs, codes learned layer by layer, and tuning end to end", "kl", "signround",
+       4 * kCalibrationTokens, true},
   };
   return list;
 }

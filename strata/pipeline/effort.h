@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,7 +12,7 @@ struct Effort {
   std::string name;
   std::string summary;            // one line, for --help
   std::string method, quantizer;  // as --method and --quantizer take them
-  bool reads_tokens = false;      // the user's, or else the model's own
+  int64_t tokens = 0;             // that it reads where nobody says how many; 0: none
   bool tunes = false;             // end to end
 };
 

@@ -101,7 +101,8 @@ std::string name_of(const Plan& plan) {
 WorkbenchOptions evidence_for(const QuantizeRequest& request, const Effort& effort,
                               const MethodChoice& method) {
   WorkbenchOptions options = request.workbench;
-  if (effort.reads_tokens && !options.has_calibration()) options.calibration.source = "self";
+  if (effort.tokens > 0 && !options.has_calibration()) options.calibration.source = "self";
+  if (options.calibration.tokens == 0) options.calibration.tokens = effort.tokens;
   const AllocatorOptions allocator = allocator_of(method, request.allocator);
   HighImpactOptions& high_impact = options.methods.get<HighImpactOptions>();
   high_impact.interactions =

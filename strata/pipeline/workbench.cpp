@@ -28,22 +28,23 @@ std::string identity_of(const AllocatorOptions& plan) {
 
 Options declare(WorkbenchOptions& options) {
   CalibrationOptions& calibration = options.calibration;
-  return {
-      everyday(text("calib", calibration.source, "FILE|self",
-                    "tokens to measure on: a text file, token ids (.npy, .safetensors), or self: text "
-                    "that the model writes; what needs tokens takes self without it")),
-      number("calib-tokens", calibration.tokens, 1, int64_t{1} << 40, "how many of them, in whole windows"),
-      number("calib-window", calibration.window, 2, 1 << 24, "tokens in a window"),
-      path("calib-cache", options.cache, "DIR",
-           "directory where costs are saved as they are measured, so that a later run goes on there"),
-      path("imatrix", options.imatrix, "FILE",
-           "llama.cpp's importance matrix (GGUF) of this model: serves output-error instead of tokens "
-           "and weighs the errors of GGUF types")};
+  return {everyday(text("calib", calibration.source, "FILE|self",
+                        "tokens to measure on: a text file, token ids (.npy, .safetensors), or self: text "
+                        "that the model writes; what needs tokens takes self without it")),
+          number("calib-tokens", calibration.tokens, 0, int64_t{1} << 40,
+                 "how many of them, in whole windows; 0: 16384, with the effort best 65536"),
+          number("calib-window", calibration.window, 2, 1 << 24, "tokens in a window"),
+          path("calib-cache", options.cache, "DIR",
+               "directory where costs are saved as they are measured, so that a later run goes on there"),
+          path("imatrix", options.imatrix, "FILE",
+               "llama.cpp's importance matrix (GGUF) of this model: serves output-error instead of tokens "
+               "and weighs the errors of GGUF types")};
 }
 
 Workbench::Workbench(const std::filesystem::path& model, WorkbenchOptions options)
     : options_(std::move(options)), model_(open_model(model)) {
   options_.calibration.seed = options_.seed;
+  if (options_.calibration.tokens == 0) options_.calibration.tokens = kCalibrationTokens;
   if (options_.imatrix.empty()) return;
   imatrix_ = std::make_shared<const Imatrix>(read_imatrix(options_.imatrix, model_));
   for (const Module& module : model_.modules)

@@ -129,7 +129,7 @@ TEST_F(BadInput, CalibrationThatCannotServe) {
                           "--schemes w2g64+w3 --bpw 2.6 --calib " +
                           empty),
                  1, "fewer than one window");
-  expect_refusal(score("--calib-tokens 0"), 2, "--calib-tokens");
+  expect_refusal(score("--calib-tokens -1"), 2, "--calib-tokens");
 }
 
 TEST_F(BadInput, RoundingOfARuntimeNeedsItsFile) {
