@@ -18,6 +18,7 @@
 #include "strata/core/stopwatch.h"
 #include "strata/core/threads.h"
 #include "strata/device/device.h"
+#include "strata/device/products.h"
 #include "strata/model/load_tensor.h"
 #include "strata/quantizers/layer_output.h"
 #include "strata/quantizers/sign_round.h"
@@ -97,6 +98,8 @@ void run(const Settings& settings) {
   std::vector<int64_t> blocks;
   for (int64_t block = 0; block < settings.windows; ++block) blocks.push_back(block);
 
+  const double largest = product_rate(at::TensorOptions().device(device).dtype(activations.dtype));
+  const OneThread one;  // but for what is dealt out in tasks
   double rounding = 0, gradients = 0, stepping = 0, together = 0;
   const auto step = [&](bool apart) {
     const Stopwatch all;
@@ -119,7 +122,6 @@ void run(const Settings& settings) {
   wait_for(learned.back().weights(at::kFloat));
   const double steps = static_cast<double>(settings.steps), seconds = watch.seconds() / steps;
   const double rate = 6e-12 * static_cast<double>(weights * settings.windows * settings.window) / seconds;
-  const double largest = product_rate(at::TensorOptions().device(device).dtype(activations.dtype));
   fmt::print("{} weights a layer in {}, {} x {} tokens a step, {}, {} threads\n", weights, settings.scheme,
              settings.windows, settings.window, settings.device, thread_count());
   fmt::print("one after the other, ms: rounding {:.2f}, gradients {:.2f}, step {:.2f}\n",

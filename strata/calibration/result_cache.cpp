@@ -6,17 +6,12 @@
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/text.h"
 
 namespace strata {
 namespace {
 
 constexpr const char* kFormat = "strata.cache";
-
-uint64_t fnv1a(const std::string& text) {
-  uint64_t hash = 0xcbf29ce484222325ull;
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3ull;
-  return hash;
-}
 
 }  // namespace
 

@@ -33,4 +33,10 @@ std::string printable(std::string_view name, size_t limit) {
   return result;
 }
 
+uint64_t fnv1a(std::string_view text) {
+  uint64_t hash = 0xcbf29ce484222325ull;
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3ull;
+  return hash;
+}
+
 }  // namespace strata

@@ -1,9 +1,11 @@
 #include "strata/model/attention.h"
 
 #include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "strata/core/blas_threads.h"
@@ -11,6 +13,9 @@
 
 namespace strata {
 namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
 
 constexpr int64_t kCpuBlock = 128;                 // queries: most of the causal half is skipped
 constexpr int64_t kMostScores = int64_t{1} << 26;  // 256 MiB in float32
@@ -33,28 +38,133 @@ at::Tensor mask_of(int64_t first_query, int64_t queries, int64_t first_key, int6
       .masked_fill_(hidden, -std::numeric_limits<float>::infinity());
 }
 
-// Groups of query heads that share a key head, q [G, shared, T, D] already scaled; keys, values [G, T, D];
-// the result goes to output [G, T, shared, D].
-void attend(const at::Tensor& q, const at::Tensor& keys, const at::Tensor& values, int64_t block,
-            int64_t window, at::Tensor output) {
-  const int64_t groups = q.size(0), shared = q.size(1), length = q.size(2), head_dim = q.size(3);
-  for (int64_t first = 0; first < length; first += block) {
-    const int64_t queries = std::min(block, length - first);
-    const int64_t first_key = window > 0 ? std::max<int64_t>(0, first - window + 1) : 0;
-    const int64_t seen = first + queries - first_key;
-    // The query heads that share a key head stand below one another in one matrix.
-    const at::Tensor q_block = q.narrow(2, first, queries).reshape({groups, shared * queries, head_dim});
-    at::Tensor scores = at::bmm(q_block, keys.narrow(1, first_key, seen).transpose(1, 2)).to(at::kFloat);
+// Queries, keys and values of groups of query heads that share a key head: q [G, shared, T, D], already
+// scaled; keys, values [G, T, D].
+struct Heads {
+  at::Tensor q, keys, values;
+  int64_t block, window;  // queries at a time; keys that a query sees, 0: all before it
+
+  Heads of_groups(int64_t group, int64_t count) const {
+    return {q.narrow(0, group, count), keys.narrow(0, group, count), values.narrow(0, group, count), block,
+            window};
+  }
+};
+
+// Some queries of all groups, and the keys that any of them sees. The query heads that share a key head stand
+// below one another in one matrix: [G, shared * queries, ...].
+struct QueryBlock {
+  const Heads& heads;
+  int64_t first, queries, first_key, seen;
+
+  QueryBlock(const Heads& all, int64_t first_query)
+      : heads(all),
+        first(first_query),
+        queries(std::min(all.block, all.q.size(2) - first_query)),
+        first_key(all.window > 0 ? std::max<int64_t>(0, first_query - all.window + 1) : 0),
+        seen(first_query + queries - first_key) {}
+
+  int64_t groups() const { return heads.q.size(0); }
+  int64_t shared() const { return heads.q.size(1); }
+  at::Tensor q() const {
+    return heads.q.narrow(2, first, queries).reshape({groups(), shared() * queries, heads.q.size(3)});
+  }
+  at::Tensor seen_of(const at::Tensor& of_keys) const { return of_keys.narrow(1, first_key, seen); }
+
+  // Of values by query, [G, T, shared, D], those of this block: [G, shared * queries, D]; and back.
+  at::Tensor take(const at::Tensor& by_query) const {
+    return by_query.narrow(1, first, queries)
+        .transpose(1, 2)
+        .reshape({groups(), shared() * queries, by_query.size(3)});
+  }
+  void put(const at::Tensor& block, const at::Tensor& by_query) const {
+    by_query.narrow(1, first, queries)
+        .copy_(block.view({groups(), shared(), queries, block.size(2)}).transpose(1, 2));
+  }
+
+  // softmax(q k' + mask) in float32.
+  at::Tensor weights() const {
+    at::Tensor scores = at::bmm(q(), seen_of(heads.keys).transpose(1, 2)).to(at::kFloat);
     // Without a window every query of the block sees all keys before the block.
-    const int64_t masked_from = window > 0 ? 0 : first - first_key;
-    scores.view({groups, shared, queries, seen})
+    const int64_t masked_from = heads.window > 0 ? 0 : first - first_key;
+    scores.view({groups(), shared(), queries, seen})
         .narrow(3, masked_from, seen - masked_from)
-        .add_(mask_of(first, queries, first_key + masked_from, seen - masked_from, window, q.device()));
-    const at::Tensor weights = at::softmax(scores, -1).to(q.scalar_type());
-    const at::Tensor mixed = at::bmm(weights, values.narrow(1, first_key, seen));
-    output.narrow(1, first, queries).copy_(mixed.view({groups, shared, queries, head_dim}).transpose(1, 2));
+        .add_(mask_of(first, queries, first_key + masked_from, seen - masked_from, heads.window,
+                      heads.q.device()));
+    return at::softmax(scores, -1);
+  }
+};
+
+// o = softmax(q k' + mask) v into output [G, T, shared, D].
+void attend(const Heads& heads, const at::Tensor& output) {
+  for (int64_t first = 0; first < heads.q.size(2); first += heads.block) {
+    const QueryBlock block(heads, first);
+    const at::Tensor weights = block.weights().to(heads.q.scalar_type());
+    block.put(at::bmm(weights, block.seen_of(heads.values)), output);
   }
 }
+
+// The gradients by q, k and v, into tensors of their shapes that hold zeros: with P the weights,
+//   dV = P' dO,  dS = P (dO V' - sum(dO O)),  dQ = dS K,  dK = dS' Q.
+void attend_backward(const Heads& heads, const at::Tensor& output, const at::Tensor& gradient,
+                     const Heads& by) {
+  const at::ScalarType type = heads.q.scalar_type();
+  for (int64_t first = 0; first < heads.q.size(2); first += heads.block) {
+    const QueryBlock block(heads, first);
+    const at::Tensor weights = block.weights(), by_output = block.take(gradient);
+    const at::Tensor mean =
+        (by_output.to(at::kFloat) * block.take(output).to(at::kFloat)).sum(-1, /*keepdim=*/true);
+    block.seen_of(by.values).baddbmm_(weights.to(type).transpose(1, 2), by_output);
+    const at::Tensor by_scores = at::bmm(by_output, block.seen_of(heads.values).transpose(1, 2))
+                                     .to(at::kFloat)
+                                     .sub_(mean)
+                                     .mul_(weights)
+                                     .to(type);
+    by.q.narrow(2, first, block.queries)
+        .copy_(at::bmm(by_scores, block.seen_of(heads.keys))
+                   .view({block.groups(), block.shared(), block.queries, heads.q.size(3)}));
+    block.seen_of(by.keys).baddbmm_(by_scores.transpose(1, 2), block.q());
+  }
+}
+
+// Calls body(group, count) for all groups; on a CPU for each in a thread, as in linear(): products of one
+// size, each by one thread.
+void for_groups(const at::Tensor& q, const std::function<void(int64_t group, int64_t count)>& body) {
+  const at::NoGradGuard no_grad;
+  if (!q.is_cpu()) return body(0, q.size(0));
+  const BlasThreads one_thread(1);
+  parallel_for(q.size(0), 1, [&](int64_t group, int64_t) {
+    const at::NoGradGuard of_this_thread;
+    body(group, 1);
+  });
+}
+
+// The weights are computed again in the backward pass: they take far more memory than what they are made of.
+struct DifferentiableAttention : torch::autograd::Function<DifferentiableAttention> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& keys,
+                            const at::Tensor& values, int64_t block, int64_t window) {
+    const Heads heads{q, keys, values, block, window};
+    const at::Tensor output = at::empty({q.size(0), q.size(2), q.size(1), q.size(3)}, q.options());
+    for_groups(q, [&](int64_t group, int64_t count) {
+      attend(heads.of_groups(group, count), output.narrow(0, group, count));
+    });
+    context->save_for_backward({q, keys, values, output});
+    context->saved_data["block"] = block;
+    context->saved_data["window"] = window;
+    return output;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const Heads heads{saved[0], saved[1], saved[2], context->saved_data["block"].toInt(),
+                      context->saved_data["window"].toInt()};
+    const Heads by{at::zeros_like(heads.q), at::zeros_like(heads.keys), at::zeros_like(heads.values), 0, 0};
+    for_groups(heads.q, [&](int64_t group, int64_t count) {
+      attend_backward(heads.of_groups(group, count), saved[3].narrow(0, group, count),
+                      gradients[0].narrow(0, group, count), by.of_groups(group, count));
+    });
+    return {by.q, by.keys, by.values, at::Tensor(), at::Tensor()};
+  }
+};
 
 }  // namespace
 
@@ -65,21 +175,8 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
       (q * (1 / std::sqrt(static_cast<double>(head_dim)))).reshape({groups, shared, length, head_dim});
   const at::Tensor keys = k.reshape({groups, length, head_dim});
   const at::Tensor values = v.reshape({groups, length, head_dim});
-  at::Tensor output = at::empty({groups, length, shared, head_dim}, q.options());
-  const int64_t block = queries_per_block(q);
-  const bool differentiated =
-      at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
-  if (!q.is_cpu() || differentiated) {
-    attend(scaled, keys, values, block, window, output);
-  } else {
-    // As in linear(): products of one size, each by one thread.
-    const BlasThreads one_thread(1);
-    parallel_for(groups, 1, [&](int64_t group, int64_t) {
-      const at::NoGradGuard no_grad;  // of this thread
-      const auto of_group = [&](const at::Tensor& all) { return all.narrow(0, group, 1); };
-      attend(of_group(scaled), of_group(keys), of_group(values), block, window, of_group(output));
-    });
-  }
+  const at::Tensor output =
+      DifferentiableAttention::apply(scaled, keys, values, queries_per_block(q), window);
   return output.view({batch, key_heads, length, shared, head_dim})
       .transpose(1, 2)
       .reshape({batch, length, heads * head_dim});

@@ -8,17 +8,12 @@
 #include "strata/core/bit_packing.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/text.h"
 
 namespace strata {
 namespace {
 
 constexpr uint64_t kVersion = 1;
-
-uint64_t fnv1a_of(const std::string& text) {
-  uint64_t hash = 0xcbf29ce484222325ull;
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3ull;
-  return hash;
-}
 
 // A file is its fields one after the other, little-endian: numbers, and vectors behind the number of their
 // elements. Both directions go through each().
@@ -146,7 +141,7 @@ void each(Fields& fields, Quantized& matrix) {
 FinishedLayers::FinishedLayers(const std::filesystem::path& directory, const std::string& name,
                                const Json& identity)
     : identity_(identity.dump()) {
-  folder_ = directory / fmt::format("{}-{:016x}", name, fnv1a_of(identity_));
+  folder_ = directory / fmt::format("{}-{:016x}", name, fnv1a(identity_));
   std::error_code error;
   std::filesystem::create_directories(folder_, error);
   if (!std::filesystem::is_directory(folder_, error))
