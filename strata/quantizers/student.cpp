@@ -19,12 +19,12 @@ namespace {
 
 constexpr int64_t kCudaTokens = 8192;  // that run through a layer together
 
-// Calls run(piece) for all pieces, in threads on a CPU where there are enough, and in_order(piece) one after
-// the other: what is summed there does not depend on the threads.
-void for_pieces(int64_t count, at::Device device, const std::function<void(int64_t piece)>& run,
+constexpr int64_t kGradients = int64_t{1} << 29;  // floats, of pieces that run at once
+
+// Calls run(piece) for all pieces, `together` at once, and in_order(piece) one after the other: what is
+// summed there does not depend on the threads.
+void for_pieces(int64_t count, int64_t together, const std::function<void(int64_t piece)>& run,
                 const std::function<void(int64_t piece)>& in_order) {
-  const int64_t threads = device.is_cpu() ? thread_count() : 1;
-  const int64_t together = count >= threads ? threads : 1;
   const bool with_gradients = at::GradMode::is_enabled();
   for (int64_t first = 0; first < count; first += together) {
     const int64_t end = std::min(count, first + together);
@@ -99,6 +99,18 @@ Student::Student(const Model& model, std::map<std::string, QuantizedMatrix> matr
   order.push_back(model.final_norm);
   if (model.head != model.embedding) order.push_back(model.head);
   gather_parameters(order);
+  most_gradients_ = most_gradients();
+}
+
+// Floats of the gradients by the values of one layer, or of the head.
+int64_t Student::most_gradients() const {
+  int64_t most = is_learned(model_.head) ? model_.config.vocab_size * model_.config.hidden_size : 1;
+  for (int layer = 0; layer < model_.config.num_layers; ++layer) {
+    int64_t of_layer = 0;
+    for (const Module* module : model_.layer_modules(layer)) of_layer += module->params();
+    most = std::max(most, of_layer);
+  }
+  return most;
 }
 
 // The names inside the layer of all its tensors.
@@ -219,14 +231,16 @@ LayerRun Student::run_of(int layer, int64_t length, Form form) const {
 }
 
 Student::Pieces Student::pieces_of(const at::Tensor& ids) const {
-  const int64_t windows = ids.size(0);
-  return {windows, options_.device.is_cpu() ? 1 : std::max<int64_t>(1, kCudaTokens / ids.size(1))};
+  const int64_t windows = ids.size(0), threads = thread_count();
+  if (options_.device.is_cuda()) return {windows, std::max<int64_t>(1, kCudaTokens / ids.size(1)), 1};
+  // One window after the other, each with all threads, where there are fewer windows than threads.
+  return {windows, 1, windows < threads ? 1 : std::clamp<int64_t>(kGradients / most_gradients_, 1, threads)};
 }
 
 at::Tensor Student::run_pieces(const LayerRun& run, const Pieces& pieces, const at::Tensor& hidden) const {
   at::Tensor output = at::empty_like(hidden);
   for_pieces(
-      pieces.count(), options_.device,
+      pieces.count(), pieces.together,
       [&](int64_t piece) { pieces.of(output, piece).copy_(run_layer(run, pieces.of(hidden, piece))); },
       [](int64_t) {});
   return output;
@@ -275,7 +289,7 @@ at::Tensor Student::learn_head(const Pieces& pieces, const at::Tensor& hidden, c
   std::vector<Result> results(static_cast<size_t>(pieces.count()));
   at::Tensor loss = at::zeros({}, hidden.options().dtype(at::kDouble));
   for_pieces(
-      pieces.count(), options_.device,
+      pieces.count(), pieces.together,
       [&](int64_t piece) {
         const at::Tensor before = leaf_of(pieces.of(hidden, piece)), own_gains = leaf_of(gains);
         const at::Tensor own_head = is_learned(model_.head) ? leaf_of(head) : head;
@@ -308,7 +322,7 @@ void Student::learn_layer(int layer, const Pieces& pieces, const at::Tensor& hid
   std::vector<std::vector<at::Tensor>> results(static_cast<size_t>(pieces.count()));
   std::vector<at::Tensor> sums(learned.size());
   for_pieces(
-      pieces.count(), options_.device,
+      pieces.count(), pieces.together,
       [&](int64_t piece) {
         LayerRun own = run;
         for (const std::string& name : learned)
@@ -343,7 +357,7 @@ double Student::stored_divergence(const at::Tensor& ids, const ReadTeacher& teac
   std::vector<at::Tensor> sums(static_cast<size_t>(pieces.count()));
   at::Tensor sum = at::zeros({}, hidden.options().dtype(at::kDouble));
   for_pieces(
-      pieces.count(), options_.device,
+      pieces.count(), pieces.together,
       [&](int64_t piece) {
         const at::Tensor normed = rms_norm(pieces.of(hidden, piece), gains, model_.config.rms_norm_eps);
         const auto rows = [](const at::Tensor& batch) { return batch.reshape({-1, batch.size(-1)}); };

@@ -75,7 +75,8 @@ class Student {
   };
   // Parts of a batch that run for themselves: a window on a CPU, many on a GPU.
   struct Pieces {
-    int64_t windows, size;
+    int64_t windows, size;  // of the batch, and of a piece
+    int64_t together;       // pieces that run at once, in threads
     int64_t count() const { return (windows + size - 1) / size; }
     at::Tensor of(const at::Tensor& batch, int64_t piece) const;
   };
@@ -94,6 +95,7 @@ class Student {
   const RopeTable& rope_of(int64_t length) const;
   LayerRun run_of(int layer, int64_t length, Form form) const;
   at::Tensor run_pieces(const LayerRun& run, const Pieces& pieces, const at::Tensor& hidden) const;
+  int64_t most_gradients() const;
   Pieces pieces_of(const at::Tensor& ids) const;
   at::Tensor learn_head(const Pieces& pieces, const at::Tensor& hidden, const at::Tensor& teacher,
                         const at::Tensor& teacher_head, at::Tensor& gradient, GradientSums& sums) const;
@@ -107,6 +109,7 @@ class Student {
   mutable std::map<std::string, at::Tensor> constants_;  // what stays, on the device
   mutable RopeTable rope_;
   at::Tensor parameters_, gradients_;
+  int64_t most_gradients_ = 1;
 };
 
 }  // namespace strata

@@ -6,7 +6,7 @@
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/compare.h"
 #include "strata/pipeline/quantize.h"
-#include "strata/quantizers/layer_output_quantizer.h"
+#include "strata/quantizers/row_learning.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_model.h"
 #include "tests/support/temporary_directory.h"
@@ -105,7 +105,7 @@ TEST_F(HighImpact, IsComparedWithItsControlsAndLearnedQuantizers) {
   for (const char* name : {"hybrid", "adaround", "lwc"}) {
     QuantizerChoice& choice = request.quantizers.emplace_back();
     choice.name = name;
-    choice.options.get<LayerOutputOptions>().steps = 2;
+    choice.options.get<RowLearningOptions>().layers.steps = 2;
   }
   request.workbench = evidence_;
   request.evaluation.window = 32;

@@ -18,10 +18,10 @@ QuantizeRequest tuned_request(const std::string& model, const std::filesystem::p
   request.method = "uniform:exact";
   request.quantizer.name = "rtn";
   request.workbench.calibration.source = "self";
-  request.workbench.calibration.tokens = 256;
+  request.workbench.calibration.tokens = 192;
   request.workbench.calibration.window = 16;
   request.tuning.when = TuningOptions::When::On;
-  request.tuning.steps = 12;
+  request.tuning.steps = 8;
   request.tuning.tokens_per_step = 64;
   request.tuning.learning_rate = 0.003;
   return request;
@@ -73,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(
                     TunedFile{"olmo2", "gguf", "IQ4_NL", 4.5, "Q5_0", "rtn"},
                     TunedFile{"phi4", "gguf", "Q4_0", 4.5, "auto", "gptq"},
                     TunedFile{"phi4-mini", "compressed-tensors", "w2g32z,w3g32z", 3.5, "auto", "gptq"},
-                    TunedFile{"qwen2", "gptq", "w2g32s,w3g32s", 3, "auto", "awq+gptq"},
+                    TunedFile{"qwen2", "gptq", "w2g32s,w3g32s", 3, "auto", "gptq"},
                     TunedFile{"llama", "gptq_v2", "w2g32z,w4g32z", 3.5, "auto", "rtn"},
                     TunedFile{"llama", "mlx", "w2g32,w4g32", 4, "w4g32", "awq"},
                     TunedFile{"mistral", "strata", "w2g32,w4g32m,w2g32+w4@0.1", 3.7, "w3g32", "rtn"}),
