@@ -129,6 +129,10 @@ class Job {
       ids_ = tokenize_file(model_, request_.text);
       require_evaluable(ids_, request_.evaluation, model_);
     }
+    if (tunes()) {
+      require_runnable(model_, "tuning end to end");
+      require_tunable(*tuning_tokens());
+    }
     result_.format = format_.name;
     prepare_export();
     if (request_.plan.empty()) choose_plan();
@@ -228,14 +232,18 @@ class Job {
     return when == TuningOptions::When::On || (when == TuningOptions::When::Automatic && effort_.tunes);
   }
 
+  std::shared_ptr<const Calibration> tuning_tokens() {
+    constexpr int64_t kPasses = 4;  // over the windows, where there are enough
+    const TuningOptions& options = request_.tuning;
+    return bench_.calibration("--tune on", options.steps * options.tokens_per_step / kPasses);
+  }
+
   void tune(std::shared_ptr<const Model>& model) {
     TuningOptions options = request_.tuning;
     options.device = request_.workbench.device;
     options.seed = request_.workbench.seed;
     options.cache = request_.workbench.cache;
-    constexpr int64_t kPasses = 4;  // over the windows, where there are enough
-    const auto calibration =
-        bench_.calibration("--tune on", options.steps * options.tokens_per_step / kPasses);
+    const std::shared_ptr<const Calibration> calibration = tuning_tokens();
     result_.tuning = tune_plan(model_, model, result_.exported_plan, format_, *calibration, options);
   }
 

@@ -44,7 +44,8 @@ class CalibratedQuantizer {
   // that has been taken.
   virtual QuantizedMatrix take(const std::string& tensor) = 0;
 
-  // Whether it makes this matrix: one that begin() named, or embedding or head where it was made for them too.
+  // Whether it makes this matrix: one that begin() named, or embedding or head where it was made for them
+  // too.
   virtual bool makes(const std::string& tensor) const = 0;
 };
 

@@ -30,13 +30,8 @@ struct Parts {
 };
 
 Parts part_windows(const Calibration& calibration, int64_t learned_at_most) {
+  require_tunable(calibration);
   const int64_t windows = calibration.blocks();
-  if (windows < 2)
-    fail(
-        "tuning holds windows back to check on, but {} gives {} of {} tokens; give a longer text, or a "
-        "smaller "
-        "--calib-window",
-        calibration.source, windows, calibration.window());
   const int64_t held_back = std::clamp<int64_t>(windows / 8, 1, kMostHeldBack);
   return {calibration.ids.narrow(0, 0, std::min(windows - held_back, learned_at_most)),
           calibration.ids.narrow(0, windows - held_back, held_back)};
@@ -215,6 +210,14 @@ Options declare(TuningOptions& options) {
       number("tune-steps", options.steps, 1, int64_t{1} << 40, "steps of gradient descent"),
       number("tune-tokens", options.tokens_per_step, 1, int64_t{1} << 40, "tokens a step, in whole windows"),
       positive("tune-rate", options.learning_rate, "of Adam, on factors of what is stored")};
+}
+
+void require_tunable(const Calibration& calibration) {
+  if (calibration.blocks() < 2)
+    fail(
+        "tuning holds windows back to check on, but {} gives {} of {} tokens; give a longer text, or a "
+        "smaller --calib-window",
+        calibration.source, calibration.blocks(), calibration.window());
 }
 
 TunedModel tune(const Model& unquantized, const Model& model, std::map<std::string, QuantizedMatrix> matrices,

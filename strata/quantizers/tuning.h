@@ -32,6 +32,9 @@ struct TuningOptions {
 
 Options declare(TuningOptions& options);
 
+// Throws where there are too few windows to hold any back: to be asked before long work that ends in tune().
+void require_tunable(const Calibration& calibration);
+
 // What tuning leaves, as it is stored.
 struct TunedModel {
   std::map<std::string, QuantizedMatrix> matrices;

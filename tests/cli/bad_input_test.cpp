@@ -56,6 +56,13 @@ TEST_F(BadInput, DeclaredOptions) {
   expect_refusal(quantize(model + "--kl-tokens many"), 2, "--kl-tokens many: a whole number from 1");
   expect_refusal(quantize(model + "--act-order on"), 2, "off or static or reordered");
   expect_refusal(quantize(model + "--learning-rate 0"), 2, "above 0");
+  expect_refusal(quantize(model + "--tune perhaps"), 2, "--tune perhaps: auto or on or off");
+  expect_refusal(quantize(model + "--tune-rate 0"), 2, "above 0");
+  // Before the work that a plan takes.
+  expect_refusal(
+      quantize(model + "--tune on --calib data/wikitext-2/wiki.train.first-1MB.raw --calib-tokens 64 "
+                       "--calib-window 64 --tune-steps 1 --tune-tokens 1"),
+      1, "gives 1 of 64 tokens; give a longer text, or a smaller --calib-window");
   expect_refusal(quantize(model + "--no-such-option"), 2, "--no-such-option");
   EXPECT_EQ(files(), 0u);
 }
