@@ -200,13 +200,13 @@ class Tuner {
 
 Options declare(TuningOptions& options) {
   return {
-      everyday(choice("tune", options.when,
-                      {{"auto", TuningOptions::When::Automatic},
-                       {"on", TuningOptions::When::On},
-                       {"off", TuningOptions::When::Off}},
-                      "on: after quantizing, learn all that the file stores in floats (scales, zero points, "
-                      "norms, biases) end to end, from what the unquantized model predicts on the "
-                      "calibration tokens; auto: with the effort best")),
+      choice("tune", options.when,
+             {{"auto", TuningOptions::When::Automatic},
+              {"on", TuningOptions::When::On},
+              {"off", TuningOptions::When::Off}},
+             "on: after quantizing, learn all that the file stores in floats (scales, zero points, "
+             "norms, biases) end to end, from what the unquantized model predicts on the "
+             "calibration tokens; auto: with the effort best"),
       number("tune-steps", options.steps, 1, int64_t{1} << 40, "steps of gradient descent"),
       number("tune-tokens", options.tokens_per_step, 1, int64_t{1} << 40, "tokens a step, in whole windows"),
       positive("tune-rate", options.learning_rate, "of Adam, on factors of what is stored")};

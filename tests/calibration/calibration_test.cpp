@@ -145,7 +145,7 @@ TEST_F(CalibrationTest, WhatCannotServeIsRefusedInASentence) {
   EXPECT_NE(error_of(file("w.safetensors", safetensors(real, bytes_of(ids)))).find("type F32"),
             std::string::npos);
   EXPECT_THROW(load_calibration(model_, options(directory_ / "short.txt", 10, 1)), UsageError);
-  EXPECT_THROW(load_calibration(model_, options(directory_ / "short.txt", 0, 8)), UsageError);
+  EXPECT_THROW(load_calibration(model_, options(directory_ / "short.txt", -1, 8)), UsageError);
 }
 
 // A model whose next token is certain writes that token: its own distribution is what it samples from.
