@@ -15,17 +15,20 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t kOutputs = 512;  // of one product
+// Outputs of one product, and those of one for a few tokens, which would otherwise be too few for the
+// threads.
+constexpr int64_t kOutputs = 512, kOutputsOfFew = 128, kFewTokens = 64;
 
 at::Tensor in_pieces(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
   const int64_t sequences = input.size(0), outputs = weight.size(0);
-  const int64_t pieces = (outputs + kOutputs - 1) / kOutputs;
+  const int64_t most = input.size(1) > kFewTokens ? kOutputs : kOutputsOfFew;
+  const int64_t pieces = (outputs + most - 1) / most;
   at::Tensor output = at::empty({sequences, input.size(1), outputs}, input.options());
   const BlasThreads one_thread(1);
   parallel_for(sequences * pieces, 1, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;  // of this thread
     for (int64_t each = begin; each < end; ++each) {
-      const int64_t first = each % pieces * kOutputs, count = std::min(kOutputs, outputs - first);
+      const int64_t first = each % pieces * most, count = std::min(most, outputs - first);
       at::Tensor part = output[each / pieces].narrow(1, first, count);
       const at::Tensor rows = weight.narrow(0, first, count).t();
       if (bias.defined())
