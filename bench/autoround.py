@@ -13,8 +13,6 @@ and zero points included; strata gets as many as AutoRound took.
 import argparse
 import json
 import pathlib
-import subprocess
-import sys
 import tempfile
 import time
 
@@ -23,18 +21,11 @@ import transformers
 from auto_round import AutoRound, AutoScheme
 from auto_round.schemes import QuantizationScheme
 
+from strata_program import run
+
 WIDTHS = (2, 3, 4, 5, 6)
 GROUP = 128
 WINDOW = 512
-
-
-def run(options, command, *arguments):
-    """What `strata COMMAND --json` says."""
-    result = subprocess.run([options.strata, command, *map(str, arguments), "--json", "--quiet", "--device",
-                             options.device], stdout=subprocess.PIPE, text=True)
-    if result.returncode != 0:
-        sys.exit(result.returncode)
-    return json.loads(result.stdout)
 
 
 def row(options, asked, maker, bits, seconds, path):

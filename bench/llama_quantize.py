@@ -10,10 +10,8 @@ importance, and by GPTQ. Embedding and output matrix have llama-quantize's types
 of the layers differ. All files are read back and measured by `strata eval`.
 """
 import argparse
-import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -23,14 +21,7 @@ import numpy
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests/runtimes"))
 from llama_quantizer import Quantizer  # noqa: E402
 
-
-def run(options, command, *arguments):
-    """What `strata COMMAND --json` says."""
-    result = subprocess.run([options.strata, command, *map(str, arguments), "--json", "--quiet", "--device",
-                             options.device], stdout=subprocess.PIPE, text=True)
-    if result.returncode != 0:
-        sys.exit(result.returncode)
-    return json.loads(result.stdout)
+from strata_program import run  # noqa: E402
 
 
 def read_importance(path):

@@ -10,10 +10,10 @@
 
 namespace strata {
 
-// Where calibration tokens come from, and how many.
 // How many tokens measurements take where nobody says.
 inline constexpr int64_t kCalibrationTokens = 16384;
 
+// Where calibration tokens come from, and how many.
 struct CalibrationOptions {
   // A text file, token ids (.npy, .safetensors), or "self": text that the model writes itself. Empty = not
   // given: what needs tokens takes "self" and says so.

@@ -64,6 +64,7 @@ class BackwardPass {
     const OneThread one;  // but for products, which are dealt out
     const int64_t blocks = ids_.size(0), together = blocks_together(layer_params(index));
     const LayerRun run = decoder_.layer_run(index, ids_.size(1));
+    const std::vector<const Module*> modules = model_.layer_modules(index);
     for (int64_t first = 0; first < blocks; first += together) {
       const int64_t count = std::min(together, blocks - first);
       std::vector<std::vector<at::Tensor>> by_modules(static_cast<size_t>(count));
@@ -71,8 +72,8 @@ class BackwardPass {
         by_modules[static_cast<size_t>(i)] = backward_through_layer(run, index, first + i);
       });
       for (int64_t i = 0; i < count; ++i) {
-        for (size_t m = 0; m < by_modules[static_cast<size_t>(i)].size(); ++m)
-          see(*model_.layer_modules(index)[m], first + i, by_modules[static_cast<size_t>(i)][m]);
+        for (size_t m = 0; m < modules.size(); ++m)
+          see(*modules[m], first + i, by_modules[static_cast<size_t>(i)][m]);
         progress_.advance();
       }
     }

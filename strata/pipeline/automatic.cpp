@@ -26,7 +26,7 @@ MethodChoice resolve_automatic(const MethodChoice& method, const Effort& effort)
 }
 
 bool is_checked(const MethodChoice& method, bool calibrated) {
-  return method.label == "auto" && calibrated;
+  return method.label == "auto" && calibrated && method.score_method != "uniform";
 }
 
 PartedCalibration part_calibration(const Calibration& calibration) {

@@ -15,7 +15,8 @@ namespace strata {
 // What the method "auto" stands for in an effort. Other methods are returned as they are.
 MethodChoice resolve_automatic(const MethodChoice& method, const Effort& effort);
 
-// Whether the plan of a resolved method is to be checked on tokens that its scores have not seen.
+// Whether the plan of a resolved method is to be checked on tokens that its scores have not seen: what "auto"
+// stands for, where its scores see any.
 bool is_checked(const MethodChoice& method, bool calibrated);
 
 // Calibration blocks parted into those that scores see and those that check the plan, a quarter and at least

@@ -21,6 +21,7 @@ TEST(ResolveAutomatic, MeasuresWhereThereAreTokensAndTrustsErrorsAloneElsewhere)
   EXPECT_EQ(resolve_automatic(parse_method("nsds"), find_effort("best", false)).score_method, "nsds");
 
   EXPECT_FALSE(is_checked(data_free, false));
+  EXPECT_FALSE(is_checked(data_free, true));  // the effort quick, which looks at weights alone
   EXPECT_TRUE(is_checked(measured, true));
   EXPECT_FALSE(is_checked(parse_method("kl"), true));
 }
