@@ -59,7 +59,7 @@ def main():
         quantizer = Quantizer(options.c23_names, scratch)
         base, out, imatrix, scores = (f"{scratch}/{name}" for name in
                                       ("base.gguf", "out.gguf", "imatrix.gguf", "kl.json"))
-        plain = "--method uniform --bpw 32 --schemes F32 --embedding F32 --head F32 -o"
+        plain = "--effort quick --method uniform --bpw 32 --schemes F32 --embedding F32 --head F32 -o"
         run(options, "quantize", options.model, *plain.split(), base)
         calibration = ["--calib", options.calib]
         run(options, "score", options.model, "--method", "kl", *calibration, "--schemes", options.schemes,

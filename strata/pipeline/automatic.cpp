@@ -25,8 +25,8 @@ MethodChoice resolve_automatic(const MethodChoice& method, const Effort& effort)
   return choice;
 }
 
-bool is_checked(const MethodChoice& method, bool calibrated) {
-  return method.label == "auto" && calibrated && method.score_method != "uniform";
+bool is_checked(const MethodChoice& method) {
+  return method.label == "auto" && method.score_method != "uniform";
 }
 
 PartedCalibration part_calibration(const Calibration& calibration) {
@@ -50,7 +50,7 @@ CheckedPlan check_against_uniform(const Model& model, const Plan& plan, const Sc
                                   const std::function<double(const Plan&)>& kld_of) {
   Plan uniform = uniform_plan(model, scores, allocator, plan.bytes);
   if (schemes_of(plan) == schemes_of(uniform)) return {plan, "auto: the plan is the uniform one"};
-  const double kld = kld_of(plan), uniform_kld = kld_of(uniform);
+  const double uniform_kld = kld_of(uniform), kld = kld_of(plan);
   const std::string klds = fmt::format(
       "auto: on held-back tokens the plan of {} has a KL divergence of {:.4f} and the uniform one of {:.4f}",
       scores.method, kld, uniform_kld);

@@ -112,15 +112,7 @@ WorkbenchOptions evidence_for(const QuantizeRequest& request, const Effort& effo
 
 class Job {
  public:
-  explicit Job(const QuantizeRequest& request)
-      : request_(request),
-        effort_(find_effort(request.effort, request.workbench.has_calibration())),
-        method_(resolve_automatic(parse_method(request.method), effort_)),
-        quantizer_(resolve_automatic(request.quantizer, effort_.quantizer)),
-        bench_(request.model, evidence_for(request, effort_, method_)),
-        model_(bench_.model()),
-        runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
-        format_(format_for(request.output, request.format, runtime_)) {}
+  explicit Job(const QuantizeRequest& request) : Job(request, open_model(request.model)) {}
 
   QuantizeResult run() {
     require_output();
@@ -142,6 +134,16 @@ class Job {
   }
 
  private:
+  Job(const QuantizeRequest& request, Model model)
+      : request_(request),
+        effort_(find_effort(request.effort, model.runnable)),
+        method_(resolve_automatic(parse_method(request.method), effort_)),
+        quantizer_(resolve_automatic(request.quantizer, effort_.quantizer)),
+        bench_(std::move(model), evidence_for(request, effort_, method_)),
+        model_(bench_.model()),
+        runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
+        format_(format_for(request.output, request.format, runtime_)) {}
+
   // Before the work, so that none is lost.
   void require_output() const {
     if (format_.ending.empty())

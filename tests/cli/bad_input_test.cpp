@@ -18,7 +18,7 @@ class BadInput : public testing::Test {
   }
 
   Outcome quantize(const std::string& arguments) {
-    return run(scratch_, "quantize --quiet -o " + target() + " " + arguments);
+    return run(scratch_, "quantize --effort quick --quiet -o " + target() + " " + arguments);
   }
 
   Scratch scratch_;
@@ -146,26 +146,29 @@ TEST_F(BadInput, RoundingOfARuntimeNeedsItsFile) {
 }
 
 TEST_F(BadInput, UnwritableTargets) {
-  expect_refusal(run(scratch_, std::string("quantize --quiet ") + kModel +
+  expect_refusal(run(scratch_, std::string("quantize --effort quick --quiet ") + kModel +
                                    " --method zd --bpw 3 -o /no/such/place/m.gguf"),
                  1, "/no/such/place");
   std::filesystem::create_directory(scratch_ / "out.gguf");
   expect_refusal(quantize(std::string(kModel) + " --format gguf --method zd --bpw 3"), 1, "directory");
   expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 3"), 1, "directory");
-  expect_refusal(run(scratch_, std::string("quantize --quiet --method zd --bpw 3 -o '' ") + kModel), 1,
-                 "empty");
+  expect_refusal(
+      run(scratch_, std::string("quantize --effort quick --quiet --method zd --bpw 3 -o '' ") + kModel), 1,
+      "empty");
 }
 
 // Whatever is read, or would be written twice, stays as it is.
 TEST_F(BadInput, OutputsThatWouldReplaceWhatIsRead) {
   const auto path = [&](const std::string& name) { return (scratch_ / name).string(); };
-  ASSERT_EQ(run(scratch_, std::string("quantize --quiet --method uniform --bpw 4 --shard-size 3MB ") +
-                              kModel + " -o " + path("m.gguf"))
+  ASSERT_EQ(run(scratch_,
+                std::string("quantize --effort quick --quiet --method uniform --bpw 4 --shard-size 3MB ") +
+                    kModel + " -o " + path("m.gguf"))
                 .code,
             0);
   const std::string first = path("m-00001-of-00003.gguf"), second = path("m-00002-of-00003.gguf");
   const std::string model = slurp(first), part = slurp(second);
-  expect_refusal(run(scratch_, "quantize --quiet --bpw 3 " + first + " -o " + second), 1, "being read");
+  expect_refusal(run(scratch_, "quantize --effort quick --quiet --bpw 3 " + first + " -o " + second), 1,
+                 "being read");
   expect_refusal(run(scratch_, "recipe " + first + " --for llama-quantize -o " + first), 1, "which is read");
   expect_refusal(run(scratch_, "score --quiet --method uniform " + first + " -o " + first), 1,
                  "which is read");
@@ -185,7 +188,7 @@ TEST_F(BadInput, OutputsThatWouldReplaceWhatIsRead) {
                  "which is read");
   expect_refusal(quantize(first + " --bpw 3 --calib " + text + " --save-plan " + text), 1, "which is read");
   EXPECT_EQ(slurp(text), "calibration");
-  expect_refusal(run(scratch_, std::string("quantize --quiet --bpw 3 --format hf -o ") +
+  expect_refusal(run(scratch_, std::string("quantize --effort quick --quiet --bpw 3 --format hf -o ") +
                                    scratch_.path().string() + " " + first),
                  1, "being read");
 }
