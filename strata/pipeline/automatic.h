@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "strata/allocation/allocator.h"
@@ -31,7 +32,8 @@ Plan uniform_plan(const Model& model, const Scores& scores, AllocatorOptions all
 
 struct CheckedPlan {
   Plan plan;
-  std::string note;  // one sentence on which was kept, and why
+  std::string note;           // one sentence on which was kept, and why
+  std::optional<double> kld;  // of what was kept, where that was measured
 };
 
 // The plan, or the uniform plan of the same bytes where that has the smaller KL divergence from the

@@ -1,5 +1,7 @@
 #include "strata/pipeline/quantize.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "strata/allocation/quadratic.h"
@@ -13,7 +15,9 @@
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/automatic.h"
 #include "strata/pipeline/plans.h"
+#include "strata/quantizers/sign_round.h"
 #include "strata/sensitivity/change_losses.h"
+#include "strata/sensitivity/kl.h"
 
 namespace strata {
 namespace {
@@ -126,8 +130,12 @@ class Job {
       require_tunable(*tuning_tokens());
     }
     result_.format = format_.name;
+    result_.effort = effort_.name;
     prepare_export();
-    if (request_.plan.empty()) choose_plan();
+    if (request_.plan.empty()) {
+      estimate_work();
+      choose_plan();
+    }
     write();
     if (!request_.text.empty()) measure();
     return std::move(result_);
@@ -175,6 +183,30 @@ class Job {
     for (const std::string& text : menu_.notes) show_note(text);
   }
 
+  // Of all efforts, where one of them chooses what is done.
+  void estimate_work() {
+    if (!model_.runnable || request_.method != "auto" || request_.quantizer.name != "auto" ||
+        !request_.scores.empty())
+      return;
+    WorkAhead work;
+    work.schemes = menu_.schemes.size();
+    work.tokens = request_.workbench.calibration.tokens;
+    work.own_text = !request_.workbench.has_calibration() || request_.workbench.calibration.source == "self";
+    work.kl_tokens = bench_.options().methods.get<KlOptions>().tokens;
+    const LayerLearning& learning = quantizer_.options.get<SignRoundOptions>().layers;
+    work.sign_steps = learning.steps;
+    work.sign_tokens = learning.tokens_per_step;
+    work.tune_steps = request_.tuning.steps;
+    work.tune_tokens = request_.tuning.tokens_per_step;
+    work.device = request_.workbench.device;
+    const Rates rates = measure_rates(model_, menu_.schemes[menu_.schemes.size() / 2], work.device);
+    for (const Effort& effort : efforts()) result_.estimates.push_back(estimate(effort, model_, rates, work));
+    const bool writes = work.own_text && effort_.tokens > 0;
+    show_note(
+        fmt::format("the effort {}{}", describe(result_.estimates, effort_.name),
+                    writes ? "; the model writes the text that it reads, unless --calib names one" : ""));
+  }
+
   void choose_plan() {
     allocator_ = allocator_of(method_, request_.allocator);
     allocator_.schemes = menu_.schemes;
@@ -213,6 +245,7 @@ class Job {
     CheckedPlan checked = bench_.check(method_, result_.plan, result_.scores, allocator_, quantizer_);
     bench_.release();
     if (!checked.note.empty()) result_.notes.push_back(checked.note);
+    result_.held_back_kld = checked.kld;
     result_.plan = std::move(checked.plan);
   }
 

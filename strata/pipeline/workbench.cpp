@@ -147,7 +147,7 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
 
 CheckedPlan Workbench::check(const MethodChoice& method, const Plan& plan, const Scores& scores,
                              const AllocatorOptions& allocator, const QuantizerChoice& quantizer) {
-  if (!is_checked(method)) return {plan, ""};
+  if (!is_checked(method)) return {plan, "", std::nullopt};
   const QuantizerChoice checking = stand_in_for(quantizer);
   CheckedPlan checked = check_against_uniform(model_, plan, scores, allocator, [&](const Plan& candidate) {
     const std::map<std::string, Scheme> schemes = schemes_of(candidate);
