@@ -257,7 +257,7 @@ class Job {
     plan.quantizer = prepared.plain;
     plan.calibrated = prepared.calibrated;
     plan.row_impacts = bench_.row_impacts(plan.schemes);
-    if (tunes()) tune(prepared.model);
+    if (tunes() && (loses() || request_.tuning.when == TuningOptions::When::On)) tune(prepared.model);
     result_.exported = format_.write(*prepared.model, plan, request_.output);
     plan.calibrated = nullptr;  // it uses the model, which does not outlive this
   }
@@ -265,6 +265,14 @@ class Job {
   bool tunes() const {
     const TuningOptions::When when = request_.tuning.when;
     return when == TuningOptions::When::On || (when == TuningOptions::When::Automatic && effort_.tunes);
+  }
+
+  // Whether the plan loses anything that tuning could make up for.
+  bool loses() const {
+    const ExportPlan& plan = result_.exported_plan;
+    return !is_floating(plan.embedding) || !is_floating(plan.head) ||
+           std::any_of(plan.schemes.begin(), plan.schemes.end(),
+                       [](const auto& planned) { return !is_floating(planned.second); });
   }
 
   std::shared_ptr<const Calibration> tuning_tokens() {

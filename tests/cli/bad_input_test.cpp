@@ -91,6 +91,8 @@ TEST_F(BadInput, Quantizers) {
   expect_refusal(quantize(calibrated + "--quantizer adaround"), 2, "learns affine groups, but Q2_K");
   expect_refusal(quantize(calibrated + "--quantizer gptq --act-order static --schemes Q4_K,IQ2_S"), 2,
                  "IQ2_S takes whole blocks");
+  expect_refusal(quantize(calibrated + "--quantizer signround --schemes IQ3_S,IQ2_S"), 2,
+                 "none of the schemes to choose from has codes of its own");
   EXPECT_EQ(files(), 0u);
 }
 
@@ -211,7 +213,7 @@ TEST_F(BadInput, OptionsThatAPlanDecides) {
 TEST_F(BadInput, AFullDiskLeavesTheEarlierFile) {
   std::ofstream(scratch_ / "out.gguf") << "earlier";
   const Outcome outcome =
-      run_shell(scratch_, "trap '' XFSZ; ulimit -f 2000; \"$STRATA\" quantize --quiet " +
+      run_shell(scratch_, "trap '' XFSZ; ulimit -f 2000; \"$STRATA\" quantize --quiet --effort quick " +
                               std::string(kModel) + " --method zd --bpw 3 -o " + target());
   expect_refusal(outcome, 1, "out.gguf");
   EXPECT_EQ(slurp(target()), "earlier");
