@@ -2,6 +2,7 @@
 
 #include "strata/core/error.h"
 #include "strata/model/architecture.h"
+#include "strata/model/config_gguf.h"
 
 // One line an architecture: the function that its file defines. Of several with one name in GGUF files the
 // first reads these.
@@ -47,8 +48,11 @@ const Architecture* find_architecture_of_class(std::string_view class_name) {
   return find_if([&](const Architecture& known) { return known.class_name == class_name; });
 }
 
-const Architecture* find_gguf_architecture(std::string_view gguf_name) {
-  return find_if([&](const Architecture& known) { return known.gguf_name == gguf_name; });
+const Architecture* find_gguf_architecture(std::string_view gguf_name, const GgufFile& file) {
+  return find_if([&](const Architecture& known) {
+    return known.gguf_name == gguf_name &&
+           (known.fits_gguf == nullptr || known.fits_gguf(GgufKeys(file, known.gguf_name)));
+  });
 }
 
 const Architecture& architecture_of(const ModelConfig& config) {

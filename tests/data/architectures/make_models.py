@@ -1,6 +1,6 @@
 """Makes the small random models of this folder with transformers, and what it computes with them.
 
-    python3 tests/data/architectures/make_models.py FOLDER
+    python3 tests/data/architectures/make_models.py FOLDER [NAME...]
 
 For every model a directory with config.json, model.safetensors (fp16), tokenizer.json (the 256 bytes and one
 merge), ids.npy (int64 [tokens]) and logits.npy (float32 [tokens, vocabulary], computed in float32).
@@ -55,12 +55,16 @@ def randomize(model, seed):
         if weight.dim() > 1:
             values = noise * 1.5 / weight.shape[1] ** 0.5
         else:
-            values = 0.5 * noise if name.endswith("bias") else 1 + 0.2 * noise
+            # The Gemmas leave 1 out of their norms.
+            gain = 0.2 * noise if "Gemma" in type(model).__name__ else 1 + 0.2 * noise
+            values = 0.5 * noise if name.endswith("bias") else gain
         weight.data.copy_(values.half().float())
 
 
-def main(folder):
+def main(folder, *names):
     for number, (name, (config_class, changes)) in enumerate(MODELS.items()):
+        if names and name not in names:
+            continue
         config = getattr(transformers, config_class)(**{**SIZES, **changes})
         config._attn_implementation = "eager"
         model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
@@ -79,4 +83,4 @@ def main(folder):
         print(name, sum(p.numel() for p in model.parameters()), "weights, logits of", logits.std())
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])
