@@ -8,6 +8,7 @@
 // first reads these.
 // clang-format off
 #define STRATA_ARCHITECTURES(add) \
+  add(gemma)                      \
   add(llama)                      \
   add(mistral)                    \
   add(olmo2)                      \

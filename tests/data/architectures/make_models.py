@@ -30,6 +30,8 @@ MODELS = {
     # As Phi-4-mini: half of the tokens lie beyond the original context, where the long factors hold.
     "phi4-mini": ("Phi3Config", dict(max_position_embeddings=128, original_max_position_embeddings=24,
                                      partial_rotary_factor=0.75, rope_scaling=LONGROPE)),
+    # New ones stand at the end: their places seed their weights.
+    "gemma": ("GemmaConfig", dict(head_dim=32)),
 }
 
 
