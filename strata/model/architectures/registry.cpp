@@ -9,6 +9,7 @@
 // clang-format off
 #define STRATA_ARCHITECTURES(add) \
   add(gemma)                      \
+  add(gemma2)                     \
   add(llama)                      \
   add(mistral)                    \
   add(olmo2)                      \

@@ -32,6 +32,8 @@ MODELS = {
                                      partial_rotary_factor=0.75, rope_scaling=LONGROPE)),
     # New ones stand at the end: their places seed their weights.
     "gemma": ("GemmaConfig", dict(head_dim=32)),
+    "gemma2": ("Gemma2Config", dict(head_dim=32, sliding_window=7, query_pre_attn_scalar=32,
+                                    attn_logit_softcapping=1.5, final_logit_softcapping=2.0)),
 }
 
 
