@@ -10,6 +10,7 @@
 #define STRATA_ARCHITECTURES(add) \
   add(gemma)                      \
   add(gemma2)                     \
+  add(gemma3_text)                \
   add(llama)                      \
   add(mistral)                    \
   add(olmo2)                      \

@@ -34,6 +34,11 @@ MODELS = {
     "gemma": ("GemmaConfig", dict(head_dim=32)),
     "gemma2": ("Gemma2Config", dict(head_dim=32, sliding_window=7, query_pre_attn_scalar=32,
                                     attn_logit_softcapping=1.5, final_logit_softcapping=2.0)),
+    "gemma3": ("Gemma3TextConfig", dict(
+        head_dim=32, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=6, intermediate_size=64,
+        sliding_window=7, query_pre_attn_scalar=32, rope_parameters=dict(
+            sliding_attention=dict(rope_type="default", rope_theta=1000.0),
+            full_attention=dict(rope_type="linear", factor=8.0, rope_theta=100000.0)))),
 }
 
 
