@@ -16,7 +16,8 @@
   add(olmo2)                      \
   add(phi3)                       \
   add(qwen2)                      \
-  add(qwen3)
+  add(qwen3)                      \
+  add(smollm3)
 // clang-format on
 
 namespace strata {

@@ -39,6 +39,7 @@ MODELS = {
         sliding_window=7, query_pre_attn_scalar=32, rope_parameters=dict(
             sliding_attention=dict(rope_type="default", rope_theta=1000.0),
             full_attention=dict(rope_type="linear", factor=8.0, rope_theta=100000.0)))),
+    "smollm3": ("SmolLM3Config", dict(num_hidden_layers=4, intermediate_size=64)),
 }
 
 
