@@ -40,6 +40,8 @@ MODELS = {
             sliding_attention=dict(rope_type="default", rope_theta=1000.0),
             full_attention=dict(rope_type="linear", factor=8.0, rope_theta=100000.0)))),
     "smollm3": ("SmolLM3Config", dict(num_hidden_layers=4, intermediate_size=64)),
+    "granite": ("GraniteConfig", dict(embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4,
+                                      logits_scaling=3.0, tie_word_embeddings=True)),
 }
 
 
