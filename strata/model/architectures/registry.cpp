@@ -11,6 +11,7 @@
   add(gemma)                      \
   add(gemma2)                     \
   add(gemma3_text)                \
+  add(glm4)                       \
   add(granite)                    \
   add(llama)                      \
   add(mistral)                    \

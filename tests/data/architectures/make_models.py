@@ -42,6 +42,7 @@ MODELS = {
     "smollm3": ("SmolLM3Config", dict(num_hidden_layers=4, intermediate_size=64)),
     "granite": ("GraniteConfig", dict(embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4,
                                       logits_scaling=3.0, tie_word_embeddings=True)),
+    "glm4": ("Glm4Config", dict(head_dim=32, attention_bias=True, tie_word_embeddings=False)),
 }
 
 
