@@ -15,6 +15,7 @@
   add(granite)                    \
   add(llama)                      \
   add(mistral)                    \
+  add(olmo3)                      \
   add(olmo2)                      \
   add(phi3)                       \
   add(qwen2)                      \

@@ -43,6 +43,12 @@ MODELS = {
     "granite": ("GraniteConfig", dict(embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4,
                                       logits_scaling=3.0, tie_word_embeddings=True)),
     "glm4": ("Glm4Config", dict(head_dim=32, attention_bias=True, tie_word_embeddings=False)),
+    "olmo3": ("Olmo3Config", dict(
+        num_hidden_layers=4, intermediate_size=64, sliding_window=7, tie_word_embeddings=False,
+        max_position_embeddings=128, rope_parameters=dict(
+            sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+            full_attention=dict(rope_type="yarn", factor=4.0, rope_theta=10000.0,
+                                original_max_position_embeddings=32)))),
 }
 
 
