@@ -8,6 +8,7 @@
 // first reads these.
 // clang-format off
 #define STRATA_ARCHITECTURES(add) \
+  add(cohere2)                    \
   add(gemma)                      \
   add(gemma2)                     \
   add(gemma3_text)                \

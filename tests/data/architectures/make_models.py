@@ -49,6 +49,8 @@ MODELS = {
             sliding_attention=dict(rope_type="default", rope_theta=10000.0),
             full_attention=dict(rope_type="yarn", factor=4.0, rope_theta=10000.0,
                                 original_max_position_embeddings=32)))),
+    "cohere2": ("Cohere2Config", dict(num_hidden_layers=4, intermediate_size=64, sliding_window=7,
+                                      logit_scale=0.25)),
 }
 
 
