@@ -21,7 +21,8 @@
   add(phi3)                       \
   add(qwen2)                      \
   add(qwen3)                      \
-  add(smollm3)
+  add(smollm3)                    \
+  add(starcoder2)
 // clang-format on
 
 namespace strata {

@@ -51,6 +51,7 @@ MODELS = {
                                 original_max_position_embeddings=32)))),
     "cohere2": ("Cohere2Config", dict(num_hidden_layers=4, intermediate_size=64, sliding_window=7,
                                       logit_scale=0.25)),
+    "starcoder2": ("Starcoder2Config", {}),
 }
 
 
