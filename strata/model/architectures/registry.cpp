@@ -15,6 +15,7 @@
   add(glm4)                       \
   add(granite)                    \
   add(llama)                      \
+  add(ministral3)                 \
   add(mistral)                    \
   add(olmo3)                      \
   add(olmo2)                      \
