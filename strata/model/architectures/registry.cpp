@@ -22,6 +22,7 @@
   add(phi3)                       \
   add(qwen2)                      \
   add(qwen3)                      \
+  add(seed_oss)                   \
   add(smollm3)                    \
   add(starcoder2)
 // clang-format on

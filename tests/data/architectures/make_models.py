@@ -56,6 +56,7 @@ MODELS = {
         head_dim=32, tie_word_embeddings=False, max_position_embeddings=128, rope_parameters=dict(
             rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=16, beta_fast=4.0,
             beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3))),
+    "seed-oss": ("SeedOssConfig", dict(head_dim=32, attention_bias=True, tie_word_embeddings=False)),
 }
 
 
