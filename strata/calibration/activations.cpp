@@ -128,15 +128,18 @@ LayerState ActivationStream::read_state(int64_t first, int64_t count) const {
 void ActivationStream::run_stages(size_t end, const SeeInput& see) {
   const at::NoGradGuard no_grad;
   const LayerRun run = decoder_.layer_run(layer_, window_);
-  const auto is_wide = [&](size_t stage) {
-    return stage < run.stages.size() && run.stages[stage].reads_value &&
-           model_.module(layer_, run.stages[stage].matrices.front()).cols > 2 * model_.config.hidden_size;
+  // Of the value before a stage: what this stage and those behind it read of it.
+  const auto width_of_value = [&](size_t stage) {
+    int64_t width = 0;
+    for (; stage < run.stages.size() && run.stages[stage].reads_value; ++stage)
+      width += model_.module(layer_, run.stages[stage].matrices.front()).cols;
+    return width;
   };
+  const auto is_wide = [&](size_t stage) { return width_of_value(stage) > 2 * model_.config.hidden_size; };
   const size_t kept = is_wide(end) && end > stage_ ? end - 1 : end;
   std::optional<HiddenStates> values;
   if (kept < run.stages.size() && run.stages[kept].reads_value)
-    values.emplace(blocks(), window_, model_.module(layer_, run.stages[kept].matrices.front()).cols,
-                   state_options_);
+    values.emplace(blocks(), window_, width_of_value(kept), state_options_);
   for_each_piece([&](int64_t first, int64_t count) {
     const LayerState before = read_state(first, count);
     std::vector<LayerState> keep(static_cast<size_t>(count));

@@ -10,6 +10,7 @@
 #include "strata/core/threads.h"
 #include "strata/device/products.h"
 #include "strata/model/decoder.h"
+#include "strata/model/ends.h"
 #include "strata/model/linear.h"
 
 namespace strata {
@@ -103,7 +104,8 @@ class BackwardPass {
     at::Tensor hidden = states_[layers_].read(block, 1).detach().clone().set_requires_grad(true);
     const at::Tensor normed = decoder_.final_normed(hidden).narrow(1, 0, predicted);
     const at::Tensor targets = ids_[block].narrow(0, 1, predicted).to(hidden.device());
-    const at::Tensor loss = at::nll_loss(at::log_softmax(linear(normed, head, at::Tensor())[0], -1), targets);
+    const at::Tensor logits = capped_logits(model_.config, linear(normed, head, at::Tensor())[0]);
+    const at::Tensor loss = at::nll_loss(at::log_softmax(logits, -1), targets);
     loss.backward();
     gradients().write(block, hidden.grad());
     return loss.item<double>();

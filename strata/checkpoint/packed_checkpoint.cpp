@@ -49,6 +49,11 @@ class PackedCheckpoint final : public Checkpoint {
              printable(info.name), target[i], first + i / info.cols(), i % info.cols());
   }
 
+  void read_bytes(const TensorInfo& tensor, uint64_t first, uint64_t count,
+                  std::byte* target) const override {
+    stored_->read_bytes(tensor, first, count, target);
+  }
+
  private:
   void add(const TensorInfo& info, const PackedMatrix* matrix) {
     if (!by_name_.emplace(info.name, tensors_.size()).second)

@@ -24,6 +24,10 @@ class ScaledCheckpoint : public Checkpoint {
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
   const std::filesystem::path& path() const override { return base_->path(); }
   void read_rows(const TensorInfo& tensor, int64_t first, int64_t count, float* target) const override;
+  void read_bytes(const TensorInfo& tensor, uint64_t first, uint64_t count,
+                  std::byte* target) const override {
+    base_->read_bytes(tensor, first, count, target);
+  }
   const TensorInfo* find(const std::string& name) const override;
   bool altered(const std::string& name) const override { return scalings_.count(name) > 0; }
 

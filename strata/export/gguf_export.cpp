@@ -8,6 +8,7 @@
 #include "strata/export/export.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/gguf_layout.h"
+#include "strata/export/other_tensors.h"
 #include "strata/gguf/codec.h"
 
 namespace strata {
@@ -107,6 +108,7 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
   ExportResult result;
   result.file_bytes = GgufPartsWriter::file_size(layout.keys, layout.tensors, plan.shard_bytes);
   check_space(target, result.file_bytes);
+  if (layout.input == nullptr) note_other_tensors(model);
   begin_calibrated(model, plan);
   GgufPartsWriter writer(target, layout.keys, layout.tensors, plan.shard_bytes);
   result.path = writer.first_path();

@@ -46,7 +46,7 @@ std::vector<int64_t> row_order(const std::vector<RowPart>& parts) {
 
 // Throws for what llama.cpp's graph of the architecture has no place for; it would refuse the file, or worse,
 // ignore a part of it.
-void require_runnable(const ModelConfig& config) {
+void require_place(const ModelConfig& config) {
   const Architecture& architecture = architecture_of(config);
   const std::string refusal = architecture.gguf_refusal == nullptr ? "" : architecture.gguf_refusal(config);
   if (!refusal.empty())
@@ -59,18 +59,19 @@ void require_runnable(const ModelConfig& config) {
 // Divisors of rotary frequencies that llama.cpp reads from tensors. (Linear scaling is a key; see
 // gguf_metadata.)
 std::vector<std::pair<std::string, std::vector<float>>> stored_divisors(const ModelConfig& config) {
-  switch (config.rope_scaling.type) {
+  switch (config.rope.scaling.type) {
     case RopeScaling::Type::None:
     case RopeScaling::Type::Linear:
+    case RopeScaling::Type::Yarn:
       return {};
     case RopeScaling::Type::Llama3:
     case RopeScaling::Type::Divisors: {
-      const std::vector<double> divisors = rope_divisors(config);
+      const std::vector<double> divisors = rope_divisors(config.rope);
       return {{"rope_freqs.weight", {divisors.begin(), divisors.end()}}};
     }
     case RopeScaling::Type::Long:
-      return {{"rope_factors_long.weight", config.rope_scaling.long_divisors},
-              {"rope_factors_short.weight", config.rope_scaling.divisors}};
+      return {{"rope_factors_long.weight", config.rope.scaling.long_divisors},
+              {"rope_factors_short.weight", config.rope.scaling.divisors}};
   }
   return {};
 }
@@ -85,7 +86,8 @@ void add(GgufLayout& layout, std::string name, std::vector<int64_t> shape, GgufT
 }
 
 GgufLayout layout_from_checkpoint(const Model& model, const ExportPlan& plan) {
-  require_runnable(model.config);
+  require_runnable(model, "writing a GGUF of a directory");  // names and keys are an architecture's
+  require_place(model.config);
   GgufLayout layout;
   for (const ExpectedTensor& expected : expected_tensors(model.config)) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);

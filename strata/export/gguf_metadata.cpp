@@ -6,6 +6,7 @@
 
 #include "strata/core/error.h"
 #include "strata/model/architecture.h"
+#include "strata/model/rope.h"
 #include "strata/tokenizer/gguf_vocabulary.h"
 
 namespace strata {
@@ -55,21 +56,32 @@ void add_dimensions(KeyList& keys, const ModelConfig& config) {
   keys.integer("attention.head_count_kv", config.num_kv_heads);
   keys.integer("attention.key_length", config.head_dim);
   keys.integer("attention.value_length", config.head_dim);
-  keys.real("attention.layer_norm_rms_epsilon", config.rms_norm_eps);
+  keys.real(config.norm == ModelConfig::Norm::Rms ? "attention.layer_norm_rms_epsilon"
+                                                  : "attention.layer_norm_epsilon",
+            config.rms_norm_eps);
   if (config.sliding_window > 0) keys.integer("attention.sliding_window", config.sliding_window);
 }
 
 void add_rope(KeyList& keys, const ModelConfig& config) {
-  keys.integer("rope.dimension_count", config.rotary_dim);
-  keys.real("rope.freq_base", config.rope_theta);
-  if (config.rope_scaling.type == RopeScaling::Type::Linear) {
+  keys.integer("rope.dimension_count", config.rope.rotary_dim);
+  keys.real("rope.freq_base", config.rope.theta);
+  if (config.rope.scaling.type == RopeScaling::Type::Linear) {
     keys.text("rope.scaling.type", "linear");
-    keys.real("rope.scaling.factor", config.rope_scaling.factor);
+    keys.real("rope.scaling.factor", config.rope.scaling.factor);
   }
-  if (config.rope_scaling.type == RopeScaling::Type::Long) {
+  if (config.rope.scaling.type == RopeScaling::Type::Yarn) {
+    const RopeScaling& yarn = config.rope.scaling;
+    keys.text("rope.scaling.type", "yarn");
+    keys.real("rope.scaling.factor", yarn.factor);
+    keys.integer("rope.scaling.original_context_length", yarn.original_max_position_embeddings);
+    keys.real("rope.scaling.attn_factor", yarn.attention_factor / usual_yarn_attention_factor(yarn.factor));
+    keys.real("rope.scaling.yarn_beta_fast", yarn.beta_fast);
+    keys.real("rope.scaling.yarn_beta_slow", yarn.beta_slow);
+  }
+  if (config.rope.scaling.type == RopeScaling::Type::Long) {
     keys.integer("rope.scaling.original_context_length",
-                 config.rope_scaling.original_max_position_embeddings);
-    keys.real("rope.scaling.attn_factor", config.rope_scaling.attention_factor);
+                 config.rope.scaling.original_max_position_embeddings);
+    keys.real("rope.scaling.attn_factor", config.rope.scaling.attention_factor);
   }
 }
 
@@ -104,16 +116,19 @@ GgufKey file_type_key(const std::vector<GgufTensor>& tensors) {
 }  // namespace
 
 std::vector<GgufKey> gguf_keys(const Model& model, const std::vector<GgufTensor>& tensors) {
-  const std::string architecture = architecture_of(model.config).gguf_name;
+  const Architecture& architecture = architecture_of(model.config);
   std::vector<GgufKey> keys;
-  keys.push_back({"general.architecture", gguf_string(architecture)});
+  keys.push_back({"general.architecture", gguf_string(architecture.gguf_name)});
   keys.push_back({"general.type", gguf_string("model")});
   keys.push_back({"general.name", gguf_string(model_name(model.path))});
   keys.push_back({"general.quantization_version", gguf_u32(kQuantizationVersion)});
   keys.push_back(file_type_key(tensors));
-  KeyList list(keys, architecture);
+  KeyList list(keys, architecture.gguf_name);
   add_dimensions(list, model.config);
   add_rope(list, model.config);
+  if (architecture.gguf_keys != nullptr)
+    for (GgufKey& key : architecture.gguf_keys(model.config))
+      keys.push_back({architecture.gguf_name + "." + key.name, std::move(key.value)});
   for (GgufKey& key : vocabulary_keys(padded_vocabulary(model))) keys.push_back(std::move(key));
   return keys;
 }

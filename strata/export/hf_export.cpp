@@ -8,6 +8,7 @@
 #include "strata/export/export.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/hf_files.h"
+#include "strata/export/other_tensors.h"
 #include "strata/model/layout.h"
 
 namespace strata {
@@ -16,7 +17,7 @@ namespace {
 
 std::vector<PlannedTensor> planned_tensors(const Model& model) {
   std::vector<PlannedTensor> tensors;
-  for (const ExpectedTensor& expected : expected_tensors(model.config)) {
+  for (const ExpectedTensor& expected : stored_tensors(model)) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);
     tensors.push_back({tensor.name, tensor.shape, written_type(tensor)});
   }
@@ -57,9 +58,9 @@ double write_calibrated(const Model& model, const ExportPlan& plan, const Planne
   return error;
 }
 
-// Reads, quantizes and dequantizes, and writes one tensor. Returns the squared error.
+// Reads, quantizes and dequantizes, and writes one tensor, less the offset. Returns the squared error.
 double write_dequantized(const Model& model, const ExportPlan& plan, const PlannedTensor& tensor,
-                         SafetensorsWriter& writer) {
+                         float offset, SafetensorsWriter& writer) {
   const TensorInfo& info = model.checkpoint->info(tensor.name);
   const Scheme* scheme = info.shape.size() < 2 ? nullptr : changing_scheme(model, plan, info);
   if (scheme != nullptr && is_calibrated(plan, tensor.name))
@@ -73,6 +74,7 @@ double write_dequantized(const Model& model, const ExportPlan& plan, const Plann
     const int64_t count = std::min(step, info.rows() - first);
     values.resize(static_cast<size_t>(count * info.cols()));
     model.checkpoint->read_rows(info, first, count, values.data());
+    for (float& value : values) value -= offset;
     if (scheme != nullptr) error += fake_quantize({values.data(), count, info.cols()}, *scheme, options);
     if (tensor.type == DType::F16)
       check_half_range(tensor.name, values.data(), static_cast<int64_t>(values.size()));
@@ -90,23 +92,27 @@ uint64_t bytes_in(const fs::path& directory) {
 }  // namespace
 
 ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::path& target) {
-  require_runnable(model, "writing a Hugging Face directory");
   check_plan(model, plan);
   check_target(model, target);
   const std::vector<PlannedTensor> tensors = planned_tensors(model);
+  const std::vector<PlannedTensor> others = other_tensors(model);
+  std::vector<PlannedTensor> all = tensors;
+  all.insert(all.end(), others.begin(), others.end());
   uint64_t bytes = 0;
-  for (const PlannedTensor& tensor : tensors) bytes += bytes_of(tensor);
+  for (const PlannedTensor& tensor : all) bytes += bytes_of(tensor);
   check_space(target, bytes);
 
   begin_calibrated(model, plan);
   OutputDirectory directory(target);
   write_model_files(model, directory.path());
-  SafetensorsWriter writer(directory.path(), tensors, {{"format", "pt"}}, shard_bytes(plan));
+  SafetensorsWriter writer(directory.path(), all, {{"format", "pt"}}, shard_bytes(plan));
   Progress progress("writing " + target.filename().string(), static_cast<int64_t>(tensors.size()), "tensors");
   ExportResult result;
   result.path = target;
-  for (const PlannedTensor& tensor : tensors) {
-    const double error = write_dequantized(model, plan, tensor, writer);
+  const std::vector<ExpectedTensor> expected = stored_tensors(model);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const PlannedTensor& tensor = tensors[i];
+    const double error = write_dequantized(model, plan, tensor, expected[i].offset, writer);
     const auto planned = plan.schemes.find(tensor.name);
     if (planned != plan.schemes.end()) {
       const TensorInfo& info = model.checkpoint->info(tensor.name);
@@ -115,6 +121,7 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
     }
     progress.advance();
   }
+  write_other_tensors(model, others, writer);
   writer.finish();
   result.file_bytes = bytes_in(directory.path());
   directory.commit();
@@ -122,14 +129,14 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
 }
 
 uint64_t stored_size(const Model& model, const ExportPlan& plan) {
-  require_runnable(model, "writing a Hugging Face directory");
   check_plan(model, plan);
   uint64_t bytes = 0;
-  for (const ExpectedTensor& expected : expected_tensors(model.config)) {
+  for (const ExpectedTensor& expected : stored_tensors(model)) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);
     const Scheme* scheme = tensor.shape.size() < 2 ? nullptr : changing_scheme(model, plan, tensor);
     bytes += scheme == nullptr ? tensor.bytes : (scheme->stored_bits(tensor.rows(), tensor.cols()) + 7) / 8;
   }
+  for (const PlannedTensor& other : other_tensors(model)) bytes += bytes_of(other);
   return bytes;
 }
 

@@ -37,14 +37,14 @@ void copy_model_files(const fs::path& source, const fs::path& directory) {
 // Llama 3's parameters whose divisors are those of a GGUF's rope_freqs.weight. All Llama 3 models use low and
 // high factors of 1 and 4 and an original context of 8192; `factor` is the largest divisor.
 RopeScaling llama3_from_divisors(const ModelConfig& config, const std::string& where) {
-  const std::vector<float>& divisors = config.rope_scaling.divisors;
+  const std::vector<float>& divisors = config.rope.scaling.divisors;
   ModelConfig candidate = config;
-  candidate.rope_scaling = {};
-  candidate.rope_scaling.type = RopeScaling::Type::Llama3;
-  candidate.rope_scaling.factor =
+  candidate.rope.scaling = {};
+  candidate.rope.scaling.type = RopeScaling::Type::Llama3;
+  candidate.rope.scaling.factor =
       divisors.empty() ? 1 : std::round(*std::max_element(divisors.begin(), divisors.end()));
-  candidate.rope_scaling.original_max_position_embeddings = 8192;
-  const std::vector<double> expected = rope_divisors(candidate);
+  candidate.rope.scaling.original_max_position_embeddings = 8192;
+  const std::vector<double> expected = rope_divisors(candidate.rope);
   bool equal = expected.size() == divisors.size();
   for (size_t i = 0; equal && i < expected.size(); ++i)
     equal = std::abs(expected[i] - divisors[i]) <= 1e-3 * expected[i];
@@ -53,15 +53,24 @@ RopeScaling llama3_from_divisors(const ModelConfig& config, const std::string& w
         "the rope_freqs.weight of {} follows none of the rules a config.json can name; export it as GGUF "
         "instead",
         where);
-  return candidate.rope_scaling;
+  return candidate.rope.scaling;
 }
 
 Json rope_scaling_json(const ModelConfig& config, const std::string& where) {
-  RopeScaling scaling = config.rope_scaling;
+  RopeScaling scaling = config.rope.scaling;
   if (scaling.type == RopeScaling::Type::Divisors) scaling = llama3_from_divisors(config, where);
   if (scaling.type == RopeScaling::Type::None) return nullptr;
   if (scaling.type == RopeScaling::Type::Linear)
     return Json{{"rope_type", "linear"}, {"type", "linear"}, {"factor", scaling.factor}};
+  if (scaling.type == RopeScaling::Type::Yarn)
+    return Json{{"rope_type", "yarn"},
+                {"type", "yarn"},
+                {"factor", scaling.factor},
+                {"attention_factor", scaling.attention_factor},
+                {"beta_fast", scaling.beta_fast},
+                {"beta_slow", scaling.beta_slow},
+                {"truncate", scaling.truncate},
+                {"original_max_position_embeddings", scaling.original_max_position_embeddings}};
   if (scaling.type == RopeScaling::Type::Long)
     return Json{{"rope_type", "longrope"},
                 {"type", "longrope"},
@@ -162,19 +171,19 @@ Json config_json(const ModelConfig& config, const std::string& dtype, const std:
                {"num_attention_heads", config.num_heads},
                {"num_key_value_heads", config.num_kv_heads},
                {"head_dim", config.head_dim},
-               {"hidden_act", "silu"},
+               {"hidden_act", architecture.activations.front()},
                {"vocab_size", config.vocab_size},
                {"max_position_embeddings", config.max_position_embeddings},
                {"rms_norm_eps", config.rms_norm_eps},
-               {"rope_theta", config.rope_theta},
+               {"rope_theta", config.rope.theta},
                {"rope_scaling", rope_scaling_json(config, where)},
                {"tie_word_embeddings", config.tied_embeddings},
                {"torch_dtype", dtype}};
-  if (config.rotary_dim != config.head_dim)
+  if (config.rope.rotary_dim != config.head_dim)
     json["partial_rotary_factor"] =
-        static_cast<double>(config.rotary_dim) / static_cast<double>(config.head_dim);
-  if (config.rope_scaling.type == RopeScaling::Type::Long)
-    json["original_max_position_embeddings"] = config.rope_scaling.original_max_position_embeddings;
+        static_cast<double>(config.rope.rotary_dim) / static_cast<double>(config.head_dim);
+  if (config.rope.scaling.type == RopeScaling::Type::Long)
+    json["original_max_position_embeddings"] = config.rope.scaling.original_max_position_embeddings;
   if (architecture.write_json != nullptr) architecture.write_json(config, where, json);
   if (config.bos) json["bos_token_id"] = *config.bos;
   if (config.eos) json["eos_token_id"] = *config.eos;

@@ -66,10 +66,10 @@ class Mlx final : public AffinePackedFormat {
     Json section = settings(most.empty() ? AffineScheme{} : modules.schemes.at(most).affine);
     for (const auto& [name, members] : modules.by_scheme)
       for (const LayerModule& module : members)
-        section[path_of(module)] = settings(modules.schemes.at(name).affine);
+        section[path_of(modules, module)] = settings(modules.schemes.at(name).affine);
     for (const auto& [tensor, matrix] : modules.beside_layers)
       section[stem_of(tensor)] = settings(matrix.scheme.affine);
-    for (const LayerModule& module : modules.kept) section[path_of(module)] = false;
+    for (const LayerModule& module : modules.kept) section[path_of(modules, module)] = false;
     return {{"quantization", section}, {"quantization_config", section}};
   }
 
@@ -80,8 +80,8 @@ class Mlx final : public AffinePackedFormat {
 
   static std::string stem_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
 
-  static std::string path_of(const LayerModule& module) {
-    return fmt::format("model.layers.{}.{}", module.layer, module.name);
+  static std::string path_of(const PackedModules& modules, const LayerModule& module) {
+    return fmt::format("{}{}.{}", modules.prefix, module.layer, module.name);
   }
 
   static Json settings(const AffineScheme& scheme) {

@@ -20,14 +20,17 @@ const std::string kProjection = "_proj";
 struct Name {
   std::string parent;  // "self_attn"
   std::string leaf;    // "q", without _proj
+  std::string ending;  // "_proj" where the name has it
 };
 
 Name split_name(const std::string& module) {
   const size_t dot = module.rfind('.');
-  Name name{dot == std::string::npos ? "" : module.substr(0, dot), module.substr(dot + 1)};
+  Name name{dot == std::string::npos ? "" : module.substr(0, dot), module.substr(dot + 1), ""};
   if (name.leaf.size() > kProjection.size() &&
-      name.leaf.compare(name.leaf.size() - kProjection.size(), kProjection.size(), kProjection) == 0)
+      name.leaf.compare(name.leaf.size() - kProjection.size(), kProjection.size(), kProjection) == 0) {
     name.leaf.resize(name.leaf.size() - kProjection.size());
+    name.ending = kProjection;
+  }
   return name;
 }
 
@@ -59,7 +62,10 @@ std::optional<LayerModule> place_of(const std::string& tensor, const std::string
 }  // namespace
 
 LayerModule layer_module(const std::string& tensor) {
-  if (const auto place = place_of(tensor, "model.layers.")) return *place;
+  constexpr std::string_view kLayers = "layers.";  // behind a prefix of any kind
+  const size_t start = tensor.find(kLayers);
+  if (start != std::string::npos && (start == 0 || tensor[start - 1] == '.'))
+    if (const auto place = place_of(tensor, tensor.substr(0, start + kLayers.size()))) return *place;
   fail("{} is not the weight of a layer's module, such as model.layers.0.self_attn.q_proj.weight",
        printable(tensor));
 }
@@ -100,16 +106,16 @@ std::vector<std::string> module_patterns(const std::vector<LayerModule>& modules
   std::set<std::string> written;
   for (const std::string& name : names) {
     if (written.count(name) > 0) continue;
-    const std::string parent = split_name(name).parent;
+    const Name split = split_name(name);
     std::vector<std::string> leaves;
     for (const std::string& other : names)
-      if (split_name(other).parent == parent && layers_of[other] == layers_of[name] &&
-          written.insert(other).second)
+      if (split_name(other).parent == split.parent && split_name(other).ending == split.ending &&
+          layers_of[other] == layers_of[name] && written.insert(other).second)
         leaves.push_back(split_name(other).leaf);
     if (fused && has_all(leaves, {"q", "k", "v"})) leaves.push_back("qkv");
     if (fused && has_all(leaves, {"gate", "up"})) leaves.push_back("gate_up");
     patterns.push_back(fmt::format(".*layers\\.{}\\.{}\\.{}{}$", layers_pattern(layers_of[name], layers),
-                                   escaped(parent), alternatives(leaves), kProjection));
+                                   escaped(split.parent), alternatives(leaves), split.ending));
   }
   return patterns;
 }

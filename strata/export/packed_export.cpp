@@ -9,6 +9,7 @@
 #include "strata/core/progress.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/hf_files.h"
+#include "strata/export/other_tensors.h"
 #include "strata/export/packed_format.h"
 #include "strata/model/layout.h"
 
@@ -34,7 +35,7 @@ std::string stem_of(const std::string& tensor) {
 std::vector<PlannedTensor> planned_tensors(const PackedFormat& format, const Model& model,
                                            const ExportPlan& plan) {
   std::vector<PlannedTensor> planned;
-  for (const ExpectedTensor& expected : expected_tensors(model.config)) {
+  for (const ExpectedTensor& expected : stored_tensors(model)) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);
     const auto scheme = packed_scheme(format, model, plan, tensor);
     if (!scheme) {
@@ -44,12 +45,14 @@ std::vector<PlannedTensor> planned_tensors(const PackedFormat& format, const Mod
     for (PackedTensor& part : format.tensors(*scheme, tensor.rows(), tensor.cols()))
       planned.push_back({stem_of(tensor.name) + part.ending, std::move(part.shape), part.type});
   }
+  for (PlannedTensor& other : other_tensors(model)) planned.push_back(std::move(other));
   return planned;
 }
 
 PackedModules packed_modules(const PackedFormat& format, const Model& model, const ExportPlan& plan) {
   PackedModules modules;
   modules.layers = model.config.num_layers;
+  modules.prefix = model.layer_prefix();
   for (const Module& module : model.modules) {
     const auto scheme = packed_scheme(format, model, plan, model.checkpoint->info(module.tensor));
     if (!scheme) {
@@ -79,13 +82,14 @@ double squared_error(const float* weights, const QuantizedMatrix& matrix) {
   return error;
 }
 
-void write_kept(const Model& model, const TensorInfo& tensor, SafetensorsWriter& writer) {
+void write_kept(const Model& model, const TensorInfo& tensor, float offset, SafetensorsWriter& writer) {
   const int64_t step = rows_at_a_time(tensor, 1);
   std::vector<float> values;
   for (int64_t first = 0; first < tensor.rows(); first += step) {
     const int64_t count = std::min(step, tensor.rows() - first);
     values.resize(static_cast<size_t>(count * tensor.cols()));
     model.checkpoint->read_rows(tensor, first, count, values.data());
+    for (float& value : values) value -= offset;
     if (written_type(tensor) == DType::F16)
       check_half_range(tensor.name, values.data(), static_cast<int64_t>(values.size()));
     writer.write(values.data(), static_cast<int64_t>(values.size()));
@@ -193,7 +197,6 @@ void AffinePackedFormat::pack(const QuantizedMatrix& part, int64_t first_row, in
 
 ExportResult export_packed(const PackedFormat& format, const Model& model, const ExportPlan& plan,
                            const fs::path& target) {
-  require_runnable(model, "writing a Hugging Face directory");
   check_plan(model, plan);
   check_target(model, target);
   const std::vector<PlannedTensor> planned = planned_tensors(format, model, plan);
@@ -204,7 +207,7 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
   write_model_files(model, directory.path());
   PackedModules modules = packed_modules(format, model, plan);
   SafetensorsWriter writer(directory.path(), planned, format.metadata(), shard_bytes(plan));
-  const std::vector<ExpectedTensor> tensors = expected_tensors(model.config);
+  const std::vector<ExpectedTensor> tensors = stored_tensors(model);
   Progress progress("writing " + target.filename().string(), static_cast<int64_t>(tensors.size()), "tensors");
   ExportResult result;
   result.path = target;
@@ -218,12 +221,13 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
         result.weight_bits += written.bytes * 8;
       }
     } else {
-      write_kept(model, tensor, writer);
+      write_kept(model, tensor, expected.offset, writer);
       if (plan.schemes.count(tensor.name) > 0)
         result.weight_bits += static_cast<uint64_t>(tensor.elements()) * size_of(written_type(tensor)) * 8;
     }
     progress.advance();
   }
+  write_other_tensors(model, other_tensors(model), writer);
   writer.finish();
   describe_quantization(directory.path(), format.config_entries(modules));
   for (const fs::directory_entry& entry : fs::directory_iterator(directory.path()))
@@ -233,7 +237,6 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
 }
 
 uint64_t packed_size(const PackedFormat& format, const Model& model, const ExportPlan& plan) {
-  require_runnable(model, "writing a Hugging Face directory");
   check_plan(model, plan);
   return SafetensorsWriter::file_bytes(planned_tensors(format, model, plan), format.metadata(),
                                        shard_bytes(plan));

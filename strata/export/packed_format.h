@@ -34,6 +34,7 @@ struct PackedModules {
   std::map<std::string, Scheme> schemes;
   std::vector<LayerModule> kept;  // stored as they were
   int64_t layers = 0;
+  std::string prefix;                                 // of their names: "model.layers."
   bool scattered_groups = false;                      // some groups are of columns that are not neighbours
   std::map<std::string, PackedModule> beside_layers;  // by tensor name
   std::map<std::string, PackedModule> all;            // of the layers and beside them, by tensor name

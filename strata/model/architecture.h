@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "strata/core/json.h"
+#include "strata/gguf/file.h"
 #include "strata/model/config.h"
 
 namespace strata {
@@ -28,7 +29,7 @@ struct LayerTensor {
   std::string gguf_name;       // the same in a GGUF's block: "attn_q"
   int64_t cols = 0;            // of a matrix, or the norm's size
   std::vector<RowPart> parts;  // a matrix's rows; none of a norm
-  bool bias = false;
+  bool bias = false;           // of a matrix or a norm
 
   bool is_matrix() const { return !parts.empty(); }
   int64_t rows() const;  // of a matrix
@@ -41,20 +42,31 @@ struct AttentionPlan {
   std::string output;               // "self_attn.o_proj"
   std::string q_norm, k_norm;       // RMS norms of queries and keys before they rotate; empty: none
   enum class NormOver { Head, AllHeads } norm_over = NormOver::Head;
-  int64_t window = 0;  // keys that a query sees, itself included; 0 = all before it
+  AttentionScores scores;
 };
 
-// silu(gate) * up, which the products of `inputs` hold in this order, through `output`.
+// silu(x) = x sigmoid(x); gelu by its approximation with tanh.
+enum class Activation { Silu, Gelu };
+
+// activation(gate) * up, which the products of `inputs` hold in this order, through `output`.
 struct FeedForwardPlan {
   std::vector<std::string> inputs;  // {"mlp.gate_proj", "mlp.up_proj"}
   std::string output;               // "mlp.down_proj"
+  Activation activation = Activation::Silu;
+  bool gated = true;  // false: activation(up), without gate
+};
+
+// Both behind one norm, so that neither reads what the other adds.
+struct ParallelPlan {
+  AttentionPlan attention;
+  FeedForwardPlan feed_forward;
 };
 
 // A part of a layer that adds to the residual stream: hidden + norm_after(block(norm_before(hidden))). Norms
 // are names of the layer's tensors; empty: none stands there.
 struct BlockPlan {
   std::string norm_before, norm_after;
-  std::variant<AttentionPlan, FeedForwardPlan> block;
+  std::variant<AttentionPlan, FeedForwardPlan, ParallelPlan> block;
 };
 
 // What a layer computes.
@@ -67,18 +79,28 @@ struct LayerPlan {
 struct Architecture {
   std::string model_type;  // in config.json
   std::string class_name;  // of transformers: "LlamaForCausalLM"
-  std::string gguf_name;   // general.architecture; of several with the same one the first reads such files
-  int64_t default_head_dim = 0;        // where config.json has none; 0: hidden_size / num_attention_heads
-  double default_rms_norm_eps = 1e-6;  // where config.json has none
-  bool partial_rotary = false;         // whether heads may rotate in part
+  std::string
+      gguf_name;  // general.architecture; of several with the same one the first that fits reads files
+  Json defaults;  // keys that config.json may leave to the class
+  bool partial_rotary = false;  // whether heads may rotate in part
+  // What config.json calls the activation of the feed-forward block; the first is what is written there.
+  std::vector<std::string> activations = {"silu"};
+  // What a checkpoint's norms leave out of their gains, which GGUF files hold whole.
+  float norm_offset = 0;
+
+  // What follows from the architecture and its sizes, whatever the config was read from.
+  void (*complete)(ModelConfig& config) = nullptr;
 
   // What config.json says beyond the keys that all have (config_json.h), and what is written there.
   void (*read_json)(const ConfigFields& fields, ModelConfig& config) = nullptr;
   void (*write_json)(const ModelConfig& config, const std::string& where, Json& json) = nullptr;
 
-  // What GGUF keys and the presence of tensors say beyond those that all have (config_gguf.h), and what
-  // llama.cpp's graph of it has no place for: "a bias on o_proj"; empty where it runs the model.
+  // What GGUF keys and the presence of tensors say beyond those that all have (config_gguf.h), the keys that
+  // are written, and what llama.cpp's graph of it has no place for: "a bias on o_proj"; empty where it runs
+  // the model.
+  bool (*fits_gguf)(const GgufKeys& keys) = nullptr;  // null: all files of the name
   void (*read_gguf)(const GgufKeys& keys, ModelConfig& config) = nullptr;
+  std::vector<GgufKey> (*gguf_keys)(const ModelConfig& config) = nullptr;  // named without their prefix
   std::string (*gguf_refusal)(const ModelConfig& config) = nullptr;
 
   // The weights of a layer, in the order in which they are written; and what it computes with them.
@@ -92,7 +114,7 @@ const std::vector<Architecture>& architectures();
 // By model_type, by the class of transformers, and by general.architecture; null where none is known.
 const Architecture* find_architecture(std::string_view model_type);
 const Architecture* find_architecture_of_class(std::string_view class_name);
-const Architecture* find_gguf_architecture(std::string_view gguf_name);
+const Architecture* find_gguf_architecture(std::string_view gguf_name, const GgufFile& file);
 
 // Of a config that can be run; throws naming those known.
 const Architecture& architecture_of(const ModelConfig& config);

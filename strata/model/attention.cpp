@@ -4,7 +4,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
 #include <limits>
 
@@ -43,10 +42,15 @@ at::Tensor mask_of(int64_t first_query, int64_t queries, int64_t first_key, int6
 struct Heads {
   at::Tensor q, keys, values;
   int64_t block, window;  // queries at a time; keys that a query sees, 0: all before it
+  double softcap;
 
   Heads of_groups(int64_t group, int64_t count) const {
-    return {q.narrow(0, group, count), keys.narrow(0, group, count), values.narrow(0, group, count), block,
-            window};
+    return {q.narrow(0, group, count),
+            keys.narrow(0, group, count),
+            values.narrow(0, group, count),
+            block,
+            window,
+            softcap};
   }
 };
 
@@ -81,9 +85,14 @@ struct QueryBlock {
         .copy_(block.view({groups(), shared(), queries, block.size(2)}).transpose(1, 2));
   }
 
-  // softmax(q k' + mask) in float32.
-  at::Tensor weights() const {
+  // softmax(cap(q k') + mask) in float32. `slope` becomes the derivative of the cap, where there is one.
+  at::Tensor weights(at::Tensor* slope = nullptr) const {
     at::Tensor scores = at::bmm(q(), seen_of(heads.keys).transpose(1, 2)).to(at::kFloat);
+    if (heads.softcap > 0) {
+      const at::Tensor bounded = scores.div_(heads.softcap).tanh_();
+      if (slope != nullptr) *slope = 1 - bounded.square();
+      scores = bounded.mul_(heads.softcap);
+    }
     // Without a window every query of the block sees all keys before the block.
     const int64_t masked_from = heads.window > 0 ? 0 : first - first_key;
     scores.view({groups(), shared(), queries, seen})
@@ -94,7 +103,7 @@ struct QueryBlock {
   }
 };
 
-// o = softmax(q k' + mask) v into output [G, T, shared, D].
+// o = softmax(cap(q k') + mask) v into output [G, T, shared, D].
 void attend(const Heads& heads, const at::Tensor& output) {
   for (int64_t first = 0; first < heads.q.size(2); first += heads.block) {
     const QueryBlock block(heads, first);
@@ -104,21 +113,23 @@ void attend(const Heads& heads, const at::Tensor& output) {
 }
 
 // The gradients by q, k and v, into tensors of their shapes that hold zeros: with P the weights,
-//   dV = P' dO,  dS = P (dO V' - sum(dO O)),  dQ = dS K,  dK = dS' Q.
+//   dV = P' dO,  dS = cap' P (dO V' - sum(dO O)),  dQ = dS K,  dK = dS' Q.
 void attend_backward(const Heads& heads, const at::Tensor& output, const at::Tensor& gradient,
                      const Heads& by) {
   const at::ScalarType type = heads.q.scalar_type();
   for (int64_t first = 0; first < heads.q.size(2); first += heads.block) {
     const QueryBlock block(heads, first);
-    const at::Tensor weights = block.weights(), by_output = block.take(gradient);
+    at::Tensor slope;
+    const at::Tensor weights = block.weights(&slope), by_output = block.take(gradient);
     const at::Tensor mean =
         (by_output.to(at::kFloat) * block.take(output).to(at::kFloat)).sum(-1, /*keepdim=*/true);
     block.seen_of(by.values).baddbmm_(weights.to(type).transpose(1, 2), by_output);
-    const at::Tensor by_scores = at::bmm(by_output, block.seen_of(heads.values).transpose(1, 2))
-                                     .to(at::kFloat)
-                                     .sub_(mean)
-                                     .mul_(weights)
-                                     .to(type);
+    at::Tensor by_scores = at::bmm(by_output, block.seen_of(heads.values).transpose(1, 2))
+                               .to(at::kFloat)
+                               .sub_(mean)
+                               .mul_(weights);
+    if (slope.defined()) by_scores.mul_(slope);
+    by_scores = by_scores.to(type);
     by.q.narrow(2, first, block.queries)
         .copy_(at::bmm(by_scores, block.seen_of(heads.keys))
                    .view({block.groups(), block.shared(), block.queries, heads.q.size(3)}));
@@ -141,8 +152,8 @@ void for_groups(const at::Tensor& q, const std::function<void(int64_t group, int
 // The weights are computed again in the backward pass: they take far more memory than what they are made of.
 struct DifferentiableAttention : torch::autograd::Function<DifferentiableAttention> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& keys,
-                            const at::Tensor& values, int64_t block, int64_t window) {
-    const Heads heads{q, keys, values, block, window};
+                            const at::Tensor& values, int64_t block, int64_t window, double softcap) {
+    const Heads heads{q, keys, values, block, window, softcap};
     const at::Tensor output = at::empty({q.size(0), q.size(2), q.size(1), q.size(3)}, q.options());
     for_groups(q, [&](int64_t group, int64_t count) {
       attend(heads.of_groups(group, count), output.narrow(0, group, count));
@@ -150,33 +161,43 @@ struct DifferentiableAttention : torch::autograd::Function<DifferentiableAttenti
     context->save_for_backward({q, keys, values, output});
     context->saved_data["block"] = block;
     context->saved_data["window"] = window;
+    context->saved_data["softcap"] = softcap;
     return output;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const Heads heads{saved[0], saved[1], saved[2], context->saved_data["block"].toInt(),
-                      context->saved_data["window"].toInt()};
-    const Heads by{at::zeros_like(heads.q), at::zeros_like(heads.keys), at::zeros_like(heads.values), 0, 0};
+    const Heads heads{saved[0],
+                      saved[1],
+                      saved[2],
+                      context->saved_data["block"].toInt(),
+                      context->saved_data["window"].toInt(),
+                      context->saved_data["softcap"].toDouble()};
+    const Heads by{
+        at::zeros_like(heads.q), at::zeros_like(heads.keys), at::zeros_like(heads.values), 0, 0, 0};
     for_groups(heads.q, [&](int64_t group, int64_t count) {
       attend_backward(heads.of_groups(group, count), saved[3].narrow(0, group, count),
                       gradients[0].narrow(0, group, count), by.of_groups(group, count));
     });
-    return {by.q, by.keys, by.values, at::Tensor(), at::Tensor()};
+    return {by.q, by.keys, by.values, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
-at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window) {
+at::Tensor capped_scores(const at::Tensor& products, const AttentionScores& scores) {
+  return scores.softcap > 0 ? at::tanh(products / scores.softcap) * scores.softcap : products;
+}
+
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const AttentionScores& scores) {
   const int64_t batch = q.size(0), heads = q.size(1), length = q.size(2), head_dim = q.size(3);
   const int64_t key_heads = k.size(1), shared = heads / key_heads, groups = batch * key_heads;
-  const at::Tensor scaled =
-      (q * (1 / std::sqrt(static_cast<double>(head_dim)))).reshape({groups, shared, length, head_dim});
+  const at::Tensor scaled = (q * scores.scale_for(head_dim)).reshape({groups, shared, length, head_dim});
   const at::Tensor keys = k.reshape({groups, length, head_dim});
   const at::Tensor values = v.reshape({groups, length, head_dim});
-  const at::Tensor output =
-      DifferentiableAttention::apply(scaled, keys, values, queries_per_block(q), window);
+  const at::Tensor output = DifferentiableAttention::apply(scaled, keys, values, queries_per_block(q),
+                                                           scores.window, scores.softcap);
   return output.view({batch, key_heads, length, shared, head_dim})
       .transpose(1, 2)
       .reshape({batch, length, heads * head_dim});

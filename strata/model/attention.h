@@ -4,13 +4,19 @@
 
 #include <cstdint>
 
+#include "strata/model/config.h"
+
 namespace strata {
 
-// Causal attention softmax(q k^T / sqrt(D)) v with the softmax in float32. q [B, H, T, D]; k, v [B, H_kv, T,
-// D] where H_kv divides H and query head h reads key head h / (H / H_kv). With window > 0 a query sees the
+// Causal attention softmax(cap(scale q k^T)) v with the softmax in float32. q [B, H, T, D]; k, v [B, H_kv, T,
+// D] where H_kv divides H and query head h reads key head h / (H / H_kv). With a window a query sees the
 // last `window` keys only, itself included. Gives [B, T, H * D]. Queries go through in blocks, so that scores
 // take a bounded amount of memory and keys in the future of a whole block are never touched; the
 // backward pass computes them again instead of keeping them.
-at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window);
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const AttentionScores& scores);
+
+// Scores [...], capped where that is asked for.
+at::Tensor capped_scores(const at::Tensor& products, const AttentionScores& scores);
 
 }  // namespace strata

@@ -11,7 +11,7 @@ at::Tensor by_head(const at::Tensor& values, int64_t heads, int64_t head_dim) {
 at::Tensor normed_heads(const LayerRun& run, const AttentionPlan& plan, const std::string& norm,
                         const at::Tensor& values, int64_t heads) {
   const auto with_norm = [&](const at::Tensor& x) {
-    return norm.empty() ? x : rms_norm(x, run.weights.weight(norm), run.config.rms_norm_eps);
+    return norm.empty() ? x : normed(run.config, x, run.weights.weight(norm), run.weights.bias(norm));
   };
   if (plan.norm_over == AttentionPlan::NormOver::AllHeads)
     return by_head(with_norm(values), heads, run.config.head_dim);
@@ -25,7 +25,9 @@ at::Tensor mix(const LayerRun& run, const AttentionPlan& plan, const std::vector
   const at::Tensor q = normed_heads(run, plan, plan.q_norm, parts[0], c.num_heads);
   const at::Tensor k = normed_heads(run, plan, plan.k_norm, parts[1], c.num_kv_heads);
   const at::Tensor v = by_head(parts[2], c.num_kv_heads, c.head_dim);
-  return run.attention(apply_rope(q, run.rope), apply_rope(k, run.rope), v);
+  at::Tensor rotated = apply_rope(q, run.rope);
+  if (run.rope.query_scale.defined()) rotated = rotated * run.rope.query_scale.to(rotated.scalar_type());
+  return run.attention(rotated, apply_rope(k, run.rope), v, plan.scores);
 }
 
 }  // namespace

@@ -14,15 +14,35 @@ enum class Role { Q, K, V, O, Gate, Up, Down, Other };
 std::string_view name_of(Role role);  // "q", "k", ...
 
 // How rotary frequencies are stretched: not at all, all alike (position interpolation), by frequency as
-// Llama 3 does, by the divisor that a GGUF's rope_freqs.weight gives for each frequency, or by one of two
-// divisors for each: for sequences within the original context, and for longer ones (longrope).
+// Llama 3 or YaRN (arXiv 2309.00071) do, by the divisor that a GGUF's rope_freqs.weight gives for each
+// frequency, or by one of two divisors for each: for sequences within the original context, and for longer
+// ones (longrope).
 struct RopeScaling {
-  enum class Type { None, Linear, Llama3, Divisors, Long } type = Type::None;
+  enum class Type { None, Linear, Llama3, Divisors, Long, Yarn } type = Type::None;
   double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
   int64_t original_max_position_embeddings = 0;
-  std::vector<float> divisors;       // rotary_dim / 2
-  std::vector<float> long_divisors;  // of longrope, beyond the original context
-  double attention_factor = 1;       // of longrope: multiplies cosines and sines
+  std::vector<float> divisors;           // rotary_dim / 2
+  std::vector<float> long_divisors;      // of longrope, beyond the original context
+  double attention_factor = 1;           // of longrope and YaRN: multiplies cosines and sines
+  double beta_fast = 32, beta_slow = 1;  // of YaRN: turns within the original context
+  bool truncate = true;                  // of YaRN: the two bounds are whole features
+};
+
+// The rotation of queries and keys by their positions.
+struct Rope {
+  double theta = 10000;
+  int64_t rotary_dim = 0;  // features of a head that rotate, the first ones
+  RopeScaling scaling;
+  bool neighbours = false;  // features 2 i and 2 i + 1 rotate together, not i and i + rotary_dim / 2
+};
+
+// How attention weighs values: by the softmax of q k' scaled and capped, over the keys that a query sees.
+struct AttentionScores {
+  int64_t window = 0;  // those keys, the query's own included; 0 = all before it
+  double scale = 0;    // 0: 1 / sqrt(head_dim)
+  double softcap = 0;  // c > 0: a score s becomes c tanh(s / c)
+
+  double scale_for(int64_t head_dim) const;
 };
 
 // config.json of a decoder-only transformer.
@@ -31,20 +51,41 @@ struct ModelConfig {
       architecture;  // model_type: the name of an Architecture, or any other of a model that cannot be run
   int64_t hidden_size = 0, intermediate_size = 0, num_layers = 0;
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
-  int64_t rotary_dim = 0;  // features of a head that rotate, the first ones
   int64_t vocab_size = 0, max_position_embeddings = 0;
-  double rms_norm_eps = 1e-5, rope_theta = 10000;
-  RopeScaling rope_scaling;
+  double rms_norm_eps = 1e-5;
+  Rope rope;
+  std::optional<Rope> sliding_rope;   // of layers that slide, where theirs is another
+  std::vector<bool> rotating_layers;  // empty = all
+  // Queries at position t are multiplied by 1 + query_growth ln(1 + floor(t / query_growth_length)).
+  double query_growth = 0;
+  int64_t query_growth_length = 0;
+  enum class Norm { Rms, Layer } norm = Norm::Rms;
+  bool norm_bias = false;
   bool attention_bias = false;  // q, k, v have biases
   bool output_bias = false;     // o has one too
   bool mlp_bias = false;
   bool tied_embeddings = false;
-  int64_t sliding_window = 0;        // 0 = none
-  std::vector<bool> sliding_layers;  // layers it applies to; empty = all
+  int64_t sliding_window = 0;                         // 0 = none
+  std::vector<bool> sliding_layers;                   // layers it applies to; empty = all
+  double attention_scale = 0, attention_softcap = 0;  // as in AttentionScores
+  double embedding_scale = 1;                         // of the embedded tokens
+  double residual_scale = 1;                          // of what a block adds to the stream
+  double logit_scale = 1;
+  double final_softcap = 0;  // c > 0: a logit l becomes c tanh(l / c)
   std::optional<int32_t> bos, eos;
+  // How the names of the checkpoint's tensors begin, and that of its head without ".weight": multimodal
+  // checkpoints have others for their text model.
+  std::string prefix = "model.", head = "lm_head";
 
-  // Keys that a query of this layer sees, itself included; 0 = all before it.
-  int64_t window_of(int layer) const;
+  bool slides(int layer) const;  // whether sliding_window applies to this layer
+  AttentionScores scores_of(int layer) const;
+  const Rope& rope_of(int layer) const;
 };
+
+// All layers slide but for the last of every `period`; throws where that is not positive.
+void slide_by_period(ModelConfig& config, int64_t period);
+
+// The smallest such period that the layers follow; none where they follow none.
+std::optional<int64_t> sliding_period(const ModelConfig& config);
 
 }  // namespace strata

@@ -21,27 +21,34 @@ void check_real(const std::string& where, const char* name, double value, double
     fail("{}: {} is {}, but must lie between {} and {}", where, name, value, low, high);
 }
 
-void check_divisors(const ModelConfig& config, const std::vector<float>& divisors, const std::string& where) {
-  if (static_cast<int64_t>(divisors.size()) != config.rotary_dim / 2)
+void check_divisors(const Rope& rope, const std::vector<float>& divisors, const std::string& where) {
+  if (static_cast<int64_t>(divisors.size()) != rope.rotary_dim / 2)
     fail("{}: {} rotary frequency factors where {} features of a head rotate, expected {}", where,
-         divisors.size(), config.rotary_dim, config.rotary_dim / 2);
+         divisors.size(), rope.rotary_dim, rope.rotary_dim / 2);
   for (const float divisor : divisors) check_real(where, "a rotary frequency factor", divisor, 1e-6, 1e6);
 }
 
-void check_rope(const ModelConfig& config, const std::string& where) {
-  check_real(where, "rope_theta", config.rope_theta, 1, 1e15);
-  const RopeScaling& scaling = config.rope_scaling;
+void check_rope(const Rope& rope, const std::string& where) {
+  check_real(where, "rope_theta", rope.theta, 1, 1e15);
+  const RopeScaling& scaling = rope.scaling;
   if (scaling.type == RopeScaling::Type::None) return;
-  if (scaling.type == RopeScaling::Type::Divisors) return check_divisors(config, scaling.divisors, where);
+  if (scaling.type == RopeScaling::Type::Divisors) return check_divisors(rope, scaling.divisors, where);
   if (scaling.type == RopeScaling::Type::Long) {
-    check_divisors(config, scaling.divisors, where);
-    check_divisors(config, scaling.long_divisors, where);
+    check_divisors(rope, scaling.divisors, where);
+    check_divisors(rope, scaling.long_divisors, where);
     check_real(where, "the attention factor of longrope", scaling.attention_factor, 1e-3, 1e3);
     check_size(where, "original_max_position_embeddings", scaling.original_max_position_embeddings,
                int64_t{1} << 40);
     return;
   }
   check_real(where, "the rope scaling factor", scaling.factor, 1, 1e6);
+  if (scaling.type == RopeScaling::Type::Yarn) {
+    check_real(where, "the attention factor of yarn", scaling.attention_factor, 1e-3, 1e3);
+    check_real(where, "beta_slow", scaling.beta_slow, 1e-6, 1e6);
+    check_real(where, "beta_fast", scaling.beta_fast, scaling.beta_slow, 1e6);
+    check_size(where, "original_max_position_embeddings", scaling.original_max_position_embeddings,
+               int64_t{1} << 40);
+  }
   if (scaling.type != RopeScaling::Type::Llama3) return;
   check_real(where, "low_freq_factor", scaling.low_freq_factor, 1e-6, 1e6);
   check_real(where, "high_freq_factor", scaling.high_freq_factor, 1e-6, 1e6);
@@ -69,15 +76,25 @@ void check_config(const ModelConfig& config, const std::string& where) {
   if (config.num_heads % config.num_kv_heads != 0)
     fail("{}: num_attention_heads is {}, which num_key_value_heads {} does not divide", where,
          config.num_heads, config.num_kv_heads);
-  if (config.head_dim % 2 != 0 && config.rotary_dim == config.head_dim)
+  if (config.head_dim % 2 != 0 && config.rope.rotary_dim == config.head_dim)
     fail("{}: head_dim is {}, but rotary positions need an even number", where, config.head_dim);
-  if (config.rotary_dim < 2 || config.rotary_dim % 2 != 0 || config.rotary_dim > config.head_dim)
+  if (config.rope.rotary_dim < 2 || config.rope.rotary_dim % 2 != 0 ||
+      config.rope.rotary_dim > config.head_dim)
     fail("{}: {} of {} features a head rotate, but an even number of them was expected", where,
-         config.rotary_dim, config.head_dim);
+         config.rope.rotary_dim, config.head_dim);
   if (config.sliding_window < 0)
     fail("{}: sliding_window is {}, but must be positive, or null for none", where, config.sliding_window);
   check_real(where, "rms_norm_eps", config.rms_norm_eps, 0, 1);
-  check_rope(config, where);
+  check_rope(config.rope, where);
+  if (config.sliding_rope) check_rope(*config.sliding_rope, where);
+  if (config.query_growth > 0)
+    check_size(where, "the context after which queries grow", config.query_growth_length, int64_t{1} << 40);
+  check_real(where, "the scale of what blocks add", config.residual_scale, 1e-6, 1e6);
+  check_real(where, "the scale of the logits", config.logit_scale, 1e-6, 1e6);
+  check_real(where, "the scale of attention", config.attention_scale, 0, 1e3);
+  check_real(where, "the scale of the embedding", config.embedding_scale, 1e-3, 1e6);
+  for (const double cap : {config.attention_softcap, config.final_softcap})
+    if (cap != 0) check_real(where, "a softcap", cap, 1e-3, 1e6);
 }
 
 }  // namespace strata

@@ -7,6 +7,7 @@
 #include "strata/core/text.h"
 #include "strata/model/architecture.h"
 #include "strata/model/config_checks.h"
+#include "strata/model/rope.h"
 
 namespace strata {
 namespace {
@@ -16,7 +17,7 @@ const Architecture& named_architecture(const GgufFile& file) {
   const auto* name = value == nullptr ? nullptr : std::get_if<std::string>(&value->value);
   if (name == nullptr)
     fail("{} has no key general.architecture, so the kind of model is not known", file.path().string());
-  if (const Architecture* found = find_gguf_architecture(*name)) return *found;
+  if (const Architecture* found = find_gguf_architecture(*name, file)) return *found;
   fail("{}: the architecture '{}' is not supported; known are {}", file.path().string(), printable(*name),
        known_architectures());
 }
@@ -46,10 +47,10 @@ void read_sizes(const GgufFile& file, const Architecture& architecture, const Gg
       values != config.head_dim)
     fail("{}: values have {} features a head and keys {}; only equal sizes are supported", where, values,
          config.head_dim);
-  config.rotary_dim = keys.integer("rope.dimension_count", config.head_dim);
-  if (config.rotary_dim != config.head_dim && !architecture.partial_rotary)
-    fail("{}: {} of {} features a head are rotated; only whole heads are supported", where, config.rotary_dim,
-         config.head_dim);
+  config.rope.rotary_dim = keys.integer("rope.dimension_count", config.head_dim);
+  if (config.rope.rotary_dim != config.head_dim && !architecture.partial_rotary)
+    fail("{}: {} of {} features a head are rotated; only whole heads are supported", where,
+         config.rope.rotary_dim, config.head_dim);
 }
 
 // F32 values of a tensor, one for each pair of rotated features.
@@ -65,8 +66,8 @@ std::vector<float> read_divisors(const GgufFile& file, const GgufTensor& tensor,
 // Divisors of the rotary frequencies stored as tensors: one (Llama 3), together with linear scaling if there
 // is any, or two (longrope).
 void read_rope(const GgufFile& file, const GgufKeys& keys, ModelConfig& config) {
-  config.rope_theta = keys.real("rope.freq_base", 10000);
-  RopeScaling& scaling = config.rope_scaling;
+  config.rope.theta = keys.real("rope.freq_base", 10000);
+  RopeScaling& scaling = config.rope.scaling;
   const std::string type = keys.text("rope.scaling.type");
   const double factor = keys.real("rope.scaling.factor", keys.real("rope.scale_linear", 1));
   const GgufTensor* of_long = file.find_tensor("rope_factors_long.weight");
@@ -74,14 +75,22 @@ void read_rope(const GgufFile& file, const GgufKeys& keys, ModelConfig& config) 
   if (type == "linear" || (type.empty() && factor != 1)) {
     scaling.type = RopeScaling::Type::Linear;
     scaling.factor = factor;
+  } else if (type == "yarn") {
+    scaling.type = RopeScaling::Type::Yarn;
+    scaling.factor = factor;
+    scaling.original_max_position_embeddings =
+        keys.integer("rope.scaling.original_context_length", config.max_position_embeddings);
+    scaling.attention_factor = keys.real("rope.scaling.attn_factor", 1) * usual_yarn_attention_factor(factor);
+    scaling.beta_fast = keys.real("rope.scaling.yarn_beta_fast", 32);
+    scaling.beta_slow = keys.real("rope.scaling.yarn_beta_slow", 1);
   } else if (!type.empty() && type != "none" && !(type == "longrope" && of_long && of_short)) {
     fail(
-        "{}: the rope type '{}' is not supported; known are none and linear, llama3 through "
+        "{}: the rope type '{}' is not supported; known are none, linear and yarn, llama3 through "
         "rope_freqs.weight, and longrope with rope_factors_long.weight and rope_factors_short.weight",
         file.path().string(), printable(type));
   }
 
-  const int64_t pairs = config.rotary_dim / 2;
+  const int64_t pairs = config.rope.rotary_dim / 2;
   if (of_long && of_short) {
     scaling.type = RopeScaling::Type::Long;
     scaling.divisors = read_divisors(file, *of_short, pairs);
@@ -153,13 +162,15 @@ ModelConfig read_gguf_config(const GgufFile& file) {
 
   read_sizes(file, architecture, keys, config);
   check_config(config, where);
-  config.rms_norm_eps = keys.real("attention.layer_norm_rms_epsilon", 1e-5);
+  config.rms_norm_eps =
+      keys.real("attention.layer_norm_rms_epsilon", keys.real("attention.layer_norm_epsilon", 1e-5));
   read_rope(file, keys, config);
   config.tied_embeddings = file.find_tensor("output.weight") == nullptr;
   config.attention_bias = file.find_tensor("blk.0.attn_q.bias") != nullptr;
   config.output_bias = file.find_tensor("blk.0.attn_output.bias") != nullptr;
   config.mlp_bias = file.find_tensor("blk.0.ffn_gate.bias") != nullptr;
   if (architecture.read_gguf != nullptr) architecture.read_gguf(keys, config);
+  if (architecture.complete != nullptr) architecture.complete(config);
   config.bos = token_id(keys, "tokenizer.ggml.bos_token_id", config.vocab_size);
   config.eos = token_id(keys, "tokenizer.ggml.eos_token_id", config.vocab_size);
   check_config(config, where);

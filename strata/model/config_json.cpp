@@ -7,13 +7,14 @@
 #include "strata/core/error.h"
 #include "strata/model/architecture.h"
 #include "strata/model/config_checks.h"
+#include "strata/model/rope.h"
 
 namespace strata {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kKnownRopeTypes = "default, linear, llama3 and longrope";
+constexpr const char* kKnownRopeTypes = "default, linear, llama3, yarn and longrope";
 
 // From model_type or, where that is missing, from the class name in `architectures`.
 const Architecture& named_architecture(const ConfigFields& fields) {
@@ -28,12 +29,12 @@ const Architecture& named_architecture(const ConfigFields& fields) {
     found = find_architecture_of_class(name);
   }
   if (found == nullptr)
-    fail("{}: the architecture '{}' is not supported; known are {}", fields.where(), name,
-         known_architectures());
+    throw NotRunnable(fmt::format("{}: the architecture '{}' is not supported; known are {}", fields.where(),
+                                  name, known_architectures()));
   return *found;
 }
 
-void read_sizes(const ConfigFields& fields, const Architecture& architecture, ModelConfig& config) {
+void read_sizes(const ConfigFields& fields, ModelConfig& config) {
   config.hidden_size = fields.integer("hidden_size");
   config.intermediate_size = fields.integer("intermediate_size");
   config.num_layers = fields.integer("num_hidden_layers");
@@ -43,8 +44,6 @@ void read_sizes(const ConfigFields& fields, const Architecture& architecture, Mo
   config.max_position_embeddings = fields.integer("max_position_embeddings", 2048);
   if (fields.has("head_dim")) {
     config.head_dim = fields.integer("head_dim");
-  } else if (architecture.default_head_dim > 0) {
-    config.head_dim = architecture.default_head_dim;
   } else {
     if (config.num_heads < 1 || config.hidden_size % config.num_heads != 0)
       fail("{}: hidden_size is {}, which num_attention_heads {} does not divide, and head_dim is not given",
@@ -54,18 +53,20 @@ void read_sizes(const ConfigFields& fields, const Architecture& architecture, Mo
 }
 
 void read_partial_rotary(const ConfigFields& fields, const Architecture& architecture, ModelConfig& config) {
+  if (!fields.has("partial_rotary_factor")) return;
   const double factor = fields.real("partial_rotary_factor", 1);
+  config.rope.rotary_dim = config.head_dim;
   if (factor == 1) return;
   if (!architecture.partial_rotary || !(factor > 0 && factor < 1))
     fail("{}: partial_rotary_factor is {}, but only {} supported", fields.where(), factor,
          architecture.partial_rotary ? "parts between 0 and 1 are" : "whole heads (1) are");
-  config.rotary_dim = static_cast<int64_t>(static_cast<double>(config.head_dim) * factor);
+  config.rope.rotary_dim = static_cast<int64_t>(static_cast<double>(config.head_dim) * factor);
 }
 
 // longrope divides each frequency by one of two factors, and stretches cosines and sines by
 // sqrt(1 + ln s / ln L) for a context s times the original L (transformers' modeling_rope_utils.py).
 void read_longrope(const ConfigFields& rope, const ConfigFields& fields, ModelConfig& config) {
-  RopeScaling& scaling = config.rope_scaling;
+  RopeScaling& scaling = config.rope.scaling;
   scaling.type = RopeScaling::Type::Long;
   scaling.divisors = rope.reals("short_factor");
   scaling.long_divisors = rope.reals("long_factor");
@@ -79,25 +80,38 @@ void read_longrope(const ConfigFields& rope, const ConfigFields& fields, ModelCo
   scaling.attention_factor = rope.real("attention_factor", stretch);
 }
 
-// transformers up to 4: rope_theta and rope_scaling {type | rope_type, factor, ...}. From 5 on:
-// rope_parameters {rope_type, rope_theta, factor, ...}.
-void read_rope(const ConfigFields& fields, const Architecture& architecture, ModelConfig& config) {
-  config.rope_theta = fields.real("rope_theta", 10000);
-  config.rotary_dim = config.head_dim;
-  read_partial_rotary(fields, architecture, config);
-  const bool is_new = fields.has("rope_parameters");
-  const char* key = is_new ? "rope_parameters" : "rope_scaling";
-  const Json* found = fields.find(key);
-  if (found == nullptr) return;
-  if (!found->is_object()) fail("{}: {} is not an object", fields.where(), key);
-  const ConfigFields rope(*found, fields.where() + ": " + key);
-  config.rope_theta = rope.real("rope_theta", config.rope_theta);
+// transformers' _compute_yarn_parameters (modeling_rope_utils.py).
+void read_yarn(const ConfigFields& rope, const ConfigFields& fields, ModelConfig& config) {
+  RopeScaling& yarn = config.rope.scaling;
+  yarn.type = RopeScaling::Type::Yarn;
+  yarn.original_max_position_embeddings =
+      rope.integer("original_max_position_embeddings",
+                   fields.integer("original_max_position_embeddings", config.max_position_embeddings));
+  const double context = static_cast<double>(config.max_position_embeddings);
+  const double original = static_cast<double>(std::max<int64_t>(1, yarn.original_max_position_embeddings));
+  yarn.factor = rope.real("factor", context / original);
+  const double of_query = rope.real("mscale", 0), of_all = rope.real("mscale_all_dim", 0);
+  const auto stretch = [&](double scale) {
+    return 1 + scale * (usual_yarn_attention_factor(yarn.factor) - 1);
+  };
+  yarn.attention_factor = rope.real(
+      "attention_factor", of_query != 0 && of_all != 0 ? stretch(of_query) / stretch(of_all) : stretch(1));
+  yarn.beta_fast = rope.real("beta_fast", 32);
+  yarn.beta_slow = rope.real("beta_slow", 1);
+  yarn.truncate = rope.flag("truncate", true);
+}
+
+// rope_scaling or rope_parameters {rope_type | type, rope_theta, factor, ...} over what `config` has.
+void read_rope_entries(const ConfigFields& rope, const ConfigFields& fields, const Architecture& architecture,
+                       const std::string& default_type, ModelConfig& config) {
+  config.rope.theta = rope.real("rope_theta", config.rope.theta);
   read_partial_rotary(rope, architecture, config);
 
-  const std::string type = rope.text("rope_type", rope.text("type", is_new ? "default" : ""));
-  RopeScaling& scaling = config.rope_scaling;
+  const std::string type = rope.text("rope_type", rope.text("type", default_type));
+  RopeScaling& scaling = config.rope.scaling;
   if (type == "default") return;
   if (type == "longrope" || type == "su") return read_longrope(rope, fields, config);
+  if (type == "yarn") return read_yarn(rope, fields, config);
   if (type == "linear") {
     scaling.type = RopeScaling::Type::Linear;
   } else if (type == "llama3") {
@@ -110,10 +124,41 @@ void read_rope(const ConfigFields& fields, const Architecture& architecture, Mod
   } else if (type.empty()) {
     fail("{} has neither rope_type nor type; known are {}", rope.where(), kKnownRopeTypes);
   } else {
-    fail("{}: the rope type '{}' is not supported; known are {}", rope.where(), type, kKnownRopeTypes);
+    throw NotRunnable(fmt::format("{}: the rope type '{}' is not supported; known are {}", rope.where(), type,
+                                  kKnownRopeTypes));
   }
   if (!rope.has("factor")) fail("{} has no factor", rope.where());
   scaling.factor = rope.real("factor", 1);
+}
+
+// transformers up to 4: rope_theta, rope_scaling {type | rope_type, factor, ...}, and rope_local_base_freq of
+// layers that slide. From 5 on: rope_parameters {rope_type, rope_theta, factor, ...}, or one of these for
+// each kind of layer.
+void read_rope(const ConfigFields& fields, const Architecture& architecture, ModelConfig& config) {
+  config.rope.theta = fields.real("rope_theta", 10000);
+  config.rope.rotary_dim = config.head_dim;
+  read_partial_rotary(fields, architecture, config);
+  if (fields.has("rope_local_base_freq"))
+    config.sliding_rope = Rope{fields.real("rope_local_base_freq", 10000), config.head_dim, {}};
+  const bool is_new = fields.has("rope_parameters");
+  const char* key = is_new ? "rope_parameters" : "rope_scaling";
+  const Json* found = fields.find(key);
+  if (found == nullptr) return;
+  if (!found->is_object()) fail("{}: {} is not an object", fields.where(), key);
+  const ConfigFields rope(*found, fields.where() + ": " + key);
+  const std::string default_type = is_new ? "default" : "";
+  const auto read_kind = [&](const char* kind) {
+    const Json* of_kind = rope.find(kind);
+    if (of_kind == nullptr || !of_kind->is_object())
+      fail("{} has no object {}, which it needs for layers of that kind", rope.where(), kind);
+    ModelConfig read = config;
+    read_rope_entries({*of_kind, rope.where() + "." + kind}, fields, architecture, default_type, read);
+    return read.rope;
+  };
+  if (!rope.has("full_attention") && !rope.has("sliding_attention"))
+    return read_rope_entries(rope, fields, architecture, default_type, config);
+  config.sliding_rope = read_kind("sliding_attention");
+  config.rope = read_kind("full_attention");
 }
 
 // Whether each layer slides, as transformers 5 lists it; false where it does not.
@@ -129,6 +174,29 @@ bool read_layer_types(const ConfigFields& fields, ModelConfig& config) {
     config.sliding_layers.push_back(type == "sliding_attention");
   }
   return true;
+}
+
+// hidden_activation (of the Gemmas) comes before hidden_act.
+void check_activation(const ConfigFields& fields, const Architecture& architecture) {
+  const std::vector<std::string>& known = architecture.activations;
+  const char* key = fields.has("hidden_activation") ? "hidden_activation" : "hidden_act";
+  const std::string found = fields.text(key, known.front());
+  if (std::find(known.begin(), known.end(), found) == known.end())
+    throw NotRunnable(fmt::format("{}: {} is '{}', but of a {} model only {} is supported", fields.where(),
+                                  key, found, architecture.model_type, known.front()));
+}
+
+// The text model's part of a multimodal config, with what the whole says of it; other configs as they are.
+Json text_part(Json document) {
+  const auto text = document.find("text_config");
+  const auto type = document.find("model_type");
+  const bool known =
+      type != document.end() && type->is_string() && find_architecture(type->get<std::string>());
+  if (known || text == document.end() || !text->is_object()) return document;
+  Json part = *text;
+  for (const char* key : {"tie_word_embeddings", "bos_token_id", "eos_token_id"})
+    if (!part.contains(key) && document.contains(key)) part[key] = document[key];
+  return part;
 }
 
 // A single id, or the first of a list; ids outside the vocabulary mean "none", as -1 does in old configs.
@@ -212,6 +280,12 @@ void read_sliding_window(const ConfigFields& fields, ModelConfig& config) {
   if (config.sliding_window != 0) read_layer_types(fields, config);
 }
 
+void read_sliding_pattern(const ConfigFields& fields, ModelConfig& config, int64_t period) {
+  config.sliding_window = fields.integer("sliding_window", 0);
+  if (config.sliding_window == 0 || read_layer_types(fields, config)) return;
+  slide_by_period(config, fields.integer("sliding_window_pattern", period));
+}
+
 void read_late_sliding_window(const ConfigFields& fields, ModelConfig& config) {
   if (!fields.flag("use_sliding_window", false)) return;
   config.sliding_window = fields.integer("sliding_window", 0);
@@ -220,29 +294,26 @@ void read_late_sliding_window(const ConfigFields& fields, ModelConfig& config) {
   for (int64_t layer = 0; layer < config.num_layers; ++layer) config.sliding_layers.push_back(layer >= first);
 }
 
-int64_t ModelConfig::window_of(int layer) const {
-  if (!sliding_layers.empty() && !sliding_layers.at(static_cast<size_t>(layer))) return 0;
-  return sliding_window;
-}
-
 ModelConfig read_config(const fs::path& config_json) {
-  const Json document = read_json(config_json);
+  Json document = read_json(config_json);
   const std::string where = config_json.string();
   if (!document.is_object()) fail("{} is not a JSON object, so it is not a model's config", where);
+  document = text_part(std::move(document));
   const ConfigFields fields(document, where);
 
   ModelConfig config;
   const Architecture& architecture = named_architecture(fields);
+  for (const auto& [key, value] : architecture.defaults.items())
+    if (!document.contains(key)) document[key] = value;
   config.architecture = architecture.model_type;
-  if (const std::string act = fields.text("hidden_act", "silu"); act != "silu")
-    fail("{}: hidden_act is '{}', but only silu is supported", where, act);
-
-  read_sizes(fields, architecture, config);
-  config.rms_norm_eps = fields.real("rms_norm_eps", architecture.default_rms_norm_eps);
+  check_activation(fields, architecture);
+  read_sizes(fields, config);
+  config.rms_norm_eps = fields.real("rms_norm_eps", 1e-6);
   config.tied_embeddings = fields.flag("tie_word_embeddings", false);
   read_rope(fields, architecture, config);
   check_config(config, where);
   if (architecture.read_json != nullptr) architecture.read_json(fields, config);
+  if (architecture.complete != nullptr) architecture.complete(config);
   check_config(config, where);
   config.bos = token_id(fields, "bos_token_id", config.vocab_size);
   config.eos = token_id(fields, "eos_token_id", config.vocab_size);

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "strata/core/error.h"
 #include "strata/core/json.h"
 #include "strata/model/config.h"
 
@@ -34,11 +35,22 @@ class ConfigFields {
   std::string where_;
 };
 
-// A config.json. Throws where the architecture is not known or a value is not possible.
+// Of a model that cannot be run here, since its architecture, its rope or its activation is not known. What
+// its tensors are called and how large they are can be seen all the same.
+class NotRunnable : public Error {
+ public:
+  using Error::Error;
+};
+
+// A config.json. Throws NotRunnable, or another error where a value is not possible.
 ModelConfig read_config(const std::filesystem::path& config_json);
 
 // For architectures whose layers all slide, or those that layer_types names.
 void read_sliding_window(const ConfigFields& fields, ModelConfig& config);
+
+// For those that slide but for every last layer of `period` (sliding_window_pattern), or as layer_types names
+// them.
+void read_sliding_pattern(const ConfigFields& fields, ModelConfig& config, int64_t period);
 
 // For those that slide only where use_sliding_window is set, and then from layer max_window_layers on, or in
 // the layers that layer_types names.

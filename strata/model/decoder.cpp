@@ -13,6 +13,7 @@
 #include "strata/device/device.h"
 #include "strata/device/products.h"
 #include "strata/model/attention.h"
+#include "strata/model/ends.h"
 #include "strata/model/linear.h"
 #include "strata/model/load_tensor.h"
 
@@ -39,7 +40,10 @@ at::Tensor joined(std::vector<at::Tensor> pieces) {
 }  // namespace
 
 Decoder::Decoder(const Model& model, DecoderOptions options)
-    : model_(model), options_(options), widest_activation_(widest_matrix(model)) {
+    : model_(model),
+      options_(options),
+      rope_tables_(model.config, options.device),
+      widest_activation_(widest_matrix(model)) {
   require_runnable(model, "the forward pass");
   if (options_.dtype != at::kFloat && options_.dtype != at::kBFloat16)
     fail_usage("a decoder computes in float32 or bfloat16, not in {}", c10::toString(options_.dtype));
@@ -70,7 +74,7 @@ at::Tensor Decoder::embed(const at::Tensor& ids) {
                                    gathered.data_ptr<float>() + i * model_.config.hidden_size);
     rows = gathered.to(options_.device, options_.dtype);
   }
-  return rows.view({ids.size(0), ids.size(1), model_.config.hidden_size});
+  return embedded(model_.config, rows.view({ids.size(0), ids.size(1), model_.config.hidden_size}));
 }
 
 at::Tensor Decoder::layer(int index, const at::Tensor& hidden) {
@@ -142,7 +146,8 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;
   const at::Tensor normed = rounded_input(model_.head, final_normed(hidden));
   if (options_.resident || in_memory(model_.head))
-    return strata::linear(normed, weight(model_.head), at::Tensor()).to(at::kFloat);
+    return capped_logits(model_.config,
+                         strata::linear(normed, weight(model_.head), at::Tensor()).to(at::kFloat));
   const int64_t vocab_size = model_.config.vocab_size;
   const int64_t step = std::max<int64_t>(1, kHeadElements / model_.config.hidden_size);
   at::Tensor output =
@@ -152,11 +157,12 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) {
     output.narrow(2, first, count)
         .copy_(strata::linear(normed, weight_rows(model_.head, first, count), at::Tensor()));
   }
-  return output;
+  return capped_logits(model_.config, output);
 }
 
 at::Tensor Decoder::final_normed(const at::Tensor& hidden) {
-  return rms_norm(hidden, weight(model_.final_norm), model_.config.rms_norm_eps);
+  return final_norm(model_.config, hidden, weight(model_.final_norm),
+                    model_.config.norm_bias ? weight(model_.final_norm_bias()) : at::Tensor());
 }
 
 at::Tensor Decoder::forward(const at::Tensor& ids) {
@@ -219,8 +225,12 @@ bool Decoder::in_memory(const std::string& tensor) const {
 LayerRun Decoder::layer_run(int index, int64_t length) {
   LayerPlan plan = architecture_of(model_.config).plan(model_.config, index);
   std::vector<Stage> stages = stages_of(plan);
-  return {model_.config,        std::move(plan),    std::move(stages),
-          layer_weights(index), rope_table(length), attention(model_.config.window_of(index))};
+  return {model_.config,
+          std::move(plan),
+          std::move(stages),
+          layer_weights(index),
+          rope_tables_.of_layer(index, length),
+          attention()};
 }
 
 LayerWeights Decoder::layer_weights(int index) {
@@ -244,22 +254,12 @@ at::Tensor Decoder::rounded_input(const std::string& tensor, const at::Tensor& i
   return round_as_llama_cpp(input, model_.checkpoint->info(tensor).type);
 }
 
-Attention Decoder::attention(int64_t window) const {
-  const Attention exact = [window](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-    return causal_attention(q, k, v, window);
+Attention Decoder::attention() const {
+  if (options_.rounding == RuntimeRounding::None) return causal_attention;
+  return [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionScores& scores) {
+    const auto in_half = [](const at::Tensor& values) { return values.to(at::kHalf).to(at::kFloat); };
+    return causal_attention(in_half(q), in_half(k), in_half(v), scores);
   };
-  if (options_.rounding == RuntimeRounding::None) return exact;
-  const auto in_half = [](const at::Tensor& values) { return values.to(at::kHalf).to(at::kFloat); };
-  return [=](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-    return exact(in_half(q), in_half(k), in_half(v));
-  };
-}
-
-RopeTable Decoder::rope_table(int64_t length) {
-  const int64_t known = rope_.cosines.defined() ? rope_.cosines.size(0) : 0;
-  if (known < length || !rope_is_shared(model_.config, known, length))
-    rope_ = make_rope_table(model_.config, length, options_.device);
-  return {rope_.cosines.narrow(0, 0, length), rope_.sines.narrow(0, 0, length)};
 }
 
 }  // namespace strata

@@ -63,8 +63,7 @@ class Decoder {
 
  private:
   LayerWeights layer_weights(int index);
-  Attention attention(int64_t window) const;
-  RopeTable rope_table(int64_t length);
+  Attention attention() const;
   at::Tensor rounded_input(const std::string& tensor, const at::Tensor& input) const;
   at::Tensor weight_rows(const std::string& tensor, int64_t first, int64_t count);
   bool in_memory(const std::string& tensor) const;
@@ -77,7 +76,7 @@ class Decoder {
   const Model& model_;
   DecoderOptions options_;
   std::unordered_map<std::string, at::Tensor> loaded_, replaced_;
-  RopeTable rope_;
+  RopeTables rope_tables_;
   int64_t widest_activation_;
   Observer observer_;
 };

@@ -1,20 +1,28 @@
 #include "strata/model/layer.h"
 
 namespace strata {
+namespace {
+
+at::Tensor activated(Activation activation, const at::Tensor& x) {
+  return activation == Activation::Silu ? at::silu(x) : at::gelu(x, "tanh");
+}
+
+}  // namespace
 
 void add_stages(const FeedForwardPlan& plan, std::vector<Stage>& stages) {
   Stage into;
   into.matrices = plan.inputs;
-  into.combine = [](const LayerRun& run, const std::vector<at::Tensor>& products) {
+  into.combine = [plan](const LayerRun& run, const std::vector<at::Tensor>& products) {
     const int64_t width = run.config.intermediate_size;
+    if (!plan.gated) return activated(plan.activation, split_products(products, {width})[0]);
     const std::vector<at::Tensor> parts = split_products(products, {width, width});
-    return at::silu(parts[0]).mul_(parts[1]);
+    return activated(plan.activation, parts[0]).mul_(parts[1]);
   };
   Stage out;
   out.matrices = {plan.output};
   out.reads_value = true;
   out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
-  out.rows = Role::Up;
+  if (plan.gated) out.rows = Role::Up;
   stages.push_back(std::move(into));
   stages.push_back(std::move(out));
 }

@@ -41,23 +41,40 @@ std::string translate_name(const Architecture& architecture, const ModelConfig& 
   if (ending != ".weight" && ending != ".bias") return "";
   std::string_view stem = name.substr(0, last_dot);
 
-  const std::string_view from = way == Way::ToGguf ? kLayers : kGgufLayers;
+  const NamePair layers = layer_names(config);
+  const std::string_view from = way == Way::ToGguf ? layers.name : layers.gguf_name;
   std::string prefix, translated;
   if (starts_with(stem, from)) {
     stem.remove_prefix(from.size());
     const size_t dot = stem.find('.');
     if (dot == std::string_view::npos || !is_number(stem.substr(0, dot))) return "";
     const std::string number(stem.substr(0, dot));
-    prefix = (way == Way::ToGguf ? kGgufLayers : kLayers) + number + ".";
+    prefix = (way == Way::ToGguf ? layers.gguf_name : layers.name) + number + ".";
     translated = translate_in_layer(architecture, config, std::stoi(number), stem.substr(dot + 1), way);
   } else {
-    for (const NamePair& names : {kEmbedding, kFinalNorm, kHead})
+    for (const NamePair& names : {embedding_names(config), final_norm_names(config), head_names(config)})
       if (translated.empty()) translated = translate(names, stem, way);
   }
   return translated.empty() ? "" : prefix + translated + std::string(ending);
 }
 
 }  // namespace
+
+NamePair embedding_names(const ModelConfig& config) {
+  return {config.prefix + "embed_tokens", "token_embd"};
+}
+
+NamePair final_norm_names(const ModelConfig& config) {
+  return {config.prefix + "norm", "output_norm"};
+}
+
+NamePair head_names(const ModelConfig& config) {
+  return {config.head, "output"};
+}
+
+NamePair layer_names(const ModelConfig& config) {
+  return {config.prefix + "layers.", "blk."};
+}
 
 std::string gguf_name(const ModelConfig& config, const std::string& name) {
   return translate_name(architecture_of(config), config, name, Way::ToGguf);
@@ -73,8 +90,13 @@ std::string name_in_gguf(const Model& model, const std::string& tensor) {
 }
 
 std::string matrix_name_in_gguf(const std::string& tensor) {
+  ModelConfig config;
+  constexpr std::string_view kLayers = ".layers.";  // behind a prefix of any kind
+  if (const size_t dot = tensor.find(kLayers); dot != std::string::npos)
+    config.prefix = tensor.substr(0, dot + 1);
   for (const Architecture& architecture : architectures())
-    if (std::string name = translate_name(architecture, {}, tensor, Way::ToGguf); !name.empty()) return name;
+    if (std::string name = translate_name(architecture, config, tensor, Way::ToGguf); !name.empty())
+      return name;
   return tensor;
 }
 

@@ -15,11 +15,10 @@ struct NamePair {
 };
 
 // What all architectures have beside their layers, and how the names of a layer's tensors begin.
-inline const NamePair kEmbedding{"model.embed_tokens", "token_embd"};
-inline const NamePair kFinalNorm{"model.norm", "output_norm"};
-inline const NamePair kHead{"lm_head", "output"};
-inline constexpr const char* kLayers = "model.layers.";
-inline constexpr const char* kGgufLayers = "blk.";
+NamePair embedding_names(const ModelConfig& config);
+NamePair final_norm_names(const ModelConfig& config);
+NamePair head_names(const ModelConfig& config);
+NamePair layer_names(const ModelConfig& config);  // "model.layers." and "blk."
 
 // llama.cpp's name of a tensor of this architecture ("model.layers.3.mlp.down_proj.weight" ->
 // "blk.3.ffn_down.weight") and the way back; empty when there is no counterpart.

@@ -57,7 +57,7 @@ bool is_runnable(const GgufFile& file) {
   const std::string architecture = text_of(file, "general.architecture");
   if (architecture.empty())
     fail("{} has no key general.architecture, so the kind of model is not known", file.path().string());
-  return find_gguf_architecture(architecture) != nullptr &&
+  return find_gguf_architecture(architecture, file) != nullptr &&
          integer_of(file, architecture + ".expert_count").value_or(0) == 0;
 }
 

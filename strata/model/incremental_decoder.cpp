@@ -3,12 +3,12 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
 
 #include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
+#include "strata/model/attention.h"
 
 namespace strata {
 namespace {
@@ -36,8 +36,9 @@ IncrementalDecoder::IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t 
   for (int layer = 0; layer < config.num_layers; ++layer) {
     runs_.push_back(decoder.layer_run(layer, length));
     ropes_.push_back(runs_.back().rope);
-    runs_.back().attention = [this, layer](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-      return attend(static_cast<size_t>(layer), q, k, v);
+    runs_.back().attention = [this, layer](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                           const AttentionScores& scores) {
+      return attend(static_cast<size_t>(layer), q, k, v, scores);
     };
     keys_.push_back(at::empty({batch, config.num_kv_heads, length, config.head_dim}, options));
     values_.push_back(at::empty_like(keys_.back()));
@@ -45,10 +46,10 @@ IncrementalDecoder::IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t 
 }
 
 at::Tensor IncrementalDecoder::attend(size_t layer, const at::Tensor& q, const at::Tensor& k,
-                                      const at::Tensor& v) {
+                                      const at::Tensor& v, const AttentionScores& scores) {
   keys_[layer].narrow(2, position_, 1).copy_(k);
   values_[layer].narrow(2, position_, 1).copy_(v);
-  const int64_t window = decoder_.model().config.window_of(static_cast<int>(layer));
+  const int64_t window = scores.window;
   const int64_t first = window > 0 ? std::max<int64_t>(0, position_ + 1 - window) : 0;
   const int64_t seen = position_ + 1 - first;
   const at::Tensor keys = keys_[layer].narrow(2, first, seen), values = values_[layer].narrow(2, first, seen);
@@ -58,9 +59,9 @@ at::Tensor IncrementalDecoder::attend(size_t layer, const at::Tensor& q, const a
   at::Tensor output = at::empty_like(queries);
   for_sequences(q, [&](int64_t sequence, int64_t count) {
     const auto of = [&](const at::Tensor& all) { return all.narrow(0, sequence, count); };
-    const at::Tensor scores = at::matmul(of(queries), of(keys).transpose(2, 3)).to(at::kFloat) /
-                              std::sqrt(static_cast<double>(head_dim));
-    of(output).copy_(at::matmul(at::softmax(scores, -1).to(q.scalar_type()), of(values)));
+    const at::Tensor products = at::matmul(of(queries), of(keys).transpose(2, 3)).to(at::kFloat);
+    const at::Tensor weights = at::softmax(capped_scores(products * scores.scale_for(head_dim), scores), -1);
+    of(output).copy_(at::matmul(weights.to(q.scalar_type()), of(values)));
   });
   return output.view({batch, 1, q.size(1) * head_dim});
 }
@@ -70,8 +71,7 @@ at::Tensor IncrementalDecoder::step(const at::Tensor& ids) {
   if (position_ == length_) fail("a sequence of {} tokens is full; it was made for no more", length_);
   at::Tensor hidden = decoder_.embed(ids.unsqueeze(1));
   for (size_t layer = 0; layer < runs_.size(); ++layer) {
-    const RopeTable& all = ropes_[layer];
-    runs_[layer].rope = {all.cosines.narrow(0, position_, 1), all.sines.narrow(0, position_, 1)};
+    runs_[layer].rope = ropes_[layer].narrow(position_, 1);
     hidden = run_layer(runs_[layer], hidden);
   }
   ++position_;

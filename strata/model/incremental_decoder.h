@@ -20,7 +20,8 @@ class IncrementalDecoder {
   at::Tensor step(const at::Tensor& ids);
 
  private:
-  at::Tensor attend(size_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+  at::Tensor attend(size_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const AttentionScores& scores);
 
   Decoder& decoder_;
   int64_t length_, position_ = 0;

@@ -8,14 +8,27 @@
 namespace strata {
 namespace {
 
-at::Tensor normed(const LayerRun& run, const std::string& norm, const at::Tensor& values) {
-  return norm.empty() ? values : rms_norm(values, run.weights.weight(norm), run.config.rms_norm_eps);
+at::Tensor behind_norm(const LayerRun& run, const std::string& norm, const at::Tensor& values) {
+  return norm.empty() ? values : normed(run.config, values, run.weights.weight(norm), run.weights.bias(norm));
+}
+
+int64_t inputs_of(const LayerRun& run, const Stage& stage) {
+  return run.weights.weight(stage.matrices.front()).size(1);
+}
+
+// Of the value what the stage leaves.
+at::Tensor rest_of_value(const LayerRun& run, const Stage& stage, const at::Tensor& value) {
+  const int64_t read = stage.reads_value ? inputs_of(run, stage) : 0;
+  return !value.defined() || value.size(-1) == read ? at::Tensor()
+                                                    : value.narrow(-1, read, value.size(-1) - read);
 }
 
 // What comes out of the stage, before it is added to the stream where it is.
 at::Tensor stage_output(const LayerRun& run, const Stage& stage, const std::vector<at::Tensor>& products) {
   const at::Tensor output = stage.combine(run, products);
-  return stage.ends_block ? normed(run, run.plan.blocks[stage.block].norm_after, output) : output;
+  if (!stage.ends_block) return output;
+  const at::Tensor added = behind_norm(run, run.plan.blocks[stage.block].norm_after, output);
+  return run.config.residual_scale == 1 ? added : added * run.config.residual_scale;
 }
 
 std::vector<at::Tensor> products_of(const LayerRun& run, const Stage& stage, const at::Tensor& input,
@@ -62,14 +75,15 @@ at::Tensor project(const LayerWeights& weights, const std::string& matrix, const
 }
 
 at::Tensor stage_input(const LayerRun& run, const Stage& stage, const LayerState& state) {
-  return stage.reads_value ? state.value : normed(run, stage.norm, state.hidden);
+  if (!stage.reads_value) return behind_norm(run, stage.norm, state.hidden);
+  return state.value.narrow(-1, 0, inputs_of(run, stage));
 }
 
 LayerState finish_stage(const LayerRun& run, const Stage& stage, const LayerState& state,
                         const std::vector<at::Tensor>& products) {
   const at::Tensor output = stage_output(run, stage, products);
   if (!stage.ends_block) return {state.hidden, output};
-  return {state.hidden + output, {}};
+  return {state.hidden + output, rest_of_value(run, stage, state.value)};
 }
 
 LayerState run_stage(const LayerRun& run, const Stage& stage, const LayerState& state,
@@ -85,20 +99,31 @@ at::Tensor run_layer(const LayerRun& run, const at::Tensor& hidden, const InputO
 
 at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& hidden) {
   LayerState state{hidden, {}};
+  at::Tensor sum;
   for (const Stage& stage : run.stages) {
     if (stage.block != block) continue;
-    if (!stage.ends_block)
-      state = run_stage(run, stage, state);
-    else
-      return stage_output(run, stage, products_of(run, stage, stage_input(run, stage, state), nullptr));
+    const at::Tensor output =
+        stage_output(run, stage, products_of(run, stage, stage_input(run, stage, state), nullptr));
+    if (stage.ends_block) sum = sum.defined() ? sum + output : output;
+    state.value = stage.ends_block ? rest_of_value(run, stage, state.value) : output;
   }
-  fail("a layer of {} blocks has none with the number {}", run.plan.blocks.size(), block);
+  if (!sum.defined()) fail("a layer of {} blocks has none with the number {}", run.plan.blocks.size(), block);
+  return sum;
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor mean_square = wide.square().mean(-1, true);
   return (wide * mean_square.add_(eps).rsqrt_()).to(x.scalar_type()).mul_(weight);
+}
+
+at::Tensor normed(const ModelConfig& config, const at::Tensor& x, const at::Tensor& weight,
+                  const at::Tensor& bias) {
+  if (config.norm == ModelConfig::Norm::Rms) return rms_norm(x, weight, config.rms_norm_eps);
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor centred = wide - wide.mean(-1, true);
+  const at::Tensor scaled = rms_norm(centred, weight, config.rms_norm_eps);
+  return (bias.defined() ? scaled + bias : scaled).to(x.scalar_type());
 }
 
 std::vector<at::Tensor> split_products(const std::vector<at::Tensor>& products,

@@ -28,10 +28,12 @@ struct LayerWeights {
 
 // Mixes values by attention over rotated queries and keys: q [B, H, T, D]; k, v [B, H_kv, T, D]; gives
 // [B, T, H * D].
-using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                           const AttentionScores& scores)>;
 
 // A layer on its way: the residual stream, and what waits to be multiplied by the next matrices where that
-// is not the stream itself.
+// is not the stream itself. A stage that reads the value takes its first features, as many as its matrices
+// have inputs; the others wait for the stage after it.
 struct LayerState {
   at::Tensor hidden;  // [B, T, hidden_size]
   at::Tensor value;   // [B, T, any]
@@ -40,7 +42,7 @@ struct LayerState {
 struct LayerRun;
 
 // Matrices that read one input, and what their products become. A layer is its stages, one after the other;
-// each block has two: into what mixes or gates, and out of it.
+// a block has one into what mixes or gates, and one out of it (two where blocks are parallel).
 struct Stage {
   size_t block = 0;                   // of the plan
   std::vector<std::string> matrices;  // W x + b of each is a product
@@ -89,12 +91,18 @@ at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& hid
 // x / sqrt(mean(x^2) + eps) * weight over the last dimension, the norm in float32.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
+// The norm that the config names; for LayerNorm the mean is subtracted first and the bias, if defined, added.
+at::Tensor normed(const ModelConfig& config, const at::Tensor& x, const at::Tensor& weight,
+                  const at::Tensor& bias);
+
 // Products of matrices in the parts of these sizes, whichever of them stand side by side in one product.
 std::vector<at::Tensor> split_products(const std::vector<at::Tensor>& products,
                                        const std::vector<int64_t>& sizes);
 
-// The stages of each kind of block, added to those before; attention_block.cpp and feed_forward_block.cpp.
+// The stages of each kind of block, added to those before; attention_block.cpp, feed_forward_block.cpp and
+// parallel_block.cpp.
 void add_stages(const AttentionPlan& attention, std::vector<Stage>& stages);
 void add_stages(const FeedForwardPlan& feed_forward, std::vector<Stage>& stages);
+void add_stages(const ParallelPlan& parallel, std::vector<Stage>& stages);
 
 }  // namespace strata

@@ -9,18 +9,28 @@
 namespace strata {
 namespace {
 
-std::string in_layer(int64_t layer, const std::string& name) {
-  return fmt::format("{}{}.{}", kLayers, layer, name);
-}
-
-std::string in_block(int64_t layer, const std::string& name) {
-  return fmt::format("{}{}.{}", kGgufLayers, layer, name);
+NamePair in_layer(const ModelConfig& config, int64_t layer, const LayerTensor& tensor) {
+  const NamePair layers = layer_names(config);
+  return {fmt::format("{}{}.{}", layers.name, layer, tensor.name),
+          fmt::format("{}{}.{}", layers.gguf_name, layer, tensor.gguf_name)};
 }
 
 void add_tensor(std::vector<ExpectedTensor>& tensors, const NamePair& names, std::vector<int64_t> shape,
                 std::vector<RowPart> parts = {}) {
   tensors.push_back(
       {names.name + ".weight", names.gguf_name + ".weight", std::move(shape), std::move(parts)});
+}
+
+void add_bias(std::vector<ExpectedTensor>& tensors, const NamePair& names, int64_t size,
+              std::vector<RowPart> parts = {}) {
+  tensors.push_back({names.name + ".bias", names.gguf_name + ".bias", {size}, std::move(parts)});
+}
+
+void add_norm(std::vector<ExpectedTensor>& tensors, const Architecture& architecture, const NamePair& names,
+              int64_t size, bool bias) {
+  add_tensor(tensors, names, {size});
+  tensors.back().offset = architecture.norm_offset;
+  if (bias) add_bias(tensors, names, size);
 }
 
 }  // namespace
@@ -34,20 +44,32 @@ int64_t LayerTensor::rows() const {
 std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
   const Architecture& architecture = architecture_of(config);
   std::vector<ExpectedTensor> tensors;
-  add_tensor(tensors, kEmbedding, {config.vocab_size, config.hidden_size});
+  add_tensor(tensors, embedding_names(config), {config.vocab_size, config.hidden_size});
   for (int layer = 0; layer < config.num_layers; ++layer) {
     for (const LayerTensor& tensor : architecture.tensors(config, layer)) {
-      const NamePair names{in_layer(layer, tensor.name), in_block(layer, tensor.gguf_name)};
-      add_tensor(tensors, names,
-                 tensor.is_matrix() ? std::vector<int64_t>{tensor.rows(), tensor.cols}
-                                    : std::vector<int64_t>{tensor.cols},
-                 tensor.parts);
-      if (tensor.bias)
-        tensors.push_back({names.name + ".bias", names.gguf_name + ".bias", {tensor.rows()}, tensor.parts});
+      const NamePair names = in_layer(config, layer, tensor);
+      if (!tensor.is_matrix()) {
+        add_norm(tensors, architecture, names, tensor.cols, tensor.bias);
+        continue;
+      }
+      add_tensor(tensors, names, {tensor.rows(), tensor.cols}, tensor.parts);
+      if (tensor.bias) add_bias(tensors, names, tensor.rows(), tensor.parts);
     }
   }
-  add_tensor(tensors, kFinalNorm, {config.hidden_size});
-  if (!config.tied_embeddings) add_tensor(tensors, kHead, {config.vocab_size, config.hidden_size});
+  add_norm(tensors, architecture, final_norm_names(config), config.hidden_size, config.norm_bias);
+  if (!config.tied_embeddings)
+    add_tensor(tensors, head_names(config), {config.vocab_size, config.hidden_size});
+  return tensors;
+}
+
+std::vector<ExpectedTensor> stored_tensors(const Model& model) {
+  if (model.runnable) return expected_tensors(model.config);
+  if (model.path.extension() == ".gguf") require_runnable(model, "writing a Hugging Face directory");
+  std::vector<std::string> names = {model.embedding};
+  for (const Module& module : model.modules) names.push_back(module.tensor);
+  if (model.head != model.embedding) names.push_back(model.head);
+  std::vector<ExpectedTensor> tensors;
+  for (const std::string& name : names) tensors.push_back({name, "", model.checkpoint->info(name).shape, {}});
   return tensors;
 }
 
@@ -64,7 +86,7 @@ std::vector<Module> linear_modules(const ModelConfig& config) {
       module.layer = layer;
       module.role = tensor.parts.size() == 1 ? tensor.parts.front().role : Role::Other;
       module.name = tensor.name;
-      module.tensor = in_layer(layer, tensor.name + ".weight");
+      module.tensor = in_layer(config, layer, tensor).name + ".weight";
       module.rows = tensor.rows();
       module.cols = tensor.cols;
       module.parts = tensor.parts;
@@ -77,13 +99,21 @@ std::vector<Module> linear_modules(const ModelConfig& config) {
 
 std::vector<std::vector<std::string>> readers_of(const LayerPlan& plan) {
   std::vector<std::vector<std::string>> readers;
-  for (const BlockPlan& block : plan.blocks)
-    std::visit(
-        [&](const auto& of_block) {
-          readers.push_back(of_block.inputs);
-          readers.push_back({of_block.output});
-        },
-        block.block);
+  for (const BlockPlan& block : plan.blocks) {
+    if (const auto* parallel = std::get_if<ParallelPlan>(&block.block)) {
+      readers.push_back(parallel->attention.inputs);
+      for (const std::string& input : parallel->feed_forward.inputs) readers.back().push_back(input);
+      readers.push_back({parallel->attention.output});
+      readers.push_back({parallel->feed_forward.output});
+    } else if (const auto* attention = std::get_if<AttentionPlan>(&block.block)) {
+      readers.push_back(attention->inputs);
+      readers.push_back({attention->output});
+    } else {
+      const auto& feed_forward = std::get<FeedForwardPlan>(block.block);
+      readers.push_back(feed_forward.inputs);
+      readers.push_back({feed_forward.output});
+    }
+  }
   return readers;
 }
 

@@ -13,11 +13,16 @@ struct ExpectedTensor {
   std::string name, gguf_name;
   std::vector<int64_t> shape;
   std::vector<RowPart> parts;  // of a layer's matrices and their biases
+  float offset = 0;            // what a Hugging Face checkpoint leaves out of the values (norm_offset)
 };
 
 // Every tensor a model of this config consists of, under Hugging Face's names: embedding, the layers in
 // order, final norm, and the head unless it is tied.
 std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config);
+
+// The same of a model: where it cannot be run, the matrices of its layers, its embedding and its head, as far
+// as they are known. Throws for such a GGUF, whose tensors have no names of Hugging Face's.
+std::vector<ExpectedTensor> stored_tensors(const Model& model);
 
 // The linear modules of every layer, in the order of its tensors.
 std::vector<Module> linear_modules(const ModelConfig& config);

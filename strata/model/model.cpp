@@ -1,5 +1,8 @@
 #include "strata/model/model.h"
 
+#include <unordered_map>
+
+#include "strata/checkpoint/offset_checkpoint.h"
 #include "strata/checkpoint/packed_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/model/config_gguf.h"
@@ -7,6 +10,7 @@
 #include "strata/model/gguf_model.h"
 #include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
+#include "strata/model/sized_directory.h"
 #include "strata/tokenizer/gguf_vocabulary.h"
 
 namespace strata {
@@ -40,6 +44,54 @@ void check_vocabulary(const Vocabulary& vocabulary, const ModelConfig& config, c
         path.string(), vocabulary.tokens.size(), config.vocab_size);
 }
 
+// The checkpoint with whole gains in its norms.
+std::shared_ptr<const Checkpoint> with_whole_norms(std::shared_ptr<const Checkpoint> checkpoint,
+                                                   const ModelConfig& config) {
+  std::unordered_map<std::string, float> offsets;
+  for (const ExpectedTensor& expected : expected_tensors(config))
+    if (expected.offset != 0) offsets[expected.name] = expected.offset;
+  if (offsets.empty()) return checkpoint;
+  return std::make_shared<OffsetCheckpoint>(std::move(checkpoint), std::move(offsets));
+}
+
+// How multimodal checkpoints name the tensors of their text model and its head.
+void find_names(const Checkpoint& checkpoint, ModelConfig& config) {
+  for (const char* prefix : {"model.", "model.language_model.", "language_model.model.", "language_model.",
+                             "model.text_model.", ""}) {
+    if (!checkpoint.contains(std::string(prefix) + "embed_tokens.weight")) continue;
+    config.prefix = prefix;
+    break;
+  }
+  for (const char* head : {"lm_head", "language_model.lm_head", "model.lm_head"}) {
+    if (!checkpoint.contains(std::string(head) + ".weight")) continue;
+    config.head = head;
+    break;
+  }
+}
+
+std::function<Vocabulary()> vocabulary_of(const fs::path& directory, const ModelConfig& config) {
+  return [directory, config] {
+    Vocabulary vocabulary = read_vocabulary(directory);
+    check_vocabulary(vocabulary, config, directory);
+    return vocabulary;
+  };
+}
+
+// A directory of which only the tensors' sizes are known.
+Model open_sized_directory(const fs::path& path, const fs::path& directory, const std::string& refusal) {
+  Model model;
+  model.path = path;
+  model.runnable = false;
+  model.refusal = refusal;
+  const fs::path config = directory / "config.json";
+  const Json document = read_json(config);
+  model.checkpoint = open_packed(open_safetensors(path), document, config.string());
+  model.modules = sized_modules(*model.checkpoint);
+  describe_sized(model, document);
+  model.vocabulary = vocabulary_of(directory, model.config);
+  return model;
+}
+
 Model open_hugging_face(const fs::path& path) {
   const fs::path directory = fs::is_directory(path) ? path : fs::absolute(path).parent_path();
   const fs::path config = directory / "config.json";
@@ -50,13 +102,16 @@ Model open_hugging_face(const fs::path& path) {
         directory.string());
   Model model;
   model.path = path;
-  model.config = read_config(config);
-  model.checkpoint = open_packed(open_safetensors(path), read_json(config), config.string());
-  model.vocabulary = [directory, config = model.config] {
-    Vocabulary vocabulary = read_vocabulary(directory);
-    check_vocabulary(vocabulary, config, directory);
-    return vocabulary;
-  };
+  try {
+    model.config = read_config(config);
+  } catch (const NotRunnable& why) {
+    return open_sized_directory(path, directory, why.what());
+  }
+  std::shared_ptr<const Checkpoint> checkpoint =
+      open_packed(open_safetensors(path), read_json(config), config.string());
+  find_names(*checkpoint, model.config);
+  model.checkpoint = with_whole_norms(std::move(checkpoint), model.config);
+  model.vocabulary = vocabulary_of(directory, model.config);
   return model;
 }
 
@@ -66,6 +121,7 @@ Model open_sized_gguf(const fs::path& path, const std::shared_ptr<const GgufFile
   model.path = path;
   model.runnable = false;
   model.config = sized_gguf_config(*file);
+  model.refusal = fmt::format("the architecture '{}' is known by its sizes only", model.config.architecture);
   model.checkpoint = open_gguf_checkpoint(file);
   model.modules = sized_modules(*file);
   if (model.modules.empty())
@@ -117,8 +173,10 @@ std::string_view name_of(Role role) {
 
 void require_runnable(const Model& model, const std::string& what) {
   if (!model.runnable)
-    fail("{}: {} cannot be done, since the architecture '{}' is known by its sizes only", model.path.string(),
-         what, model.config.architecture);
+    fail(
+        "{}: {} cannot be done, since {}; from its weights alone it can be quantized: strata quantize {} "
+        "--effort quick --bpw 4 -o OUTPUT",
+        model.path.string(), what, model.refusal, model.path.string());
 }
 
 std::vector<const Module*> Model::layer_modules(int layer) const {
@@ -154,8 +212,19 @@ std::optional<Model::Rows> Model::rows_of(int layer, Role role) const {
   return std::nullopt;
 }
 
+std::string Model::bias_of(const std::string& weight) {
+  return weight.substr(0, weight.rfind('.')) + ".bias";
+}
+
+std::string Model::layer_prefix() const {
+  if (runnable) return layer_names(config).name;
+  const std::string& tensor = modules.front().tensor;
+  return tensor.substr(
+      0, tensor.size() - fmt::format("{}.{}.weight", modules.front().layer, modules.front().name).size());
+}
+
 std::string Model::layer_tensor(int layer, std::string_view name) const {
-  return fmt::format("{}{}.{}", kLayers, layer, name);
+  return fmt::format("{}{}.{}", layer_prefix(), layer, name);
 }
 
 Model open_model(const fs::path& path) {
@@ -163,7 +232,9 @@ Model open_model(const fs::path& path) {
   Model model =
       path.extension() == ".gguf" && !fs::is_directory(path) ? open_gguf(path) : open_hugging_face(path);
   if (!model.runnable) return model;
-  if (model.config.tied_embeddings) model.head = model.embedding;
+  model.embedding = embedding_names(model.config).name + ".weight";
+  model.final_norm = final_norm_names(model.config).name + ".weight";
+  model.head = model.config.tied_embeddings ? model.embedding : head_names(model.config).name + ".weight";
   check_tensors(model);
   model.modules = linear_modules(model.config);
   return model;

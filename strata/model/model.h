@@ -39,9 +39,11 @@ struct Model {
   std::string final_norm = "model.norm.weight";
   std::string head = "lm_head.weight";  // equals `embedding` when tied
 
-  // False for a GGUF of an architecture that is not known here: its matrices (experts stacked as the rows of
-  // one) can be scored without data, quantized and exported, under the names that they have in the file.
+  // False where the forward pass is not known here: the matrices (experts stacked as the rows of one in a
+  // GGUF) can be scored without data, quantized and exported, under the names that they have in the file.
   bool runnable = true;
+  std::string
+      refusal;  // why not, as the end of a sentence: "the architecture 'x' is known by its sizes only"
 
   // Of the model's directory; throws when there is none or it does not fit the vocabulary.
   std::function<Vocabulary()> vocabulary;
@@ -60,6 +62,10 @@ struct Model {
   };
   std::optional<Rows> rows_of(int layer, Role role) const;
 
+  std::string final_norm_bias() const { return bias_of(final_norm); }
+  static std::string bias_of(const std::string& weight);  // "model.norm.weight" -> "model.norm.bias"
+
+  std::string layer_prefix() const;                                  // "model.layers."
   std::string layer_tensor(int layer, std::string_view name) const;  // "model.layers.<layer>.<name>"
 };
 

@@ -1,12 +1,13 @@
 #include "strata/model/rope.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace strata {
 namespace {
 
-double base_frequency(const ModelConfig& config, int64_t i) {
-  return std::pow(config.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(config.rotary_dim));
+double base_frequency(const Rope& rope, int64_t i) {
+  return std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(rope.rotary_dim));
 }
 
 // Frequencies that turn at least high_freq_factor times within the original context stay, those that turn at
@@ -20,16 +21,38 @@ double llama3_divisor(const RopeScaling& scaling, double frequency) {
   return 1 / ((1 - smooth) / scaling.factor + smooth);
 }
 
-bool is_long(const ModelConfig& config, int64_t length) {
-  return config.rope_scaling.type == RopeScaling::Type::Long &&
-         length > config.rope_scaling.original_max_position_embeddings;
+// Frequencies that turn more than beta_fast times within the original context stay, those that turn less than
+// beta_slow times are divided by `factor`, with a ramp over the features between them.
+double yarn_divisor(const Rope& rope, int64_t i) {
+  const RopeScaling& scaling = rope.scaling;
+  // The feature, counted in pairs, that turns so often.
+  const auto feature = [&](double turns) {
+    const double context = static_cast<double>(scaling.original_max_position_embeddings);
+    return static_cast<double>(rope.rotary_dim) * std::log(context / (turns * 2 * M_PI)) /
+           (2 * std::log(rope.theta));
+  };
+  double low = feature(scaling.beta_fast), high = feature(scaling.beta_slow);
+  if (scaling.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, static_cast<double>(rope.rotary_dim - 1));
+  if (high == low) high += 0.001;
+  const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+  return 1 / (ramp / scaling.factor + (1 - ramp));
+}
+
+bool is_long(const Rope& rope, int64_t length) {
+  return rope.scaling.type == RopeScaling::Type::Long &&
+         length > rope.scaling.original_max_position_embeddings;
 }
 
 }  // namespace
 
-std::vector<double> rope_divisors(const ModelConfig& config, int64_t length) {
-  std::vector<double> divisors(static_cast<size_t>(config.rotary_dim / 2), 1.0);
-  const RopeScaling& scaling = config.rope_scaling;
+std::vector<double> rope_divisors(const Rope& rope, int64_t length) {
+  std::vector<double> divisors(static_cast<size_t>(rope.rotary_dim / 2), 1.0);
+  const RopeScaling& scaling = rope.scaling;
   for (size_t i = 0; i < divisors.size(); ++i) {
     switch (scaling.type) {
       case RopeScaling::Type::None:
@@ -38,46 +61,77 @@ std::vector<double> rope_divisors(const ModelConfig& config, int64_t length) {
         divisors[i] = scaling.factor;
         break;
       case RopeScaling::Type::Llama3:
-        divisors[i] = llama3_divisor(scaling, base_frequency(config, static_cast<int64_t>(i)));
+        divisors[i] = llama3_divisor(scaling, base_frequency(rope, static_cast<int64_t>(i)));
         break;
       case RopeScaling::Type::Divisors:
         divisors[i] = scaling.divisors.at(i);
         break;
+      case RopeScaling::Type::Yarn:
+        divisors[i] = yarn_divisor(rope, static_cast<int64_t>(i));
+        break;
       case RopeScaling::Type::Long:
-        divisors[i] = (is_long(config, length) ? scaling.long_divisors : scaling.divisors).at(i);
+        divisors[i] = (is_long(rope, length) ? scaling.long_divisors : scaling.divisors).at(i);
         break;
     }
   }
   return divisors;
 }
 
-std::vector<double> rope_frequencies(const ModelConfig& config, int64_t length) {
-  std::vector<double> frequencies = rope_divisors(config, length);
+double usual_yarn_attention_factor(double factor) {
+  return factor <= 1 ? 1 : 1 + 0.1 * std::log(factor);
+}
+
+std::vector<double> rope_frequencies(const Rope& rope, int64_t length) {
+  std::vector<double> frequencies = rope_divisors(rope, length);
   for (size_t i = 0; i < frequencies.size(); ++i)
-    frequencies[i] = base_frequency(config, static_cast<int64_t>(i)) / frequencies[i];
+    frequencies[i] = base_frequency(rope, static_cast<int64_t>(i)) / frequencies[i];
   return frequencies;
 }
 
-RopeTable make_rope_table(const ModelConfig& config, int64_t length, at::Device device) {
-  const at::Tensor frequency = at::tensor(rope_frequencies(config, length), at::kDouble);
+RopeTable make_rope_table(const Rope& rope, int64_t length, at::Device device) {
+  const at::Tensor frequency = at::tensor(rope_frequencies(rope, length), at::kDouble);
   const at::Tensor angle = at::outer(at::arange(length, at::kDouble), frequency);
-  const RopeScaling& scaling = config.rope_scaling;
-  const double stretch = scaling.type == RopeScaling::Type::Long ? scaling.attention_factor : 1;
+  const RopeScaling& scaling = rope.scaling;
+  const bool stretches = scaling.type == RopeScaling::Type::Long || scaling.type == RopeScaling::Type::Yarn;
+  const double stretch = stretches ? scaling.attention_factor : 1;
   const auto to_device = [&](const at::Tensor& table) { return table.mul(stretch).to(device, at::kFloat); };
-  return {to_device(at::cos(angle)), to_device(at::sin(angle))};
+  return {to_device(at::cos(angle)), to_device(at::sin(angle)), rope.neighbours, {}};
 }
 
-bool rope_is_shared(const ModelConfig& config, int64_t length, int64_t other) {
-  return is_long(config, length) == is_long(config, other);
+RopeTable RopeTable::narrow(int64_t first, int64_t count) const {
+  const auto part = [&](const at::Tensor& all) {
+    return all.defined() ? all.narrow(0, first, count) : at::Tensor();
+  };
+  return {part(cosines), part(sines), neighbours, part(query_scale)};
+}
+
+RopeTable RopeTables::of_layer(int layer, int64_t length) {
+  const Rope& rope = config_.rope_of(layer);
+  RopeTable& table = tables_[&rope];
+  const int64_t known = table.cosines.defined() ? table.cosines.size(0) : 0;
+  // Sequences of lengths that take other frequencies have tables of their own.
+  if (known < length || is_long(rope, known) != is_long(rope, length))
+    table = make_rope_table(rope, length, device_);
+  if (config_.query_growth > 0 && !(table.query_scale.defined() && table.query_scale.size(0) >= length)) {
+    const at::Tensor turns =
+        (at::arange(table.cosines.size(0), at::kDouble) / static_cast<double>(config_.query_growth_length))
+            .floor();
+    table.query_scale = (1 + config_.query_growth * (1 + turns).log()).unsqueeze(1).to(device_, at::kFloat);
+  }
+  return table.narrow(0, length);
 }
 
 at::Tensor apply_rope(const at::Tensor& x, const RopeTable& rope) {
   const int64_t half = rope.cosines.size(1), rotated_features = 2 * half;
-  const at::Tensor first = x.narrow(3, 0, half).to(at::kFloat);
-  const at::Tensor second = x.narrow(3, half, half).to(at::kFloat);
   at::Tensor rotated = at::empty(x.sizes(), x.options().dtype(at::kFloat));
-  rotated.narrow(3, 0, half).copy_(first * rope.cosines).sub_(second * rope.sines);
-  rotated.narrow(3, half, half).copy_(second * rope.cosines).add_(first * rope.sines);
+  // The first or second features of all pairs.
+  const auto of_pairs = [&](const at::Tensor& values, int64_t which) {
+    return rope.neighbours ? values.slice(3, which, rotated_features, 2)
+                           : values.narrow(3, which * half, half);
+  };
+  const at::Tensor first = of_pairs(x, 0).to(at::kFloat), second = of_pairs(x, 1).to(at::kFloat);
+  of_pairs(rotated, 0).copy_(first * rope.cosines).sub_(second * rope.sines);
+  of_pairs(rotated, 1).copy_(second * rope.cosines).add_(first * rope.sines);
   if (const int64_t kept = x.size(3) - rotated_features; kept > 0)
     rotated.narrow(3, rotated_features, kept).copy_(x.narrow(3, rotated_features, kept));
   return rotated.to(x.scalar_type());

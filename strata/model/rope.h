@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "strata/model/config.h"
@@ -13,22 +14,40 @@ namespace strata {
 // without scaling, `factor` for linear, for llama3 a value between 1 and `factor` that depends on how often
 // the frequency turns within the original context, and for longrope the short or the long factors, by whether
 // a sequence of `length` fits that context. GGUF stores these as rope_freqs.weight or rope_factors_*.weight.
-std::vector<double> rope_divisors(const ModelConfig& config, int64_t length = 1);
+std::vector<double> rope_divisors(const Rope& rope, int64_t length = 1);
+
+// What YaRN multiplies cosines and sines by where nothing else is said, 1 + ln(factor) / 10; llama.cpp
+// multiplies by it whatever else a file says.
+double usual_yarn_attention_factor(double factor);
 
 // The scaled frequencies: radians a position.
-std::vector<double> rope_frequencies(const ModelConfig& config, int64_t length = 1);
+std::vector<double> rope_frequencies(const Rope& rope, int64_t length = 1);
 
-// Cosines and sines of the rotary angles, float [T, rotary_dim / 2].
+// Cosines and sines of the rotary angles, float [T, rotary_dim / 2], and how they apply to a head.
 struct RopeTable {
   at::Tensor cosines, sines;
+  bool neighbours = false;
+  at::Tensor query_scale;  // float [T, 1], of rotated queries; undefined: 1
+
+  RopeTable narrow(int64_t first, int64_t count) const;
 };
-RopeTable make_rope_table(const ModelConfig& config, int64_t length, at::Device device);
+RopeTable make_rope_table(const Rope& rope, int64_t length, at::Device device);
 
-// Whether sequences of both lengths take the same frequencies.
-bool rope_is_shared(const ModelConfig& config, int64_t length, int64_t other);
+// The tables of a model's layers, each made when it is first asked for. The config must outlive them.
+class RopeTables {
+ public:
+  RopeTables(const ModelConfig& config, at::Device device) : config_(config), device_(device) {}
 
-// Rotates features i and i + R / 2 of the first R of every head by the angle of the position (Hugging Face's
-// halves), in float32, where R is twice the width of the table. x [B, H, T, D].
+  RopeTable of_layer(int layer, int64_t length);
+
+ private:
+  const ModelConfig& config_;
+  at::Device device_;
+  std::map<const Rope*, RopeTable> tables_;  // of the longest sequence so far
+};
+
+// Rotates pairs of the first R features of every head by the angle of the position, in float32, where R is
+// twice the width of the table: features i and i + R / 2 (the two halves), or neighbours. x [B, H, T, D].
 at::Tensor apply_rope(const at::Tensor& x, const RopeTable& rope);
 
 }  // namespace strata

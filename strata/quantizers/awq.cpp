@@ -61,8 +61,11 @@ class LayerSearch {
     const at::Tensor inverse = scales->reciprocal();
     for (const std::string& reader : stage.matrices)
       multiply(scalings[model_.module(layer_, reader).tensor].cols, to_vector(*scales));
-    if (!stage.norm.empty())
-      multiply(scalings[model_.layer_tensor(layer_, stage.norm + ".weight")].cols, to_vector(inverse));
+    if (!stage.norm.empty()) {
+      const std::string gains = model_.layer_tensor(layer_, stage.norm + ".weight");
+      for (const std::string& vector : {gains, Model::bias_of(gains)})
+        if (model_.checkpoint->contains(vector)) multiply(scalings[vector].cols, to_vector(inverse));
+    }
     if (stage.rows) divide_rows(*stage.rows, to_vector(one_a_row(*stage.rows, inverse)), scalings);
   }
 

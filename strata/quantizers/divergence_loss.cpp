@@ -18,9 +18,10 @@ using torch::autograd::variable_list;
 constexpr int64_t kCpuLogits = int64_t{1} << 20, kCudaLogits = int64_t{1} << 27;
 
 // Softmax and what follows are not for 16 bits.
-at::Tensor logits_of(const at::Tensor& hidden, const at::Tensor& head) {
-  const at::Tensor logits = product(hidden, head.t());
-  return logits.scalar_type() == at::kBFloat16 ? logits.to(at::kFloat) : logits;
+at::Tensor logits_of(const at::Tensor& hidden, const at::Tensor& head, double softcap) {
+  const at::Tensor products = product(hidden, head.t());
+  const at::Tensor logits = products.scalar_type() == at::kBFloat16 ? products.to(at::kFloat) : products;
+  return softcap > 0 ? at::tanh(logits / softcap) * softcap : logits;
 }
 
 int64_t rows_per_piece(const at::Tensor& hidden, const at::Tensor& head) {
@@ -30,7 +31,8 @@ int64_t rows_per_piece(const at::Tensor& hidden, const at::Tensor& head) {
 
 struct DivergenceLoss : torch::autograd::Function<DivergenceLoss> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
-                            const at::Tensor& teacher, const at::Tensor& teacher_head, double scale) {
+                            const at::Tensor& teacher, const at::Tensor& teacher_head, double scale,
+                            double softcap) {
     const int64_t rows = hidden.size(0), piece = rows_per_piece(hidden, head);
     const bool head_learned = head.requires_grad();
     at::Tensor sum = at::zeros({}, hidden.options().dtype(at::kDouble));
@@ -39,12 +41,15 @@ struct DivergenceLoss : torch::autograd::Function<DivergenceLoss> {
     for (int64_t first = 0; first < rows; first += piece) {
       const int64_t count = std::min(piece, rows - first);
       const at::Tensor some = hidden.narrow(0, first, count);
-      const at::Tensor log_p = at::log_softmax(logits_of(teacher.narrow(0, first, count), teacher_head), -1);
-      const at::Tensor log_q = at::log_softmax(logits_of(some, head), -1);
+      const at::Tensor log_p =
+          at::log_softmax(logits_of(teacher.narrow(0, first, count), teacher_head, softcap), -1);
+      const at::Tensor logits = logits_of(some, head, softcap);
+      const at::Tensor log_q = at::log_softmax(logits, -1);
       const at::Tensor p = log_p.exp();
       sum += log_p.sub(log_q).mul_(p).sum(-1).sum(at::kDouble);
-      const at::Tensor by_logits =
-          log_q.exp().sub_(p).mul_(scale / static_cast<double>(rows)).to(hidden.scalar_type());
+      at::Tensor by_products = log_q.exp().sub_(p).mul_(scale / static_cast<double>(rows));
+      if (softcap > 0) by_products.mul_(1 - (logits / softcap).square());
+      const at::Tensor by_logits = by_products.to(hidden.scalar_type());
       by_hidden.narrow(0, first, count).copy_(product(by_logits, head));
       if (head_learned) add_product(by_head, by_logits.t(), some);
     }
@@ -60,26 +65,27 @@ struct DivergenceLoss : torch::autograd::Function<DivergenceLoss> {
                  ? at::Tensor()
                  : found->second.toTensor() * gradients[0].to(found->second.toTensor().scalar_type());
     };
-    return {times("by_hidden"), times("by_head"), at::Tensor(), at::Tensor(), at::Tensor()};
+    return {times("by_hidden"), times("by_head"), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
 at::Tensor divergence_loss(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& teacher,
-                           const at::Tensor& teacher_head, double scale) {
-  return DivergenceLoss::apply(hidden, head, teacher, teacher_head, scale);
+                           const at::Tensor& teacher_head, double scale, double softcap) {
+  return DivergenceLoss::apply(hidden, head, teacher, teacher_head, scale, softcap);
 }
 
 at::Tensor divergence_sum(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& teacher,
-                          const at::Tensor& teacher_head) {
+                          const at::Tensor& teacher_head, double softcap) {
   const int64_t rows = hidden.size(0), piece = rows_per_piece(hidden, head);
   at::Tensor sum = at::zeros({}, hidden.options().dtype(at::kDouble));
   for (int64_t first = 0; first < rows; first += piece) {
     const int64_t count = std::min(piece, rows - first);
-    const at::Tensor log_p = at::log_softmax(logits_of(teacher.narrow(0, first, count), teacher_head), -1);
-    sum +=
-        row_divergences(log_p, log_p.exp(), logits_of(hidden.narrow(0, first, count), head)).sum(at::kDouble);
+    const at::Tensor log_p =
+        at::log_softmax(logits_of(teacher.narrow(0, first, count), teacher_head, softcap), -1);
+    const at::Tensor logits = logits_of(hidden.narrow(0, first, count), head, softcap);
+    sum += row_divergences(log_p, log_p.exp(), logits).sum(at::kDouble);
   }
   return sum;
 }

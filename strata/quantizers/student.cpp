@@ -11,6 +11,7 @@
 #include "strata/core/threads.h"
 #include "strata/device/products.h"
 #include "strata/model/attention.h"
+#include "strata/model/ends.h"
 #include "strata/model/load_tensor.h"
 #include "strata/quantizers/divergence_loss.h"
 
@@ -74,7 +75,7 @@ at::Tensor Student::Pieces::of(const at::Tensor& batch, int64_t piece) const {
 
 Student::Student(const Model& model, std::map<std::string, QuantizedMatrix> matrices,
                  const StudentOptions& options)
-    : model_(model), options_(options) {
+    : model_(model), options_(options), rope_tables_(model.config, options.device) {
   require_runnable(model, "tuning end to end");
   if (matrices.empty())
     fail("{}: tuning makes up for what quantizing loses, and the plan keeps all matrices as they are",
@@ -188,14 +189,24 @@ at::Tensor Student::constant(const std::string& tensor) const {
   return constant;
 }
 
+// It stays; undefined where there is none.
+at::Tensor Student::final_bias() const {
+  return model_.config.norm_bias ? constant(model_.final_norm_bias()) : at::Tensor();
+}
+
 at::Tensor Student::stored_value(const std::string& tensor, Form form) const {
   const at::NoGradGuard no_grad;
   if (const auto found = matrices_.find(tensor); found != matrices_.end())
     return form == Form::Written && options_.form.matrix
                ? dequantized_matrix(written(*found->second)).to(options_.device)
                : found->second->stored_weights();
-  if (const auto found = vectors_.find(tensor); found != vectors_.end())
-    return rounded(found->second.start * found->second.factor, found->second.type);
+  if (const auto found = vectors_.find(tensor); found != vectors_.end()) {
+    const at::Tensor values = found->second.start * found->second.factor;
+    // In 16 bits stand norms of directories, which may leave a part of their gains out.
+    const float left_out = found->second.is_norm ? architecture_of(model_.config).norm_offset : 0;
+    if (left_out == 0 || found->second.type == DType::F32) return rounded(values, found->second.type);
+    return rounded(values - left_out, found->second.type) + left_out;
+  }
   if (const auto found = fixed_.find(tensor); found != fixed_.end())
     return dequantized_matrix(found->second).to(options_.device);
   return constant(tensor).to(at::kFloat);
@@ -207,27 +218,18 @@ QuantizedMatrix Student::written(const StoredFloats& matrix) const {
   return stored;
 }
 
-const RopeTable& Student::rope_of(int64_t length) const {
-  if (!rope_.cosines.defined() || rope_.cosines.size(0) != length)
-    rope_ = make_rope_table(model_.config, length, options_.device);
-  return rope_;
-}
-
 LayerRun Student::run_of(int layer, int64_t length, Form form) const {
   LayerPlan plan = architecture_of(model_.config).plan(model_.config, layer);
   std::vector<Stage> stages = stages_of(plan);
   LayerWeights weights;
   for (const std::string& name : tensors_of_layer(layer))
     weights.tensors[name] = value(model_.layer_tensor(layer, name), form);
-  const int64_t window = model_.config.window_of(layer);
   return {model_.config,
           std::move(plan),
           std::move(stages),
           std::move(weights),
-          rope_of(length),
-          [window](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-            return causal_attention(q, k, v, window);
-          }};
+          rope_tables_.of_layer(layer, length),
+          causal_attention};
 }
 
 Student::Pieces Student::pieces_of(const at::Tensor& ids) const {
@@ -254,7 +256,8 @@ at::Tensor Student::learn(const at::Tensor& ids, const at::Tensor& teacher, cons
   std::vector<at::Tensor> hidden;  // before every layer, and behind the last
   {
     const at::NoGradGuard no_grad;
-    hidden.push_back(at::embedding(value(model_.embedding, Form::Learned), on_device));
+    hidden.push_back(
+        embedded(model_.config, at::embedding(value(model_.embedding, Form::Learned), on_device)));
     for (int layer = 0; layer < layers; ++layer) {
       check_interrupted();
       hidden.push_back(run_pieces(run_of(layer, ids.size(1), Form::Learned), pieces, hidden.back()));
@@ -270,8 +273,8 @@ at::Tensor Student::learn(const at::Tensor& ids, const at::Tensor& teacher, cons
     learn_layer(layer, pieces, hidden.back(), gradient);
   }
   if (is_learned(model_.embedding))
-    add(sums[model_.embedding],
-        at::embedding_dense_backward(gradient, on_device, model_.config.vocab_size, -1, false));
+    add(sums[model_.embedding], at::embedding_dense_backward(embedded(model_.config, gradient), on_device,
+                                                             model_.config.vocab_size, -1, false));
   for (const auto& [tensor, sum] : sums)
     if (sum.defined()) value(tensor, Form::Learned).backward(sum);
   return loss;
@@ -293,11 +296,12 @@ at::Tensor Student::learn_head(const Pieces& pieces, const at::Tensor& hidden, c
       [&](int64_t piece) {
         const at::Tensor before = leaf_of(pieces.of(hidden, piece)), own_gains = leaf_of(gains);
         const at::Tensor own_head = is_learned(model_.head) ? leaf_of(head) : head;
-        const at::Tensor normed = rms_norm(before, own_gains, model_.config.rms_norm_eps);
+        const at::Tensor normed = final_norm(model_.config, before, own_gains, final_bias());
         const auto rows = [](const at::Tensor& batch) { return batch.reshape({-1, batch.size(-1)}); };
         const at::Tensor of_piece =
             divergence_loss(rows(normed), own_head, rows(pieces.of(teacher, piece)), teacher_head,
-                            static_cast<double>(before.size(0)) / static_cast<double>(pieces.windows));
+                            static_cast<double>(before.size(0)) / static_cast<double>(pieces.windows),
+                            model_.config.final_softcap);
         of_piece.backward();
         const at::NoGradGuard no_grad;
         pieces.of(gradient, piece).copy_(before.grad());
@@ -348,7 +352,8 @@ double Student::stored_divergence(const at::Tensor& ids, const ReadTeacher& teac
   const OneThread one;  // but for products and pieces, which are dealt out
   const Form form = written ? Form::Written : Form::Stored;
   const Pieces pieces = pieces_of(ids);
-  at::Tensor hidden = at::embedding(value(model_.embedding, form), ids.to(options_.device));
+  at::Tensor hidden =
+      embedded(model_.config, at::embedding(value(model_.embedding, form), ids.to(options_.device)));
   for (int layer = 0; layer < model_.config.num_layers; ++layer) {
     check_interrupted();
     hidden = run_pieces(run_of(layer, ids.size(1), form), pieces, hidden);
@@ -359,10 +364,11 @@ double Student::stored_divergence(const at::Tensor& ids, const ReadTeacher& teac
   for_pieces(
       pieces.count(), pieces.together,
       [&](int64_t piece) {
-        const at::Tensor normed = rms_norm(pieces.of(hidden, piece), gains, model_.config.rms_norm_eps);
+        const at::Tensor normed = final_norm(model_.config, pieces.of(hidden, piece), gains, final_bias());
         const auto rows = [](const at::Tensor& batch) { return batch.reshape({-1, batch.size(-1)}); };
         const at::Tensor reference = teacher(piece * pieces.size, normed.size(0));
-        sums[static_cast<size_t>(piece)] = divergence_sum(rows(normed), head, rows(reference), teacher_head);
+        sums[static_cast<size_t>(piece)] =
+            divergence_sum(rows(normed), head, rows(reference), teacher_head, model_.config.final_softcap);
       },
       [&](int64_t piece) { sum.add_(sums[static_cast<size_t>(piece)]); });
   return sum.item<double>() / static_cast<double>(ids.numel());

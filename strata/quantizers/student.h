@@ -91,8 +91,8 @@ class Student {
   at::Tensor learned_value(const std::string& tensor) const;
   at::Tensor stored_value(const std::string& tensor, Form form) const;
   at::Tensor constant(const std::string& tensor) const;
+  at::Tensor final_bias() const;
   QuantizedMatrix written(const StoredFloats& matrix) const;
-  const RopeTable& rope_of(int64_t length) const;
   LayerRun run_of(int layer, int64_t length, Form form) const;
   at::Tensor run_pieces(const LayerRun& run, const Pieces& pieces, const at::Tensor& hidden) const;
   int64_t most_gradients() const;
@@ -107,7 +107,7 @@ class Student {
   std::map<std::string, QuantizedMatrix> fixed_;  // matrices without codes of their own
   std::map<std::string, Vector> vectors_;
   mutable std::map<std::string, at::Tensor> constants_;  // what stays, on the device
-  mutable RopeTable rope_;
+  mutable RopeTables rope_tables_;
   at::Tensor parameters_, gradients_;
   int64_t most_gradients_ = 1;
 };

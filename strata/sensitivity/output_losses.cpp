@@ -22,8 +22,8 @@ class LogitsLoss : public OutputLoss {
  public:
   LogitsLoss(const Model& model, at::Device device, int64_t window) : decoder_(model, options(device)) {
     // Everything is loaded now, so that threads find it without changing anything.
-    for (int layer = 0; layer < model.config.num_layers; ++layer) decoder_.hold_layer(layer);
-    decoder_.layer_run(0, window);  // and its rotary table
+    // The rotary tables too.
+    for (int layer = 0; layer < model.config.num_layers; ++layer) decoder_.layer_run(layer, window);
     decoder_.weight(model.final_norm);
     const at::Tensor head = decoder_.weight(model.head);
     gram_ = at::zeros({head.size(1), head.size(1)}, head.options().dtype(at::kDouble));

@@ -119,9 +119,9 @@ TEST_F(HfExportTest, AGgufBecomesADirectory) {
     const Model back = open_model(target("out"));
     for (const ExpectedTensor& tensor : expected_tensors(model.config))
       EXPECT_EQ(back.checkpoint->read(tensor.name), model.checkpoint->read(tensor.name)) << tensor.name;
-    EXPECT_EQ(back.config.rope_scaling.type, model.config.rope_scaling.type);
-    EXPECT_EQ(back.config.rope_scaling.factor, model.config.rope_scaling.factor);
-    EXPECT_EQ(back.config.rope_theta, model.config.rope_theta);
+    EXPECT_EQ(back.config.rope.scaling.type, model.config.rope.scaling.type);
+    EXPECT_EQ(back.config.rope.scaling.factor, model.config.rope.scaling.factor);
+    EXPECT_EQ(back.config.rope.theta, model.config.rope.theta);
     EXPECT_EQ(back.config.head_dim, model.config.head_dim);
     EXPECT_EQ(back.config.tied_embeddings, model.config.tied_embeddings);
     EXPECT_EQ(back.config.attention_bias, model.config.attention_bias);
@@ -134,9 +134,9 @@ TEST_F(HfExportTest, AGgufBecomesADirectory) {
 
 TEST_F(HfExportTest, DivisorsThatFollowNoRuleAreRefused) {
   ModelConfig config = make_model("llama").config;
-  config.rope_scaling.type = RopeScaling::Type::Divisors;
-  config.rope_scaling.divisors.assign(16, 3.5f);
-  config.rope_scaling.divisors[0] = 1;
+  config.rope.scaling.type = RopeScaling::Type::Divisors;
+  config.rope.scaling.divisors.assign(16, 3.5f);
+  config.rope.scaling.divisors[0] = 1;
   const std::string message = error_of([&] { config_json(config, "float16", "some.gguf"); });
   EXPECT_NE(message.find("rope_freqs.weight of some.gguf"), std::string::npos) << message;
 }

@@ -54,7 +54,7 @@ TEST(Config, OfTheBundledModel) {
   EXPECT_TRUE(config.tied_embeddings);
   EXPECT_EQ(config.bos, 0);
   EXPECT_EQ(config.eos, 0);
-  EXPECT_EQ(config.rope_scaling.type, RopeScaling::Type::None);
+  EXPECT_EQ(config.rope.scaling.type, RopeScaling::Type::None);
 }
 
 TEST(Config, DiffersByArchitecture) {
@@ -100,10 +100,10 @@ TEST(Config, ReadsRopeInBothSpellings) {
   Json document = base("llama");
   document["rope_theta"] = 500000.0;
   document["rope_scaling"] = nullptr;
-  EXPECT_EQ(read(document).rope_theta, 500000);
+  EXPECT_EQ(read(document).rope.theta, 500000);
   document["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
-  EXPECT_EQ(read(document).rope_scaling.type, RopeScaling::Type::Linear);
-  EXPECT_EQ(read(document).rope_scaling.factor, 4);
+  EXPECT_EQ(read(document).rope.scaling.type, RopeScaling::Type::Linear);
+  EXPECT_EQ(read(document).rope.scaling.factor, 4);
   document["rope_scaling"] = {{"rope_type", "llama3"},
                               {"factor", 8.0},
                               {"low_freq_factor", 1.0},
@@ -116,15 +116,15 @@ TEST(Config, ReadsRopeInBothSpellings) {
                                  {"factor", 8.0},           {"low_freq_factor", 1.0},
                                  {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 8192}};
   const ModelConfig new_spelling = read(document);
-  EXPECT_EQ(new_spelling.rope_scaling.type, RopeScaling::Type::Llama3);
-  EXPECT_EQ(rope_frequencies(new_spelling), rope_frequencies(old_spelling));
+  EXPECT_EQ(new_spelling.rope.scaling.type, RopeScaling::Type::Llama3);
+  EXPECT_EQ(rope_frequencies(new_spelling.rope), rope_frequencies(old_spelling.rope));
   document["rope_parameters"] = {{"rope_type", "linear"}, {"rope_theta", 20000}, {"factor", 2}};
-  EXPECT_EQ(read(document).rope_theta, 20000);
-  EXPECT_EQ(read(document).rope_scaling.factor, 2);
+  EXPECT_EQ(read(document).rope.theta, 20000);
+  EXPECT_EQ(read(document).rope.scaling.factor, 2);
 }
 
 TEST(Config, RefusesRopeTypesByName) {
-  for (const char* type : {"yarn", "dynamic"}) {
+  for (const char* type : {"peculiar", "dynamic"}) {
     expect_refused("rope_scaling", {{"type", type}, {"factor", 2.0}}, std::string("'") + type + "'");
     expect_refused("rope_parameters", {{"rope_type", type}, {"factor", 2.0}}, std::string("'") + type + "'");
   }
@@ -147,7 +147,7 @@ TEST(Rope, ScalesAsLlama3) {
                               {"low_freq_factor", 1.0},
                               {"high_freq_factor", 4.0},
                               {"original_max_position_embeddings", 8192}};
-  const std::vector<double> divisors = rope_divisors(read(document));
+  const std::vector<double> divisors = rope_divisors(read(document).rope);
   ASSERT_EQ(divisors.size(), 64u);
   int kept = 0, divided = 0, between = 0;
   for (int i = 0; i < 64; ++i) {
@@ -177,36 +177,53 @@ TEST(Rope, TakesShortOrLongFactorsByTheLength) {
   document["rope_scaling"] = {
       {"type", "longrope"}, {"short_factor", {1.0, 2.0}}, {"long_factor", {1.5, 8.0}}};
   const ModelConfig config = read(document);
-  EXPECT_NEAR(config.rope_scaling.attention_factor, std::sqrt(1 + std::log(4.0) / std::log(1024.0)), 1e-12);
-  EXPECT_EQ(rope_divisors(config, 1024), (std::vector<double>{1, 2}));
-  EXPECT_EQ(rope_divisors(config, 1025), (std::vector<double>{1.5, 8}));
-  EXPECT_TRUE(rope_is_shared(config, 5, 1024) && !rope_is_shared(config, 5, 1025));
-  const RopeTable table = make_rope_table(config, 1025, at::kCPU);
+  EXPECT_NEAR(config.rope.scaling.attention_factor, std::sqrt(1 + std::log(4.0) / std::log(1024.0)), 1e-12);
+  EXPECT_EQ(rope_divisors(config.rope, 1024), (std::vector<double>{1, 2}));
+  EXPECT_EQ(rope_divisors(config.rope, 1025), (std::vector<double>{1.5, 8}));
+  RopeTables tables(config, at::kCPU);
+  for (const int64_t length : {5, 1025, 1024})
+    EXPECT_TRUE(at::equal(tables.of_layer(0, length).cosines,
+                          make_rope_table(config.rope, length, at::kCPU).cosines));
+  const RopeTable table = make_rope_table(config.rope, 1025, at::kCPU);
   EXPECT_NEAR(table.cosines[3][1].item<double>(),
-              config.rope_scaling.attention_factor * std::cos(3 * 0.01 / 8), 1e-6);
+              config.rope.scaling.attention_factor * std::cos(3 * 0.01 / 8), 1e-6);
   document["rope_scaling"]["attention_factor"] = 1.25;
-  EXPECT_EQ(read(document).rope_scaling.attention_factor, 1.25);
+  EXPECT_EQ(read(document).rope.scaling.attention_factor, 1.25);
 }
 
 TEST(Config, ReadsSlidingWindows) {
   Json document = base("mistral");
   document["sliding_window"] = 8;
-  EXPECT_EQ(read(document).window_of(2), 8);
+  EXPECT_EQ(read(document).scores_of(2).window, 8);
   document["sliding_window"] = nullptr;
-  EXPECT_EQ(read(document).window_of(2), 0);
+  EXPECT_EQ(read(document).scores_of(2).window, 0);
 
   document = base("qwen2");
   document["sliding_window"] = 8;
   document["max_window_layers"] = 1;
-  EXPECT_EQ(read(document).window_of(2), 0);
+  EXPECT_EQ(read(document).scores_of(2).window, 0);
   document["use_sliding_window"] = true;
-  EXPECT_EQ(read(document).window_of(0), 0);
-  EXPECT_EQ(read(document).window_of(1), 8);
+  EXPECT_EQ(read(document).scores_of(0).window, 0);
+  EXPECT_EQ(read(document).scores_of(1).window, 8);
   document["layer_types"] = {"sliding_attention", "full_attention", "sliding_attention"};
-  EXPECT_EQ(read(document).window_of(0), 8);
-  EXPECT_EQ(read(document).window_of(1), 0);
+  EXPECT_EQ(read(document).scores_of(0).window, 8);
+  EXPECT_EQ(read(document).scores_of(1).window, 0);
   document["layer_types"] = {"sliding_attention"};
   EXPECT_NE(error_of_config(document).find("layer_types"), std::string::npos);
+}
+
+TEST(Config, SlidesByPeriod) {
+  ModelConfig config;
+  config.num_layers = 7;
+  config.sliding_window = 4;
+  EXPECT_EQ(sliding_period(config), 8) << "all slide";
+  for (const int64_t period : {1, 2, 3, 6, 7}) {
+    slide_by_period(config, period);
+    for (int layer = 0; layer < 7; ++layer) EXPECT_EQ(config.slides(layer), (layer + 1) % period != 0);
+    EXPECT_EQ(sliding_period(config), period);
+  }
+  config.sliding_layers = {true, false, false, true, true, true, false};
+  EXPECT_FALSE(sliding_period(config).has_value());
 }
 
 TEST(Config, RefusesWhatCannotBe) {

@@ -290,7 +290,7 @@ TEST(Attention, MatchesTheWholeScoreMatrixAndItsGradients) {
       single.push_back(values.clone().set_requires_grad(true));
       twice.push_back(values.to(at::kDouble).set_requires_grad(true));
     }
-    const at::Tensor found = causal_attention(single[0], single[1], single[2], window);
+    const at::Tensor found = causal_attention(single[0], single[1], single[2], {window, 0, 0});
     const at::Tensor expected = attention_by_definition(twice[0], twice[1], twice[2], window);
     EXPECT_TRUE(at::allclose(found.to(at::kDouble), expected, 1e-4, 1e-5)) << window;
     found.backward(by_output);

@@ -166,7 +166,7 @@ TEST_F(GgufModel, NamesWhatItCannotTake) {
   expect(with("llama.attention.head_count_kv", gguf_u32(0)), "num_key_value_heads is 0");
   expect(with("llama.attention.value_length", gguf_u32(16)), "only equal sizes");
   expect(with("llama.rope.dimension_count", gguf_u32(4)), "4 of 8 features");
-  expect(with("llama.rope.scaling.type", gguf_string("yarn")), "'yarn' is not supported");
+  expect(with("llama.rope.scaling.type", gguf_string("peculiar")), "'peculiar' is not supported");
   expect(with("llama.rope.freq_base", gguf_string("x")), "not a number");
   expect(with("llama.block_count", gguf_u32(3)), "model.layers.2.input_layernorm.weight");
   expect(with("split.count", gguf_u32(2)), "must end in -00001-of-00002.gguf");

@@ -179,11 +179,12 @@ void export_with_logits(const fs::path& directory, const fs::path& files, const 
 }
 
 // Small random models of every architecture: those made here, and those of tests/data/architectures but for
-// those with a sliding window, which llama.cpp's graph of their name does not have.
+// those with a sliding window that llama.cpp's graph of their name does not have.
 void export_architectures(const fs::path& files) {
   for (const std::string& name : architecture_models()) {
     const fs::path directory = architecture_model(name).directory;
-    if (open_model(directory).config.sliding_window == 0)
+    const ModelConfig config = open_model(directory).config;
+    if (config.sliding_window == 0 || architecture_of(config).read_gguf != nullptr)
       export_with_logits(directory, files, "transformers-" + name);
   }
   for (const Variant& variant : variants()) {

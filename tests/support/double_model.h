@@ -81,7 +81,7 @@ class DoubleModel {
   at::Tensor rotate(const at::Tensor& x) const {
     const int64_t half = x.size(3) / 2;
     const at::Tensor frequency =
-        at::pow(config_.rope_theta, -at::arange(half, at::kDouble) / static_cast<double>(half));
+        at::pow(config_.rope.theta, -at::arange(half, at::kDouble) / static_cast<double>(half));
     const at::Tensor angle = at::outer(at::arange(x.size(2), at::kDouble), frequency);
     const at::Tensor first = x.narrow(3, 0, half), second = x.narrow(3, half, half);
     return at::cat({first * angle.cos() - second * angle.sin(), second * angle.cos() + first * angle.sin()},

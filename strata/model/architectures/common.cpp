@@ -18,8 +18,8 @@ LayerTensor matrix(std::string name, std::string gguf_name, Role role, int64_t r
   return {std::move(name), std::move(gguf_name), cols, {{role, rows, permuted_heads}}, bias};
 }
 
-LayerTensor norm(std::string name, std::string gguf_name, int64_t size) {
-  return {std::move(name), std::move(gguf_name), size, {}, false};
+LayerTensor norm(std::string name, std::string gguf_name, int64_t size, bool bias) {
+  return {std::move(name), std::move(gguf_name), size, {}, bias};
 }
 
 std::vector<LayerTensor> separate_attention(const ModelConfig& c, bool permuted) {
@@ -38,11 +38,23 @@ std::vector<LayerTensor> separate_feed_forward(const ModelConfig& c) {
           matrix("mlp.down_proj", "ffn_down", Role::Down, c.hidden_size, c.intermediate_size, c.mlp_bias)};
 }
 
+std::vector<LayerTensor> fused_feed_forward(const ModelConfig& c) {
+  return {{"mlp.gate_up_proj",
+           "ffn_up",
+           c.hidden_size,
+           {{Role::Gate, c.intermediate_size, 0}, {Role::Up, c.intermediate_size, 0}}},
+          matrix("mlp.down_proj", "ffn_down", Role::Down, c.hidden_size, c.intermediate_size, false)};
+}
+
+FeedForwardPlan fused_feed_forward_plan() {
+  return {{"mlp.gate_up_proj"}, "mlp.down_proj"};
+}
+
 AttentionPlan separate_attention_plan(const ModelConfig& config, int layer) {
   AttentionPlan attention;
   attention.inputs = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
   attention.output = "self_attn.o_proj";
-  attention.window = config.window_of(layer);
+  attention.scores = config.scores_of(layer);
   return attention;
 }
 
@@ -63,6 +75,34 @@ LayerPlan pre_norm_plan(const ModelConfig& config, int layer) {
            {"post_attention_layernorm", "", separate_feed_forward_plan()}}};
 }
 
+void write_sliding_period(const ModelConfig& config, std::vector<GgufKey>& keys) {
+  if (config.sliding_window > 0)
+    keys.push_back({"attention.sliding_window_pattern",
+                    gguf_u32(static_cast<uint32_t>(sliding_period(config).value()))});
+}
+
+void read_gguf_sliding_period(const GgufKeys& keys, ModelConfig& config, int64_t period) {
+  config.sliding_window = keys.integer("attention.sliding_window", 0);
+  if (config.sliding_window == 0) return;
+  // Some files list which layers slide.
+  const std::string key = architecture_of(config).gguf_name + ".attention.sliding_window_pattern";
+  const GgufValue* value = keys.file().find(key);
+  const auto* slides = value == nullptr ? nullptr : std::get_if<std::vector<bool>>(&value->value);
+  if (slides == nullptr)
+    return slide_by_period(config, keys.integer("attention.sliding_window_pattern", period));
+  if (static_cast<int64_t>(slides->size()) < config.num_layers)
+    fail("{}: the key {} has {} entries, expected {}, one a layer", keys.file().path().string(), key,
+         slides->size(), config.num_layers);
+  config.sliding_layers.assign(slides->begin(), slides->begin() + config.num_layers);
+}
+
+Json layer_types_json(const ModelConfig& config) {
+  Json types = Json::array();
+  for (int layer = 0; layer < config.num_layers; ++layer)
+    types.push_back(config.slides(layer) ? "sliding_attention" : "full_attention");
+  return types;
+}
+
 void read_attention_bias(const ConfigFields& fields, ModelConfig& config) {
   config.attention_bias = config.output_bias = fields.flag("attention_bias", false);
 }
@@ -77,7 +117,7 @@ void write_attention_bias(const ModelConfig& config, const std::string& where, J
 }
 
 std::string plain_gguf_refusal(const ModelConfig& config) {
-  const RopeScaling::Type scaling = config.rope_scaling.type;
+  const RopeScaling::Type scaling = config.rope.scaling.type;
   if (scaling == RopeScaling::Type::Llama3 || scaling == RopeScaling::Type::Divisors)
     return "llama3 rope scaling";
   if (config.output_bias) return "a bias on o_proj";

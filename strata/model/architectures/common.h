@@ -14,8 +14,8 @@ namespace strata {
 LayerTensor matrix(std::string name, std::string gguf_name, Role role, int64_t rows, int64_t cols, bool bias,
                    int64_t permuted_heads = 0);
 
-// An RMS norm over `size` features.
-LayerTensor norm(std::string name, std::string gguf_name, int64_t size);
+// A norm over `size` features.
+LayerTensor norm(std::string name, std::string gguf_name, int64_t size, bool bias = false);
 
 // self_attn.q_proj, k_proj, v_proj and o_proj with the biases that the config names. `permuted`: llama.cpp
 // stores the rows of q and k in its own order.
@@ -24,9 +24,23 @@ std::vector<LayerTensor> separate_attention(const ModelConfig& config, bool perm
 // mlp.gate_proj, up_proj and down_proj.
 std::vector<LayerTensor> separate_feed_forward(const ModelConfig& config);
 
+// mlp.gate_up_proj, gate above up, and mlp.down_proj.
+std::vector<LayerTensor> fused_feed_forward(const ModelConfig& config);
+FeedForwardPlan fused_feed_forward_plan();
+
 // Attention and feed-forward of these matrices, without norms.
 AttentionPlan separate_attention_plan(const ModelConfig& config, int layer);
 FeedForwardPlan separate_feed_forward_plan();
+
+// attention.sliding_window_pattern: the period of which all layers but the last slide. Nothing where none
+// slides.
+void write_sliding_period(const ModelConfig& config, std::vector<GgufKey>& keys);
+
+// attention.sliding_window and the period, which is `period` where the file has none; or a list of the layers.
+void read_gguf_sliding_period(const GgufKeys& keys, ModelConfig& config, int64_t period);
+
+// layer_types as transformers lists them.
+Json layer_types_json(const ModelConfig& config);
 
 // The layer of Llama: norms before both blocks, separate matrices.
 std::vector<LayerTensor> pre_norm_tensors(const ModelConfig& config, bool permuted);

@@ -8,7 +8,7 @@ Architecture olmo2() {
   olmo2.model_type = "olmo2";
   olmo2.class_name = "Olmo2ForCausalLM";
   olmo2.gguf_name = "olmo2";
-  olmo2.default_rms_norm_eps = 1e-5;
+  olmo2.defaults = {{"rms_norm_eps", 1e-5}};
   olmo2.read_json = read_attention_bias;
   olmo2.write_json = write_attention_bias;
   olmo2.gguf_refusal = [](const ModelConfig& config) {

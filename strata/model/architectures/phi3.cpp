@@ -9,7 +9,7 @@ Architecture phi3() {
   phi3.model_type = "phi3";
   phi3.class_name = "Phi3ForCausalLM";
   phi3.gguf_name = "phi3";
-  phi3.default_rms_norm_eps = 1e-5;
+  phi3.defaults = {{"rms_norm_eps", 1e-5}};
   phi3.partial_rotary = true;
   phi3.read_json = read_sliding_window;
   phi3.write_json = [](const ModelConfig& config, const std::string&, Json& json) {
@@ -19,6 +19,7 @@ Architecture phi3() {
   phi3.gguf_refusal = plain_gguf_refusal;
   phi3.tensors = [](const ModelConfig& c, int) -> std::vector<LayerTensor> {
     const int64_t queries = c.num_heads * c.head_dim, keys = c.num_kv_heads * c.head_dim;
+    const std::vector<LayerTensor> feed_forward = fused_feed_forward(c);
     return {norm("input_layernorm", "attn_norm", c.hidden_size),
             {"self_attn.qkv_proj",
              "attn_qkv",
@@ -26,18 +27,14 @@ Architecture phi3() {
              {{Role::Q, queries, 0}, {Role::K, keys, 0}, {Role::V, keys, 0}}},
             matrix("self_attn.o_proj", "attn_output", Role::O, c.hidden_size, queries, false),
             norm("post_attention_layernorm", "ffn_norm", c.hidden_size),
-            {"mlp.gate_up_proj",
-             "ffn_up",
-             c.hidden_size,
-             {{Role::Gate, c.intermediate_size, 0}, {Role::Up, c.intermediate_size, 0}}},
-            matrix("mlp.down_proj", "ffn_down", Role::Down, c.hidden_size, c.intermediate_size, false)};
+            feed_forward.front(),
+            feed_forward.back()};
   };
   phi3.plan = [](const ModelConfig& config, int layer) {
     AttentionPlan attention = separate_attention_plan(config, layer);
     attention.inputs = {"self_attn.qkv_proj"};
     return LayerPlan{
-        {{"input_layernorm", "", attention},
-         {"post_attention_layernorm", "", FeedForwardPlan{{"mlp.gate_up_proj"}, "mlp.down_proj"}}}};
+        {{"input_layernorm", "", attention}, {"post_attention_layernorm", "", fused_feed_forward_plan()}}};
   };
   return phi3;
 }

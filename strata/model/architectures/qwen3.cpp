@@ -9,7 +9,7 @@ Architecture qwen3() {
   qwen3.model_type = "qwen3";
   qwen3.class_name = "Qwen3ForCausalLM";
   qwen3.gguf_name = "qwen3";
-  qwen3.default_head_dim = 128;  // Qwen3Config's
+  qwen3.defaults = {{"head_dim", 128}};
   qwen3.read_json = [](const ConfigFields& fields, ModelConfig& config) {
     read_attention_bias(fields, config);
     read_late_sliding_window(fields, config);

@@ -2,17 +2,29 @@
 
 #include "strata/core/error.h"
 #include "strata/model/architecture.h"
+#include "strata/model/config_gguf.h"
 
 // One line an architecture: the function that its file defines. Of several with one name in GGUF files the
 // first reads these.
 // clang-format off
 #define STRATA_ARCHITECTURES(add) \
+  add(cohere2)                    \
+  add(gemma)                      \
+  add(gemma2)                     \
+  add(gemma3_text)                \
+  add(glm4)                       \
+  add(granite)                    \
   add(llama)                      \
+  add(ministral3)                 \
   add(mistral)                    \
+  add(olmo3)                      \
   add(olmo2)                      \
   add(phi3)                       \
   add(qwen2)                      \
-  add(qwen3)
+  add(qwen3)                      \
+  add(seed_oss)                   \
+  add(smollm3)                    \
+  add(starcoder2)
 // clang-format on
 
 namespace strata {
@@ -47,8 +59,11 @@ const Architecture* find_architecture_of_class(std::string_view class_name) {
   return find_if([&](const Architecture& known) { return known.class_name == class_name; });
 }
 
-const Architecture* find_gguf_architecture(std::string_view gguf_name) {
-  return find_if([&](const Architecture& known) { return known.gguf_name == gguf_name; });
+const Architecture* find_gguf_architecture(std::string_view gguf_name, const GgufFile& file) {
+  return find_if([&](const Architecture& known) {
+    return known.gguf_name == gguf_name &&
+           (known.fits_gguf == nullptr || known.fits_gguf(GgufKeys(file, known.gguf_name)));
+  });
 }
 
 const Architecture& architecture_of(const ModelConfig& config) {

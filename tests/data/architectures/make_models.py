@@ -1,6 +1,6 @@
 """Makes the small random models of this folder with transformers, and what it computes with them.
 
-    python3 tests/data/architectures/make_models.py FOLDER
+    python3 tests/data/architectures/make_models.py FOLDER [NAME...]
 
 For every model a directory with config.json, model.safetensors (fp16), tokenizer.json (the 256 bytes and one
 merge), ids.npy (int64 [tokens]) and logits.npy (float32 [tokens, vocabulary], computed in float32).
@@ -30,6 +30,33 @@ MODELS = {
     # As Phi-4-mini: half of the tokens lie beyond the original context, where the long factors hold.
     "phi4-mini": ("Phi3Config", dict(max_position_embeddings=128, original_max_position_embeddings=24,
                                      partial_rotary_factor=0.75, rope_scaling=LONGROPE)),
+    # New ones stand at the end: their places seed their weights.
+    "gemma": ("GemmaConfig", dict(head_dim=32)),
+    "gemma2": ("Gemma2Config", dict(head_dim=32, sliding_window=7, query_pre_attn_scalar=32,
+                                    attn_logit_softcapping=1.5, final_logit_softcapping=2.0)),
+    "gemma3": ("Gemma3TextConfig", dict(
+        head_dim=32, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=6, intermediate_size=64,
+        sliding_window=7, query_pre_attn_scalar=32, rope_parameters=dict(
+            sliding_attention=dict(rope_type="default", rope_theta=1000.0),
+            full_attention=dict(rope_type="linear", factor=8.0, rope_theta=100000.0)))),
+    "smollm3": ("SmolLM3Config", dict(num_hidden_layers=4, intermediate_size=64)),
+    "granite": ("GraniteConfig", dict(embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4,
+                                      logits_scaling=3.0, tie_word_embeddings=True)),
+    "glm4": ("Glm4Config", dict(head_dim=32, attention_bias=True, tie_word_embeddings=False)),
+    "olmo3": ("Olmo3Config", dict(
+        num_hidden_layers=4, intermediate_size=64, sliding_window=7, tie_word_embeddings=False,
+        max_position_embeddings=128, rope_parameters=dict(
+            sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+            full_attention=dict(rope_type="yarn", factor=4.0, rope_theta=10000.0,
+                                original_max_position_embeddings=32)))),
+    "cohere2": ("Cohere2Config", dict(num_hidden_layers=4, intermediate_size=64, sliding_window=7,
+                                      logit_scale=0.25)),
+    "starcoder2": ("Starcoder2Config", {}),
+    "ministral3": ("Ministral3Config", dict(
+        head_dim=32, tie_word_embeddings=False, max_position_embeddings=128, rope_parameters=dict(
+            rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=16, beta_fast=4.0,
+            beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3))),
+    "seed-oss": ("SeedOssConfig", dict(head_dim=32, attention_bias=True, tie_word_embeddings=False)),
 }
 
 
@@ -55,12 +82,16 @@ def randomize(model, seed):
         if weight.dim() > 1:
             values = noise * 1.5 / weight.shape[1] ** 0.5
         else:
-            values = 0.5 * noise if name.endswith("bias") else 1 + 0.2 * noise
+            # The Gemmas leave 1 out of their norms.
+            gain = 0.2 * noise if "Gemma" in type(model).__name__ else 1 + 0.2 * noise
+            values = 0.5 * noise if name.endswith("bias") else gain
         weight.data.copy_(values.half().float())
 
 
-def main(folder):
+def main(folder, *names):
     for number, (name, (config_class, changes)) in enumerate(MODELS.items()):
+        if names and name not in names:
+            continue
         config = getattr(transformers, config_class)(**{**SIZES, **changes})
         config._attn_implementation = "eager"
         model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
@@ -79,4 +110,4 @@ def main(folder):
         print(name, sum(p.numel() for p in model.parameters()), "weights, logits of", logits.std())
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])

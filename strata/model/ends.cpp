@@ -1,0 +1,22 @@
+#include "strata/model/ends.h"
+
+#include "strata/model/layer.h"
+
+namespace strata {
+
+at::Tensor embedded(const ModelConfig& config, const at::Tensor& rows) {
+  return config.embedding_scale == 1 ? rows : rows * config.embedding_scale;
+}
+
+at::Tensor final_norm(const ModelConfig& config, const at::Tensor& hidden, const at::Tensor& gains,
+                      const at::Tensor& bias) {
+  const at::Tensor values = normed(config, hidden, gains, bias);
+  return config.logit_scale == 1 ? values : values * config.logit_scale;
+}
+
+at::Tensor capped_logits(const ModelConfig& config, const at::Tensor& products) {
+  const double cap = config.final_softcap;
+  return cap > 0 ? at::tanh(products / cap) * cap : products;
+}
+
+}  // namespace strata

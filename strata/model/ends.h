@@ -1,0 +1,22 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "strata/model/config.h"
+
+// The two ends of a decoder: what becomes of embedded tokens before the first layer, and of hidden states
+// behind the last.
+namespace strata {
+
+// Rows of the embedding [..., hidden_size] as the first layer reads them.
+at::Tensor embedded(const ModelConfig& config, const at::Tensor& rows);
+
+// Hidden states behind the last layer as the head reads them. `gains` and `bias` are those of the
+// final norm, the bias undefined where it has none.
+at::Tensor final_norm(const ModelConfig& config, const at::Tensor& hidden, const at::Tensor& gains,
+                      const at::Tensor& bias);
+
+// Logits from the products of the head, with gradients.
+at::Tensor capped_logits(const ModelConfig& config, const at::Tensor& products);
+
+}  // namespace strata
