@@ -2,18 +2,24 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "strata/calibration/row_impact.h"
 #include "strata/core/progress.h"
+#include "strata/model/boundary_modules.h"
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/reachable_costs.h"
 #include "strata/sensitivity/kl.h"
+#include "strata/sensitivity/module_scores.h"
 
 namespace strata {
 namespace {
 
-std::string names_of(const std::vector<Scheme>& schemes) {
+// What is given costs, beside the layers' matrices, and in which schemes.
+std::string costs_asked(const SensitivityOptions& options) {
   std::string names;
-  for (const Scheme& scheme : schemes) names += scheme.name() + " ";
+  for (const Scheme& scheme : options.schemes) names += scheme.name() + " ";
+  for (const Module& boundary : options.boundaries) names += boundary.name + " ";
   return names;
 }
 
@@ -84,11 +90,23 @@ RowImpacts Workbench::row_impacts(const std::map<std::string, Scheme>& schemes) 
   return row_impacts(list);
 }
 
-std::shared_ptr<const WeightErrors> Workbench::weight_errors(const std::vector<Scheme>& schemes,
-                                                             const QuantizerOptions& quantizer) {
-  std::shared_ptr<const WeightErrors>& errors = weight_errors_[names_of(schemes)];
+std::vector<Module> Workbench::boundaries_for(const AllocatorOptions* plan) const {
+  std::vector<Module> boundaries;
+  for (const Module& boundary : boundary_modules(model_)) {
+    const bool planned = plan == nullptr || std::any_of(plan->boundaries.begin(), plan->boundaries.end(),
+                                                        [&](const AllocationModule& one) {
+                                                          return one.tensor == boundary.tensor;
+                                                        });
+    if (planned) boundaries.push_back(boundary);
+  }
+  return boundaries;
+}
+
+std::shared_ptr<const WeightErrors> Workbench::weight_errors(const SensitivityOptions& options) {
+  std::shared_ptr<const WeightErrors>& errors = weight_errors_[costs_asked(options)];
   if (!errors)
-    errors = std::make_shared<const WeightErrors>(measure_weight_errors(model_, schemes, quantizer));
+    errors = std::make_shared<const WeightErrors>(
+        measure_weight_errors(model_, options.schemes, options.quantizer, options.boundaries));
   return errors;
 }
 
@@ -101,13 +119,15 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
                                 const AllocatorOptions* plan) {
   const bool checked = is_checked(method, options_.has_calibration());
   const bool reachable = plan != nullptr && takes_reachable_costs(method, *plan);
-  const std::string key = fmt::format("{} {} {} {} {}", method.score_method, seed, checked, names_of(schemes),
+  SensitivityOptions options;
+  options.schemes = schemes;
+  if (!schemes.empty()) options.boundaries = boundaries_for(plan);
+  const std::string asked = costs_asked(options);
+  const std::string key = fmt::format("{} {} {} {} {}", method.score_method, seed, checked, asked,
                                       reachable ? identity_of(*plan) : "");
   if (const auto found = scores_.find(key); found != scores_.end()) return found->second;
-  SensitivityOptions options;
   options.device = options_.device;
   options.seed = seed;
-  options.schemes = schemes;
   options.cache = options_.cache;
   options.methods = options_.methods;
   Evidence evidence;
@@ -118,12 +138,11 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
     evidence.row_impacts = row_impacts_;
     if (checked) evidence.calibration = parted_calibration().scoring;
   }
-  if (const auto found = weight_errors_.find(names_of(schemes)); found != weight_errors_.end())
+  if (const auto found = weight_errors_.find(asked); found != weight_errors_.end())
     evidence.errors = found->second;
   Scores scores;
   if (reachable) {
-    std::unique_ptr<ReachableCosts>& costs =
-        reachable_costs_[fmt::format("{} {}", checked, names_of(schemes))];
+    std::unique_ptr<ReachableCosts>& costs = reachable_costs_[fmt::format("{} {}", checked, asked)];
     if (!costs) costs = std::make_unique<ReachableCosts>(model_, options, evidence);
     scores = costs->for_plan(*plan);
     show_note(
@@ -133,7 +152,7 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
   } else {
     scores = score_without_costs(model_, method.score_method, options, evidence);
   }
-  if (!schemes.empty() && scores.costs.empty()) add_costs(scores, *weight_errors(schemes, options.quantizer));
+  if (!schemes.empty() && scores.costs.empty()) add_costs(scores, *weight_errors(options));
   return scores_.emplace(key, std::move(scores)).first->second;
 }
 
@@ -141,7 +160,11 @@ CheckedPlan Workbench::check(const MethodChoice& method, const Plan& plan, const
                              const AllocatorOptions& allocator, const QuantizerChoice& quantizer) {
   if (!is_checked(method, options_.has_calibration())) return {plan, ""};
   CheckedPlan checked = check_against_uniform(model_, plan, scores, allocator, [&](const Plan& candidate) {
-    Decoder& decoder = quantized(schemes_of(candidate), stand_in_for(quantizer));
+    std::map<std::string, Scheme> schemes = schemes_of(candidate);
+    if (plan.embedding)
+      schemes[model_.embedding] = *plan.embedding;  // as in the plan, also beside the uniform one
+    if (plan.head) schemes[model_.head] = *plan.head;
+    Decoder& decoder = quantized(schemes, stand_in_for(quantizer));
     return kld_on(*parted_calibration().checking, decoder, reference());
   });
   show_note(checked.note);
@@ -195,10 +218,7 @@ void Workbench::release() {
 }
 
 Plan make_plan(const Model& model, const Scores& scores, const AllocatorOptions& options) {
-  std::vector<AllocationModule> modules;
-  for (const Module& module : model.modules)
-    modules.push_back({module.layer, module.name, module.tensor, module.rows, module.cols});
-  return allocate(modules, scores, options);
+  return allocate(allocation_modules(model.modules), scores, options);
 }
 
 }  // namespace strata
