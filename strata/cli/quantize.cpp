@@ -173,7 +173,7 @@ void add_quantize(Program& program) {
   command.add("Scores and plan",
               {everyday(text("method", request.method, "NAME",
                              "NAME or NAME:ALLOCATOR; names: auto (as the effort says: kl, in the effort "
-                             "quick uniform:exact), kurtboost, " +
+                             "quick prior), kurtboost, " +
                                  names(sensitivity_methods()) + "; for ONNX models uniform, " +
                                  vision_method_list()))});
   command.add(

@@ -8,6 +8,7 @@
 #include "strata/evaluation/evaluate.h"
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/workbench.h"
+#include "strata/sensitivity/method.h"
 
 namespace strata {
 
@@ -27,7 +28,7 @@ MethodChoice resolve_automatic(const MethodChoice& method, const Effort& effort)
 }
 
 bool is_checked(const MethodChoice& method) {
-  return method.label == "auto" && method.score_method != "uniform";
+  return method.label == "auto" && sensitivity_method(method.score_method).needs_calibration;
 }
 
 PartedCalibration part_calibration(const Calibration& calibration) {

@@ -7,7 +7,7 @@ namespace strata {
 
 const std::vector<Effort>& efforts() {
   static const std::vector<Effort> list = {
-      {"quick", "weights alone", "uniform:exact", "hqq"},
+      {"quick", "weights alone", "prior", "hqq"},
       {"standard", "costs measured by KL divergence, and GPTQ", "kl", "gptq", kCalibrationTokens},
       {"best", "the same costs, codes learned layer by layer, and tuning end to end", "kl", "signround",
        4 * kCalibrationTokens, true},

@@ -101,14 +101,14 @@ TEST(Commands, QuantizeMeasuresTheFileItWrote) {
   const Scratch scratch;
   const std::string dir = scratch.path().string();
   const Json json =
-      json_of(run(scratch, std::string("quantize --effort quick --json ") + kModel + " --bpw 3.0 --text " +
+      json_of(run(scratch, std::string("quantize --json ") + kModel + " --effort quick --bpw 3.0 --text " +
                                kNovel + " --tokens 1024 -o " + dir + "/m.gguf"));
   ASSERT_EQ(json["measurements"].size(), 3u);
   EXPECT_EQ(json["measurements"][0]["name"], "unquantized");
   EXPECT_EQ(json["measurements"][0]["tokens"], 2 * 511);
   EXPECT_EQ(json["measurements"][1]["name"], "uniform");
   const Json& written = json["measurements"][2];
-  EXPECT_EQ(written["name"], "uniform:exact");
+  EXPECT_EQ(written["name"], "prior");
   EXPECT_GT(written["kld"], 0.01);
   EXPECT_EQ(json["file_bytes"], std::filesystem::file_size(scratch / "m.gguf"));
   const Json eval = json_of(run(scratch, std::string("eval --json ") + dir + "/m.gguf --reference " + kModel +

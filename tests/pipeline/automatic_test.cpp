@@ -11,13 +11,12 @@
 namespace strata {
 namespace {
 
-TEST(ResolveAutomatic, MeasuresModelsThatRunAndTrustsErrorsAloneElsewhere) {
+TEST(ResolveAutomatic, MeasuresModelsThatRunAndLooksAtWeightsAloneElsewhere) {
   const MethodChoice measured = resolve_automatic(parse_method("auto"), find_effort("auto", true));
   EXPECT_EQ(measured.score_method, "kl");
   EXPECT_EQ(measured.label, "auto");
-  const MethodChoice data_free = resolve_automatic(parse_method("auto"), find_effort("auto", false));
-  EXPECT_EQ(data_free.score_method, "uniform");
-  EXPECT_EQ(data_free.allocator, "exact");
+  const MethodChoice data_free = resolve_automatic(parse_method("auto"), find_effort("quick", false));
+  EXPECT_EQ(data_free.score_method, "prior");
   EXPECT_EQ(resolve_automatic(parse_method("nsds"), find_effort("best", false)).score_method, "nsds");
 
   EXPECT_FALSE(is_checked(data_free));

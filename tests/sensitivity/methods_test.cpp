@@ -9,6 +9,7 @@
 #include "strata/sensitivity/costs.h"
 #include "strata/sensitivity/infoq.h"
 #include "strata/sensitivity/method.h"
+#include "strata/sensitivity/prior.h"
 #include "tests/sensitivity/brute_force.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_model.h"
@@ -125,6 +126,51 @@ TEST_F(Methods, FirstLastFallsTowardsTheMiddle) {
 
 TEST_F(Methods, UniformTellsNoLayersApart) {
   expect_layers(score(model_, "uniform", {}), {1, 1, 1});
+}
+
+TEST_F(Methods, PriorWeighsRelativeErrorsByRoleAndPlace) {
+  SensitivityOptions options;
+  options.schemes = parse_schemes("w2g32,w4g32");
+  const Scores scores = score(model_, "prior", options);
+  std::map<std::string, std::map<std::string, double>> costs;
+  for (const Cost& cost : scores.costs) costs[cost.tensor][cost.scheme] = cost.cost;
+  for (const Module& module : model_.modules) {
+    const std::vector<float> weights = model_.checkpoint->read(module.tensor);
+    for (const char* scheme : {"w2g32", "w4g32"}) {
+      std::vector<float> rounded = weights;
+      fake_quantize({rounded.data(), module.rows, module.cols}, parse_scheme(scheme),
+                    SensitivityOptions::round_to_nearest());
+      double error = 0, norm = 0;
+      for (size_t i = 0; i < weights.size(); ++i) {
+        error += std::pow(static_cast<double>(weights[i]) - rounded[i], 2);
+        norm += std::pow(static_cast<double>(weights[i]), 2);
+      }
+      const double expected = prior_weight(module, 3) * error / norm;
+      EXPECT_NEAR(costs.at(module.tensor).at(scheme), expected, 1e-6 * expected) << module.tensor;
+    }
+  }
+  // What llama.cpp's mixes give more bits to, beside what they do not.
+  EXPECT_GT(prior_weight(model_.module(1, Role::V), 3), prior_weight(model_.module(1, Role::K), 3));
+  EXPECT_GT(prior_weight(model_.module(2, Role::Down), 3), prior_weight(model_.module(1, Role::Down), 3));
+}
+
+TEST_F(Methods, PriorKnowsFusedMatricesAndNamesWithoutRoles) {
+  const auto of_role = [](Role role) {
+    Module module;
+    module.layer = 1;
+    module.role = role;
+    return prior_weight(module, 3);
+  };
+  Module fused;
+  fused.layer = 1;
+  fused.parts = {{Role::Q, 64, 0}, {Role::K, 32, 0}, {Role::V, 32, 0}};
+  EXPECT_DOUBLE_EQ(prior_weight(fused, 3), of_role(Role::Q) + of_role(Role::K) + of_role(Role::V));
+  Module named;
+  named.layer = 1;
+  named.name = "ffn_down_exps";
+  EXPECT_EQ(prior_weight(named, 3), of_role(Role::Down));
+  named.name = "attn_output";
+  EXPECT_EQ(prior_weight(named, 3), of_role(Role::O));
 }
 
 TEST_F(Methods, RandomFollowsItsSeed) {
