@@ -165,14 +165,18 @@ std::vector<Variant> variants() {
   };
 }
 
-// A model as FILES/NAME.gguf in F32, and the logits that strata computes for the tokens 1, 2, ... 96 as
-// FILES/NAME.f32.
-void export_with_logits(const fs::path& directory, const fs::path& files, const std::string& name) {
+// A model as FILES/NAME.gguf with all its matrices in this type, and the logits that strata computes with
+// that file for the tokens 1, 2, ... 96 as FILES/NAME.f32.
+void export_with_logits(const fs::path& directory, const fs::path& files, const std::string& name,
+                        const std::string& type) {
   const Model model = open_model(directory);
   ExportPlan plan;
-  plan.embedding = plan.head = parse_scheme("F32");
+  plan.embedding = plan.head = parse_scheme(type);
+  if (type != "F32")
+    for (const Module& module : model.modules) plan.schemes[module.tensor] = parse_scheme(type);
   export_gguf(model, plan, files / (name + ".gguf"));
-  Decoder decoder(model, DecoderOptions{});
+  const Model written = open_model(files / (name + ".gguf"));
+  Decoder decoder(written, DecoderOptions{});
   const at::Tensor ids = at::arange(1, 97, at::kLong).unsqueeze(0);
   const at::Tensor logits = decoder.forward(ids).contiguous();
   write_values(files / (name + ".f32"), logits.data_ptr<float>(), logits.nbytes());
@@ -188,14 +192,15 @@ void export_architectures(const fs::path& files) {
     const Architecture& architecture = architecture_of(config);
     if (architecture.gguf_refusal != nullptr && !architecture.gguf_refusal(config).empty()) continue;
     if (config.sliding_window == 0 || architecture.read_gguf != nullptr)
-      export_with_logits(directory, files, "transformers-" + name);
+      for (const std::string type : {"F32", "Q8_0"})
+        export_with_logits(directory, files, "transformers-" + name + "-" + type, type);
   }
   for (const Variant& variant : variants()) {
     Json config = small_config(variant.changes["model_type"]);
     config.update(variant.changes);
     const fs::path directory = files / variant.name;
     write_random_model(directory, config, DType::F32);
-    export_with_logits(directory, files, variant.name);
+    export_with_logits(directory, files, variant.name, "F32");
   }
 }
 
@@ -270,6 +275,28 @@ void print_architecture_table() {
   }
 }
 
+// The tokenizers of tests/data/tokenizer that llama.cpp knows in full, each in the GGUF of a random model:
+// FILES/tokenizer-NAME.gguf. (It knows neither the flags of added tokens nor normalization.)
+void export_tokenizers(const fs::path& files) {
+  const fs::path fixtures = STRATA_SOURCE_DIR "/tests/data/tokenizer";
+  for (const std::string name :
+       {"gpt4o", "tekken", "deepseek_coder", "deepseek_v3", "sentencepiece", "sentencepiece_json"}) {
+    const fs::path directory = files / ("tokenizer-" + name);
+    Json config = small_config("llama");
+    config["vocab_size"] = read_vocabulary(fixtures / name).tokens.size();
+    config["eos_token_id"] = 0;
+    write_random_model(directory, config, DType::F16);
+    fs::remove(directory / "tokenizer.json");
+    for (const char* file : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json"})
+      if (fs::exists(fixtures / name / file))
+        fs::copy_file(fixtures / name / file, directory / file, fs::copy_options::overwrite_existing);
+    export_gguf(open_model(directory), mixed_plan(open_model(directory)),
+                files / ("tokenizer-" + name + ".gguf"));
+    fs::remove_all(directory);
+    fmt::print("{}\n", name);
+  }
+}
+
 int run(const std::vector<std::string>& arguments) {
   set_progress_style(ProgressStyle::Quiet);
   const std::string& what = arguments.at(1);
@@ -286,6 +313,8 @@ int run(const std::vector<std::string>& arguments) {
     write_decoded(arguments.at(2), arguments.at(3));
   else if (what == "architectures")
     export_architectures(arguments.at(2));
+  else if (what == "tokenizers")
+    export_tokenizers(arguments.at(2));
   else if (what == "architecture-table")
     print_architecture_table();
   else
