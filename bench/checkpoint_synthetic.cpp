@@ -1,6 +1,8 @@
 // Makes a checkpoint of Llama-3.1-8B's layer shape with heavy-tailed random fp16 weights, as large as asked
-// for, to show that strata works on models larger than memory:  bench_checkpoint_synthetic DIRECTORY
-// GIGABYTES
+// for, to show that strata works on models larger than memory. The vocabulary has 8,192 tokens where no other
+// number is given (Llama-3.1's has 128,256).
+//
+//   bench_checkpoint_synthetic DIRECTORY GIGABYTES [VOCABULARY]
 #include <fmt/format.h>
 
 #include <cmath>
@@ -16,8 +18,7 @@
 namespace strata {
 namespace {
 
-constexpr int64_t kHidden = 4096, kFeedForward = 14336, kHeads = 32, kKvHeads = 8, kHeadDim = 128,
-                  kVocabulary = 8192;
+constexpr int64_t kHidden = 4096, kFeedForward = 14336, kHeads = 32, kKvHeads = 8, kHeadDim = 128;
 
 // Student's t with 5 degrees of freedom, scaled like trained weights; rows are cut out of one pool at random
 // offsets.
@@ -42,8 +43,8 @@ class RowSource {
   std::vector<float> pool_;
 };
 
-std::vector<PlannedTensor> planned_tensors(int64_t layers) {
-  std::vector<PlannedTensor> tensors = {{"model.embed_tokens.weight", {kVocabulary, kHidden}, DType::F16}};
+std::vector<PlannedTensor> planned_tensors(int64_t layers, int64_t vocabulary) {
+  std::vector<PlannedTensor> tensors = {{"model.embed_tokens.weight", {vocabulary, kHidden}, DType::F16}};
   for (int64_t layer = 0; layer < layers; ++layer) {
     const auto add = [&](const char* name, std::vector<int64_t> shape) {
       tensors.push_back(
@@ -63,11 +64,11 @@ std::vector<PlannedTensor> planned_tensors(int64_t layers) {
   return tensors;
 }
 
-void make(const std::filesystem::path& directory, double gigabytes) {
+void make(const std::filesystem::path& directory, double gigabytes, int64_t vocabulary) {
   const double layer_bytes =
       2.0 * (2 * kHidden * kHidden + 2 * kKvHeads * kHeadDim * kHidden + 3 * kHidden * kFeedForward);
-  const auto layers =
-      static_cast<int64_t>(std::ceil((gigabytes * 1e9 - 2.0 * kVocabulary * kHidden) / layer_bytes));
+  const auto layers = static_cast<int64_t>(
+      std::ceil((gigabytes * 1e9 - 2.0 * static_cast<double>(vocabulary * kHidden)) / layer_bytes));
   std::filesystem::create_directories(directory);
   write_json(directory / "config.json", {{"model_type", "llama"},
                                          {"architectures", {"LlamaForCausalLM"}},
@@ -77,13 +78,13 @@ void make(const std::filesystem::path& directory, double gigabytes) {
                                          {"num_attention_heads", kHeads},
                                          {"num_key_value_heads", kKvHeads},
                                          {"head_dim", kHeadDim},
-                                         {"vocab_size", kVocabulary},
+                                         {"vocab_size", vocabulary},
                                          {"max_position_embeddings", 8192},
                                          {"rms_norm_eps", 1e-5},
                                          {"rope_theta", 500000.0},
                                          {"tie_word_embeddings", true},
                                          {"torch_dtype", "float16"}});
-  const std::vector<PlannedTensor> tensors = planned_tensors(layers);
+  const std::vector<PlannedTensor> tensors = planned_tensors(layers, vocabulary);
   SafetensorsWriter writer(directory, tensors);
   RowSource source;
   for (const PlannedTensor& tensor : tensors) {
@@ -103,12 +104,13 @@ void make(const std::filesystem::path& directory, double gigabytes) {
 }  // namespace strata
 
 int main(int argc, char** argv) {
-  if (argc != 3 || std::atof(argv[2]) <= 0) {
-    fmt::print(stderr, "usage: bench_checkpoint_synthetic DIRECTORY GIGABYTES\n");
+  const int64_t vocabulary = argc == 4 ? std::atoll(argv[3]) : 8192;
+  if (argc < 3 || argc > 4 || std::atof(argv[2]) <= 0 || vocabulary <= 0) {
+    fmt::print(stderr, "usage: bench_checkpoint_synthetic DIRECTORY GIGABYTES [VOCABULARY]\n");
     return 2;
   }
   try {
-    strata::make(argv[1], std::atof(argv[2]));
+    strata::make(argv[1], std::atof(argv[2]), vocabulary);
   } catch (const strata::Error& error) {
     fmt::print(stderr, "{}\n", error.what());
     return 1;

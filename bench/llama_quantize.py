@@ -2,12 +2,14 @@
 
     pip install numpy gguf llama-cpp-py-sync
     python3 bench/llama_quantize.py build/strata build/libc23_names.so MODEL --calib TEXT --text TEXT [TEXT...]
-                                    [--types Q2_K,Q3_K_M,...] [--tokens N] [--device cuda]
+                                    [--types Q2_K,Q3_K_M,...] [--efforts quick,standard,best] [--tokens N]
+                                    [--device cuda]
 
 For every type: llama_model_quantize without and with the importance matrix that strata measured on the calibration
-text; strata without data; strata with costs measured as KL divergence on that text, its weights rounded with the
-importance, and by GPTQ. Embedding and output matrix have llama-quantize's types throughout, so that only the matrices
-of the layers differ. All files are read back and measured by `strata eval`.
+text; strata's efforts at the same size: quick, which looks at weights alone, standard and best, which read that text;
+and costs measured as KL divergence on it with the weights rounded by the importance, embedding and output matrix in
+llama-quantize's types, so that only the matrices of the layers differ. All files are read back and measured by
+`strata eval`.
 """
 import argparse
 import os
@@ -48,6 +50,7 @@ def main():
     parser.add_argument("--calib", required=True)
     parser.add_argument("--text", nargs="+", required=True)
     parser.add_argument("--types", default="Q2_K,Q3_K_S,Q3_K_M,Q4_K_S,Q4_K_M,Q5_K_M")
+    parser.add_argument("--efforts", default="quick,standard,best")
     parser.add_argument("--tokens", default="0")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--schemes", default="gguf")
@@ -59,17 +62,13 @@ def main():
         quantizer = Quantizer(options.c23_names, scratch)
         base, out, imatrix, scores = (f"{scratch}/{name}" for name in
                                       ("base.gguf", "out.gguf", "imatrix.gguf", "kl.json"))
-        plain = "--method uniform --bpw 32 --schemes F32 --embedding F32 --head F32 -o"
+        plain = "--effort quick --method uniform --bpw 32 --schemes F32 --embedding F32 --head F32 -o"
         run(options, "quantize", options.model, *plain.split(), base)
         calibration = ["--calib", options.calib]
         run(options, "score", options.model, "--method", "kl", *calibration, "--schemes", options.schemes,
             "--save-imatrix", imatrix, "-o", scores)
         importance = read_importance(imatrix)
-        makers = {
-            "strata, no data": [],
-            "strata, importance": ["--scores", scores, "--quantizer", "importance", *calibration],
-            "strata, GPTQ": ["--scores", scores, "--quantizer", "gptq", *calibration],
-        }
+        efforts = options.efforts.split(",") if options.efforts else []
         for asked in options.types.split(","):
             file_type = gguf.LlamaFileType[f"MOSTLY_{asked}"]
             for maker, matrix in (("llama-quantize", None), ("llama-quantize, imatrix", importance)):
@@ -80,11 +79,15 @@ def main():
                 row(options, asked, maker, out)
             types = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(out).tensors}
             embedding = types["token_embd.weight"]
-            same = ["--size", os.path.getsize(out), "--embedding", embedding,
-                    "--head", types.get("output.weight", embedding)]
-            for maker, arguments in makers.items():
-                run(options, "quantize", options.model, "--schemes", options.schemes, *same, *arguments, "-o", out)
-                row(options, asked, maker, out)
+            same = ["--schemes", options.schemes, "--size", os.path.getsize(out), "-o", out]
+            ends = ["--embedding", embedding, "--head", types.get("output.weight", embedding)]
+            run(options, "quantize", options.model, *same, *ends, "--scores", scores, "--quantizer", "importance",
+                *calibration)
+            row(options, asked, "strata, importance", out)
+            for effort in efforts:
+                text = [] if effort == "quick" else calibration
+                run(options, "quantize", options.model, *same, "--effort", effort, *text)
+                row(options, asked, f"strata, {effort}", out)
 
 
 main()

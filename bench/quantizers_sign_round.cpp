@@ -4,8 +4,7 @@
 // is made by bench_checkpoint_synthetic DIRECTORY 1.
 //
 //   bench_quantizers_sign_round [--model DIRECTORY] [--scheme w3g128] [--device cpu|cuda] [--steps N]
-//   [--windows N]
-//                               [--window N] [--threads N]
+//                               [--windows N] [--window N] [--threads N]
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>

@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
     request.model = argv[1];
     request.allocator.budget.bytes = strata::parse_bytes(argv[2]);
     request.output = argv[3];
+    request.effort = "quick";  // looks at weights alone; "standard" and "best" lose less and take longer
     request.text = argv[4];
     request.evaluation.max_tokens = std::stoll(argv[5]);
 

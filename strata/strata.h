@@ -11,7 +11,7 @@
 // The stages by themselves, over one model and the evidence about it, which is measured when it is first
 // asked for:
 //
-//   strata::Workbench workbench("models/tiny-llama", {});
+//   strata::Workbench workbench(strata::open_model("models/tiny-llama"), {});
 //   const strata::Scores& scores =
 //       workbench.scores(strata::parse_method("nsds"), strata::parse_schemes("gguf"), 0);
 //   const strata::Plan plan = strata::make_plan(workbench.model(), scores, allocator);  // AllocatorOptions

@@ -38,6 +38,23 @@ Table measurements_table(const QuantizeResult& result) {
   return table;
 }
 
+// What was lost, as far as that is known, and what a greater effort would cost.
+std::string loss_line(const QuantizeResult& result) {
+  std::string line =
+      result.held_back_kld
+          ? fmt::format("KL divergence {:.4f} on tokens held back from scoring", *result.held_back_kld)
+          : "not measured; --text FILE does";
+  bool greater = false, first = true;
+  for (const Estimate& one : result.estimates) {
+    if (greater)
+      line += fmt::format("{}{}{} {}", first ? "; --effort " : ", ", one.effort,
+                          first ? " would take about" : "", rough_cost(one));
+    first = first && !greater;
+    greater = greater || one.effort == result.effort;
+  }
+  return line;
+}
+
 Json to_json(const QuantizeArguments& options, const QuantizeResult& result, double seconds) {
   Json measurements = Json::array();
   for (const Measurement& m : result.measurements) {
@@ -54,6 +71,9 @@ Json to_json(const QuantizeArguments& options, const QuantizeResult& result, dou
     }
     measurements.push_back(one);
   }
+  Json estimates = Json::object();
+  for (const Estimate& one : result.estimates)
+    estimates[one.effort] = {{"seconds", one.seconds}, {"bytes", one.bytes}};
   return {{"model", options.model},
           {"output", options.output},
           {"format", result.format},
@@ -63,6 +83,9 @@ Json to_json(const QuantizeArguments& options, const QuantizeResult& result, dou
           {"head", result.exported_plan.head.name()},
           {"tuning", result.tuning ? Json{{"before", result.tuning->before}, {"after", result.tuning->after}}
                                    : Json(nullptr)},
+          {"effort", result.effort},
+          {"estimates", estimates},
+          {"held_back_kld", result.held_back_kld ? Json(*result.held_back_kld) : Json(nullptr)},
           {"seconds", seconds},
           {"notes", result.notes},
           {"measurements", measurements},
@@ -106,6 +129,7 @@ void run(QuantizeArguments& options, const CommonOptions& common, const Command&
   if (result.tuning)
     fmt::print("tuning       divergence {:.4f} -> {:.4f} on calibration tokens held back\n",
                result.tuning->before, result.tuning->after);
+  if (!result.estimates.empty() || result.held_back_kld) fmt::print("lost         {}\n", loss_line(result));
   if (!result.measurements.empty())
     fmt::print("\non {}, {} tokens predicted\n{}", request.text.string(),
                result.measurements.back().evaluation.tokens, measurements_table(result).text());

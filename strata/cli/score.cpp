@@ -50,7 +50,7 @@ void run(ScoreArguments& options, const CommonOptions& common, const Command& co
                         options.vision, common);
   evidence.device = parse_device(common.device);
   evidence.seed = common.seed;
-  Workbench bench(options.model, evidence);
+  Workbench bench(open_model(options.model), evidence);
   const std::vector<Scheme> schemes =
       options.schemes.empty() ? std::vector<Scheme>() : parse_schemes(options.schemes);
   if (!options.imatrix_output.empty())  // as llama.cpp's imatrix tool does; the tokens then serve the method

@@ -3,11 +3,29 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <functional>
 
+#include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
+#include "strata/core/threads.h"
 #include "strata/model/attention.h"
 
 namespace strata {
+namespace {
+
+constexpr int64_t kSequences = 8;  // that one thread takes at a time
+
+// Calls `compute` for some of the sequences that `like` has, in threads on a CPU.
+void for_sequences(const at::Tensor& like, const std::function<void(int64_t first, int64_t count)>& compute) {
+  if (!like.is_cpu()) return compute(0, like.size(0));
+  const BlasThreads one_thread(1);
+  parallel_for(like.size(0), kSequences, [&](int64_t begin, int64_t end) {
+    const at::NoGradGuard no_grad;  // of this thread
+    compute(begin, end - begin);
+  });
+}
+
+}  // namespace
 
 IncrementalDecoder::IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t length)
     : decoder_(decoder), length_(length) {
@@ -15,7 +33,13 @@ IncrementalDecoder::IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t 
     fail_usage("what a runtime rounds is not followed token by token");
   const ModelConfig& config = decoder.model().config;
   const auto options = at::TensorOptions().dtype(decoder.options().dtype).device(decoder.options().device);
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    runs_.push_back(decoder.layer_run(layer, length));
+    ropes_.push_back(runs_.back().rope);
+    runs_.back().attention = [this, layer](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                           const AttentionScores& scores) {
+      return attend(static_cast<size_t>(layer), q, k, v, scores);
+    };
     keys_.push_back(at::empty({batch, config.num_kv_heads, length, config.head_dim}, options));
     values_.push_back(at::empty_like(keys_.back()));
   }
@@ -28,29 +52,27 @@ at::Tensor IncrementalDecoder::attend(size_t layer, const at::Tensor& q, const a
   const int64_t window = scores.window;
   const int64_t first = window > 0 ? std::max<int64_t>(0, position_ + 1 - window) : 0;
   const int64_t seen = position_ + 1 - first;
-  const at::Tensor keys = keys_[layer].narrow(2, first, seen);
+  const at::Tensor keys = keys_[layer].narrow(2, first, seen), values = values_[layer].narrow(2, first, seen);
   const int64_t batch = q.size(0), key_heads = k.size(1), head_dim = q.size(3);
   // The query heads that share a key head stand below one another in one matrix.
   const at::Tensor queries = q.reshape({batch, key_heads, q.size(1) / key_heads, head_dim});
-  const at::Tensor products = at::matmul(queries, keys.transpose(2, 3)).to(at::kFloat);
-  const at::Tensor weights =
-      at::softmax(capped_scores(products * scores.scale_for(head_dim), scores), -1).to(q.scalar_type());
-  return at::matmul(weights, values_[layer].narrow(2, first, seen)).view({batch, 1, q.size(1) * head_dim});
+  at::Tensor output = at::empty_like(queries);
+  for_sequences(q, [&](int64_t sequence, int64_t count) {
+    const auto of = [&](const at::Tensor& all) { return all.narrow(0, sequence, count); };
+    const at::Tensor products = at::matmul(of(queries), of(keys).transpose(2, 3)).to(at::kFloat);
+    const at::Tensor weights = at::softmax(capped_scores(products * scores.scale_for(head_dim), scores), -1);
+    of(output).copy_(at::matmul(weights.to(q.scalar_type()), of(values)));
+  });
+  return output.view({batch, 1, q.size(1) * head_dim});
 }
 
 at::Tensor IncrementalDecoder::step(const at::Tensor& ids) {
   const at::NoGradGuard no_grad;
   if (position_ == length_) fail("a sequence of {} tokens is full; it was made for no more", length_);
-  const ModelConfig& config = decoder_.model().config;
   at::Tensor hidden = decoder_.embed(ids.unsqueeze(1));
-  for (int layer = 0; layer < config.num_layers; ++layer) {
-    LayerRun run = decoder_.layer_run(layer, length_);
-    run.rope = run.rope.narrow(position_, 1);
-    run.attention = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                        const AttentionScores& scores) {
-      return attend(static_cast<size_t>(layer), q, k, v, scores);
-    };
-    hidden = run_layer(run, hidden);
+  for (size_t layer = 0; layer < runs_.size(); ++layer) {
+    runs_[layer].rope = ropes_[layer].narrow(position_, 1);
+    hidden = run_layer(runs_[layer], hidden);
   }
   ++position_;
   return decoder_.logits(hidden).squeeze(1);

@@ -9,10 +9,11 @@
 namespace strata {
 
 // Decodes a batch of sequences token by token and keeps their keys and values, [B, H_kv, length, D] twice a
-// layer. The decoder must outlive it and should be resident.
+// layer, and the weights of all layers as they are when it is made. The decoder must outlive it.
 class IncrementalDecoder {
  public:
   IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t length);
+  IncrementalDecoder(const IncrementalDecoder&) = delete;  // its layers attend to what is in here
 
   // Appends one token a sequence, ids [B], and gives the logits of the next, float [B, V]. Throws once
   // `length` tokens are there.
@@ -24,6 +25,8 @@ class IncrementalDecoder {
 
   Decoder& decoder_;
   int64_t length_, position_ = 0;
+  std::vector<LayerRun> runs_;
+  std::vector<RopeTable> ropes_;  // of all positions, a layer each
   std::vector<at::Tensor> keys_, values_;
 };
 

@@ -25,8 +25,8 @@ MethodChoice resolve_automatic(const MethodChoice& method, const Effort& effort)
   return choice;
 }
 
-bool is_checked(const MethodChoice& method, bool calibrated) {
-  return method.label == "auto" && calibrated && method.score_method != "uniform";
+bool is_checked(const MethodChoice& method) {
+  return method.label == "auto" && method.score_method != "uniform";
 }
 
 PartedCalibration part_calibration(const Calibration& calibration) {
@@ -49,14 +49,15 @@ CheckedPlan check_against_uniform(const Model& model, const Plan& plan, const Sc
                                   const AllocatorOptions& allocator,
                                   const std::function<double(const Plan&)>& kld_of) {
   Plan uniform = uniform_plan(model, scores, allocator, plan.bytes);
-  if (schemes_of(plan) == schemes_of(uniform)) return {plan, "auto: the plan is the uniform one"};
-  const double kld = kld_of(plan), uniform_kld = kld_of(uniform);
+  if (schemes_of(plan) == schemes_of(uniform))
+    return {plan, "auto: the plan is the uniform one", std::nullopt};
+  const double uniform_kld = kld_of(uniform), kld = kld_of(plan);
   const std::string klds = fmt::format(
       "auto: on held-back tokens the plan of {} has a KL divergence of {:.4f} and the uniform one of {:.4f}",
       scores.method, kld, uniform_kld);
-  if (kld <= uniform_kld) return {plan, klds + ", so it is kept"};
+  if (kld <= uniform_kld) return {plan, klds + ", so it is kept", kld};
   uniform.method = plan.method;
-  return {uniform, klds + ", so the uniform plan is taken instead"};
+  return {uniform, klds + ", so the uniform plan is taken instead", uniform_kld};
 }
 
 double kld_on(const Calibration& calibration, Decoder& decoder, Decoder& reference) {

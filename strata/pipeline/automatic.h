@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "strata/allocation/allocator.h"
@@ -17,7 +18,7 @@ MethodChoice resolve_automatic(const MethodChoice& method, const Effort& effort)
 
 // Whether the plan of a resolved method is to be checked on tokens that its scores have not seen: what "auto"
 // stands for, where its scores see any.
-bool is_checked(const MethodChoice& method, bool calibrated);
+bool is_checked(const MethodChoice& method);
 
 // Calibration blocks parted into those that scores see and those that check the plan, a quarter and at least
 // one. Throws when there is one block only.
@@ -31,12 +32,13 @@ Plan uniform_plan(const Model& model, const Scores& scores, AllocatorOptions all
 
 struct CheckedPlan {
   Plan plan;
-  std::string note;  // one sentence on which was kept, and why
+  std::string note;           // one sentence on which was kept, and why
+  std::optional<double> kld;  // of what was kept, where that was measured
 };
 
 // The plan, or the uniform plan of the same bytes where that has the smaller KL divergence from the
 // unquantized model on tokens held back from scoring: never worse than uniform, as far as these tokens tell.
-// `kld_of` quantizes the model by a plan and measures it.
+// `kld_of` quantizes the model by a plan and measures it; the plan at hand comes last.
 CheckedPlan check_against_uniform(const Model& model, const Plan& plan, const Scores& scores,
                                   const AllocatorOptions& allocator,
                                   const std::function<double(const Plan&)>& kld_of);

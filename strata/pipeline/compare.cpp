@@ -74,13 +74,13 @@ class Comparer {
  public:
   explicit Comparer(const CompareRequest& request)
       : request_(request),
-        bench_(request.model, request.workbench),
+        bench_(open_model(request.model), request.workbench),
         model_(bench_.model()),
         menu_(parse_schemes(request.schemes)) {
     if (request.texts.empty() || request.methods.empty() || request.budgets.empty())
       fail_usage("a comparison needs at least one text, one method and one budget");
     for (const auto& path : request.texts) texts_.push_back(tokenized(model_, path));
-    const Effort& effort = find_effort("auto", request.workbench.has_calibration());
+    const Effort& effort = find_effort("auto", model_.runnable);
     for (const std::string& method : request.methods)
       methods_.push_back(resolve_automatic(parse_method(method), effort));
     if (request.results.empty()) return;

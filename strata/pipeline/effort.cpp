@@ -15,8 +15,8 @@ const std::vector<Effort>& efforts() {
   return list;
 }
 
-const Effort& find_effort(std::string_view name, bool calibrated) {
-  if (name == "auto") name = calibrated ? "standard" : "quick";
+const Effort& find_effort(std::string_view name, bool runnable) {
+  if (name == "auto") name = runnable ? "standard" : "quick";
   std::string names;
   for (const Effort& effort : efforts()) {
     if (effort.name == name) return effort;
@@ -26,7 +26,8 @@ const Effort& find_effort(std::string_view name, bool calibrated) {
 }
 
 std::string effort_help() {
-  std::string help = "how much work the file may cost; auto: standard with --calib, quick without";
+  std::string help =
+      "how much work the file may cost; auto: standard, and quick for a model that cannot be run";
   for (const Effort& effort : efforts()) help += "; " + effort.name + ": " + effort.summary;
   return help + "; standard and best read the text of --calib, or else text that the model writes";
 }

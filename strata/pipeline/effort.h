@@ -19,9 +19,9 @@ struct Effort {
 // All efforts, the least first.
 const std::vector<Effort>& efforts();
 
-// The effort of this name; throws UsageError listing those there are. "auto" is standard for who gives
-// tokens, and quick without.
-const Effort& find_effort(std::string_view name, bool calibrated);
+// The effort of this name; throws UsageError listing those there are. "auto" is standard, and quick for a
+// model that cannot be run.
+const Effort& find_effort(std::string_view name, bool runnable);
 
 // A line each, for --help.
 std::string effort_help();

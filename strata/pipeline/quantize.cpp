@@ -1,5 +1,7 @@
 #include "strata/pipeline/quantize.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "strata/allocation/quadratic.h"
@@ -13,7 +15,9 @@
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/automatic.h"
 #include "strata/pipeline/plans.h"
+#include "strata/quantizers/sign_round.h"
 #include "strata/sensitivity/change_losses.h"
+#include "strata/sensitivity/kl.h"
 
 namespace strata {
 namespace {
@@ -112,15 +116,7 @@ WorkbenchOptions evidence_for(const QuantizeRequest& request, const Effort& effo
 
 class Job {
  public:
-  explicit Job(const QuantizeRequest& request)
-      : request_(request),
-        effort_(find_effort(request.effort, request.workbench.has_calibration())),
-        method_(resolve_automatic(parse_method(request.method), effort_)),
-        quantizer_(resolve_automatic(request.quantizer, effort_.quantizer)),
-        bench_(request.model, evidence_for(request, effort_, method_)),
-        model_(bench_.model()),
-        runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
-        format_(format_for(request.output, request.format, runtime_)) {}
+  explicit Job(const QuantizeRequest& request) : Job(request, open_model(request.model)) {}
 
   QuantizeResult run() {
     require_output();
@@ -134,14 +130,28 @@ class Job {
       require_tunable(*tuning_tokens());
     }
     result_.format = format_.name;
+    result_.effort = effort_.name;
     prepare_export();
-    if (request_.plan.empty()) choose_plan();
+    if (request_.plan.empty()) {
+      estimate_work();
+      choose_plan();
+    }
     write();
     if (!request_.text.empty()) measure();
     return std::move(result_);
   }
 
  private:
+  Job(const QuantizeRequest& request, Model model)
+      : request_(request),
+        effort_(find_effort(request.effort, model.runnable)),
+        method_(resolve_automatic(parse_method(request.method), effort_)),
+        quantizer_(resolve_automatic(request.quantizer, effort_.quantizer)),
+        bench_(std::move(model), evidence_for(request, effort_, method_)),
+        model_(bench_.model()),
+        runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
+        format_(format_for(request.output, request.format, runtime_)) {}
+
   // Before the work, so that none is lost.
   void require_output() const {
     if (format_.ending.empty())
@@ -171,6 +181,30 @@ class Job {
     require_quantizable(quantizer_, menu_.schemes);
     result_.notes = menu_.notes;
     for (const std::string& text : menu_.notes) show_note(text);
+  }
+
+  // Of all efforts, where one of them chooses what is done.
+  void estimate_work() {
+    if (!model_.runnable || request_.method != "auto" || request_.quantizer.name != "auto" ||
+        !request_.scores.empty())
+      return;
+    WorkAhead work;
+    work.schemes = menu_.schemes.size();
+    work.tokens = request_.workbench.calibration.tokens;
+    work.own_text = !request_.workbench.has_calibration() || request_.workbench.calibration.source == "self";
+    work.kl_tokens = bench_.options().methods.get<KlOptions>().tokens;
+    const LayerLearning& learning = quantizer_.options.get<SignRoundOptions>().layers;
+    work.sign_steps = learning.steps;
+    work.sign_tokens = learning.tokens_per_step;
+    work.tune_steps = request_.tuning.steps;
+    work.tune_tokens = request_.tuning.tokens_per_step;
+    work.device = request_.workbench.device;
+    const Rates rates = measure_rates(model_, menu_.schemes[menu_.schemes.size() / 2], work.device);
+    for (const Effort& effort : efforts()) result_.estimates.push_back(estimate(effort, model_, rates, work));
+    const bool writes = work.own_text && effort_.tokens > 0;
+    show_note(
+        fmt::format("the effort {}{}", describe(result_.estimates, effort_.name),
+                    writes ? "; the model writes the text that it reads, unless --calib names one" : ""));
   }
 
   void choose_plan() {
@@ -211,6 +245,7 @@ class Job {
     CheckedPlan checked = bench_.check(method_, result_.plan, result_.scores, allocator_, quantizer_);
     bench_.release();
     if (!checked.note.empty()) result_.notes.push_back(checked.note);
+    result_.held_back_kld = checked.kld;
     result_.plan = std::move(checked.plan);
   }
 
@@ -222,7 +257,7 @@ class Job {
     plan.quantizer = prepared.plain;
     plan.calibrated = prepared.calibrated;
     plan.row_impacts = bench_.row_impacts(plan.schemes);
-    if (tunes()) tune(prepared.model);
+    if (tunes() && (loses() || request_.tuning.when == TuningOptions::When::On)) tune(prepared.model);
     result_.exported = format_.write(*prepared.model, plan, request_.output);
     plan.calibrated = nullptr;  // it uses the model, which does not outlive this
   }
@@ -230,6 +265,14 @@ class Job {
   bool tunes() const {
     const TuningOptions::When when = request_.tuning.when;
     return when == TuningOptions::When::On || (when == TuningOptions::When::Automatic && effort_.tunes);
+  }
+
+  // Whether the plan loses anything that tuning could make up for.
+  bool loses() const {
+    const ExportPlan& plan = result_.exported_plan;
+    return !is_floating(plan.embedding) || !is_floating(plan.head) ||
+           std::any_of(plan.schemes.begin(), plan.schemes.end(),
+                       [](const auto& planned) { return !is_floating(planned.second); });
   }
 
   std::shared_ptr<const Calibration> tuning_tokens() {

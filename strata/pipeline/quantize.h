@@ -8,6 +8,7 @@
 #include "strata/allocation/allocator.h"
 #include "strata/evaluation/evaluate.h"
 #include "strata/export/export.h"
+#include "strata/pipeline/estimate.h"
 #include "strata/pipeline/tune_plan.h"
 #include "strata/pipeline/workbench.h"
 
@@ -45,6 +46,10 @@ struct QuantizeResult {
   std::vector<std::string> notes;  // how format and runtime changed the menu; also shown on stderr
   ExportPlan exported_plan;
   ExportResult exported;
+  std::vector<Estimate> estimates;  // of every effort, before the work; only where that chose all of it
+  std::string effort;               // the one that was taken
+  std::optional<double>
+      held_back_kld;  // of the plan, on tokens that its costs have not seen; where it was checked
   std::optional<TuningReport> tuning;     // where that was asked for
   std::vector<Measurement> measurements;  // with a text only; the last one is read back from the file written
 };

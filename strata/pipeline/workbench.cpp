@@ -6,6 +6,7 @@
 #include "strata/core/progress.h"
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/reachable_costs.h"
+#include "strata/quantizers/finished_matrices.h"
 #include "strata/sensitivity/kl.h"
 
 namespace strata {
@@ -22,6 +23,13 @@ std::string identity_of(const AllocatorOptions& plan) {
   return fmt::format("{} {} {} {}", plan.budget.bits_per_weight.value_or(0),
                      plan.budget.average_code_bits.value_or(0), plan.budget.bytes.value_or(0),
                      static_cast<int>(plan.ties));
+}
+
+std::string identity_of(const std::map<std::string, Scheme>& schemes, const QuantizerChoice& quantizer) {
+  std::string identity =
+      quantizer.name + changed_values(find_quantizer(quantizer.name).options, quantizer.options).dump();
+  for (const auto& [tensor, scheme] : schemes) identity += " " + tensor + "=" + scheme.name();
+  return identity;
 }
 
 }  // namespace
@@ -41,8 +49,8 @@ Options declare(WorkbenchOptions& options) {
                "and weighs the errors of GGUF types")};
 }
 
-Workbench::Workbench(const std::filesystem::path& model, WorkbenchOptions options)
-    : options_(std::move(options)), model_(open_model(model)) {
+Workbench::Workbench(Model model, WorkbenchOptions options)
+    : options_(std::move(options)), model_(std::move(model)) {
   options_.calibration.seed = options_.seed;
   if (options_.calibration.tokens == 0) options_.calibration.tokens = kCalibrationTokens;
   if (options_.imatrix.empty()) return;
@@ -99,7 +107,7 @@ bool Workbench::takes_reachable_costs(const MethodChoice& method, const Allocato
 
 const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Scheme>& schemes, uint64_t seed,
                                 const AllocatorOptions* plan) {
-  const bool checked = is_checked(method, options_.has_calibration());
+  const bool checked = is_checked(method);
   const bool reachable = plan != nullptr && takes_reachable_costs(method, *plan);
   const std::string key = fmt::format("{} {} {} {} {}", method.score_method, seed, checked, names_of(schemes),
                                       reachable ? identity_of(*plan) : "");
@@ -139,10 +147,17 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
 
 CheckedPlan Workbench::check(const MethodChoice& method, const Plan& plan, const Scores& scores,
                              const AllocatorOptions& allocator, const QuantizerChoice& quantizer) {
-  if (!is_checked(method, options_.has_calibration())) return {plan, ""};
+  if (!is_checked(method)) return {plan, "", std::nullopt};
+  const QuantizerChoice checking = stand_in_for(quantizer);
   CheckedPlan checked = check_against_uniform(model_, plan, scores, allocator, [&](const Plan& candidate) {
-    Decoder& decoder = quantized(schemes_of(candidate), stand_in_for(quantizer));
-    return kld_on(*parted_calibration().checking, decoder, reference());
+    const std::map<std::string, Scheme> schemes = schemes_of(candidate);
+    PreparedQuantizer prepared = prepare(schemes, checking);
+    if (prepared.calibrated && checking.name == quantizer.name) {
+      prepared.calibrated = remember(prepared.calibrated);
+      checked_ = identity_of(schemes, checking);
+      checked_quantizer_ = prepared;
+    }
+    return kld_on(*parted_calibration().checking, replace_by(prepared, schemes), reference());
   });
   show_note(checked.note);
   return checked;
@@ -150,6 +165,7 @@ CheckedPlan Workbench::check(const MethodChoice& method, const Plan& plan, const
 
 PreparedQuantizer Workbench::prepare(const std::map<std::string, Scheme>& schemes,
                                      const QuantizerChoice& quantizer) {
+  if (checked_quantizer_.calibrated && checked_ == identity_of(schemes, quantizer)) return checked_quantizer_;
   QuantizerInputs inputs;
   if (find_quantizer(quantizer.name).needs_calibration)
     inputs.calibration = calibration("the quantizer " + quantizer.name);
@@ -173,8 +189,12 @@ Decoder& Workbench::reference() {
 
 Decoder& Workbench::quantized(const std::map<std::string, Scheme>& schemes,
                               const QuantizerChoice& quantizer) {
+  return replace_by(prepare(schemes, quantizer), schemes);
+}
+
+Decoder& Workbench::replace_by(PreparedQuantizer prepared, const std::map<std::string, Scheme>& schemes) {
   scaled_decoder_.reset();  // looks at the model that is replaced now
-  prepared_ = prepare(schemes, quantizer);
+  prepared_ = std::move(prepared);
   const bool scaled = prepared_.model.get() != &model_;
   std::optional<Decoder>& decoder = scaled ? scaled_decoder_ : decoder_;
   if (scaled || !decoder) decoder.emplace(*prepared_.model, decoder_options());

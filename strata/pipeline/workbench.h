@@ -40,8 +40,8 @@ Options declare(WorkbenchOptions& options);
 // A model and the evidence about it. Everything is read or measured once, when it is first asked for.
 class Workbench {
  public:
-  // Opens the model and reads the importance matrix; throws where that is another model's.
-  Workbench(const std::filesystem::path& model, WorkbenchOptions options);
+  // Reads the importance matrix; throws where that is another model's.
+  Workbench(Model model, WorkbenchOptions options);
   Workbench(const Workbench&) = delete;  // decoders and quantizers look at the model in here
 
   const Model& model() const { return model_; }
@@ -72,7 +72,7 @@ class Workbench {
 
   // This plan, made from these scores; with a checked method the uniform plan of the same bytes where that
   // loses less on the tokens held back, both as the quantizer or its stand-in makes them. Without a note
-  // where nothing was checked.
+  // where nothing was checked. What a calibrated quantizer made of the plan is kept for prepare().
   CheckedPlan check(const MethodChoice& method, const Plan& plan, const Scores& scores,
                     const AllocatorOptions& allocator, const QuantizerChoice& quantizer);
 
@@ -80,7 +80,7 @@ class Workbench {
   PreparedQuantizer prepare(const std::map<std::string, Scheme>& schemes, const QuantizerChoice& quantizer);
 
   // The model as it is, and what quantizing leaves of it under these schemes: until the next call or
-  // release(), which takes both out of memory.
+  // release(), which takes both decoders out of memory.
   Decoder& reference();
   Decoder& quantized(const std::map<std::string, Scheme>& schemes, const QuantizerChoice& quantizer);
   void release_quantized();
@@ -89,6 +89,7 @@ class Workbench {
  private:
   std::shared_ptr<const WeightErrors> weight_errors(const std::vector<Scheme>& schemes,
                                                     const QuantizerOptions& quantizer);
+  Decoder& replace_by(PreparedQuantizer prepared, const std::map<std::string, Scheme>& schemes);
   bool takes_reachable_costs(const MethodChoice& method, const AllocatorOptions& plan) const;
   DecoderOptions decoder_options() const;
 
@@ -102,6 +103,8 @@ class Workbench {
   std::map<std::string, std::shared_ptr<const WeightErrors>> weight_errors_;  // by schemes
   std::map<std::string, std::unique_ptr<ReachableCosts>> reachable_costs_;    // by tokens and schemes
   std::map<std::string, Scores> scores_;                                      // by all that they depend on
+  std::string checked_;                  // which schemes and quantizer `checked_quantizer_` is for
+  PreparedQuantizer checked_quantizer_;  // which has made these matrices, and kept them
   std::optional<Decoder> reference_, decoder_;
   PreparedQuantizer prepared_;             // what the model in memory was quantized with
   std::optional<Decoder> scaled_decoder_;  // where that is another model

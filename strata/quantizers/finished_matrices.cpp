@@ -31,10 +31,40 @@ class FinishedMatrices : public CalibratedQuantizer {
   std::map<std::string, QuantizedMatrix> matrices_;
 };
 
+class RememberedMatrices : public CalibratedQuantizer {
+ public:
+  explicit RememberedMatrices(std::shared_ptr<CalibratedQuantizer> quantizer)
+      : quantizer_(std::move(quantizer)) {}
+
+  void begin(const std::map<std::string, Scheme>& schemes) override {
+    if (schemes == schemes_ && matrices_.size() == schemes.size()) return;
+    matrices_.clear();
+    schemes_ = schemes;
+    quantizer_->begin(schemes);
+  }
+
+  QuantizedMatrix take(const std::string& tensor) override {
+    const auto found = matrices_.find(tensor);
+    if (found != matrices_.end()) return found->second;
+    return matrices_[tensor] = quantizer_->take(tensor);
+  }
+
+  bool makes(const std::string& tensor) const override { return quantizer_->makes(tensor); }
+
+ private:
+  std::shared_ptr<CalibratedQuantizer> quantizer_;
+  std::map<std::string, Scheme> schemes_;
+  std::map<std::string, QuantizedMatrix> matrices_;
+};
+
 }  // namespace
 
 std::shared_ptr<CalibratedQuantizer> hand_out(std::map<std::string, QuantizedMatrix> matrices) {
   return std::make_shared<FinishedMatrices>(std::move(matrices));
+}
+
+std::shared_ptr<CalibratedQuantizer> remember(std::shared_ptr<CalibratedQuantizer> quantizer) {
+  return std::make_shared<RememberedMatrices>(std::move(quantizer));
 }
 
 }  // namespace strata

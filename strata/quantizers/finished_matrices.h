@@ -12,4 +12,8 @@ namespace strata {
 // throws where it has none of a name, or in another scheme.
 std::shared_ptr<CalibratedQuantizer> hand_out(std::map<std::string, QuantizedMatrix> matrices);
 
+// A quantizer that keeps what it has handed out, so that it works but once where begin() is told the same
+// schemes again.
+std::shared_ptr<CalibratedQuantizer> remember(std::shared_ptr<CalibratedQuantizer> quantizer);
+
 }  // namespace strata

@@ -1,5 +1,7 @@
 #include "strata/quantizers/quantizers.h"
 
+#include <algorithm>
+
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/gguf/type.h"
@@ -133,7 +135,7 @@ const std::vector<Quantizer>& quantizers() {
       {"hybrid", "adaround for rows at high bits, lwc for the others (arXiv 2511.17801)", true,
        row_learning_options, refused_by_learning, prepare_learning<RowLearning::Hybrid>, "gptq"},
       {"signround", "codes and scales learned by signed steps against a layer's output (arXiv 2309.05516)",
-       true, sign_round_options, nullptr, prepare_sign_round, "gptq"},
+       true, sign_round_options, nullptr, prepare_sign_round, "gptq", learned_by_sign_round},
   };
   return list;
 }
@@ -160,6 +162,11 @@ QuantizerChoice stand_in_for(QuantizerChoice choice) {
 
 void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu) {
   const Quantizer& quantizer = find_quantizer(choice.name);
+  if (quantizer.learns != nullptr && std::none_of(menu.begin(), menu.end(), quantizer.learns))
+    fail_usage(
+        "{} learns codes, but none of the schemes to choose from has codes of its own; use --quantizer "
+        "importance, or schemes such as Q3_K",
+        quantizer.name);
   if (quantizer.refusal == nullptr) return;
   for (const Scheme& scheme : menu) {
     const std::string refusal = quantizer.refusal(quantizer, scheme, choice.options);

@@ -57,6 +57,8 @@ struct Quantizer {
                   const OptionValues& options, const QuantizerInputs& inputs) = nullptr;
   // A quicker one of this name takes its place where plans are only compared; empty: it is quick enough.
   std::string stand_in = "";
+  // Whether a scheme has something that it learns: of a menu, one must. Null: all have.
+  bool (*learns)(const Scheme& scheme) = nullptr;
 };
 
 // All quantizers; a new one is a line here.

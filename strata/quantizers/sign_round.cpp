@@ -225,6 +225,11 @@ Options sign_round_options(OptionValues& values) {
                  "signround: tokens of a step, in whole windows")};
 }
 
+bool learned_by_sign_round(const Scheme& scheme) {
+  constexpr int64_t kAnyCols = 4096;  // which all groups divide
+  return has_grid(scheme, kAnyCols);
+}
+
 std::string left_by_sign_round(const Model& model, const std::map<std::string, Scheme>& schemes) {
   std::set<std::string> names;
   int64_t left = 0, all = 0;

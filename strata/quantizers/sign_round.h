@@ -54,6 +54,9 @@ struct SignRoundOptions {
 
 Options sign_round_options(OptionValues& values);
 
+// Whether a scheme has codes of its own, which signed rounding learns.
+bool learned_by_sign_round(const Scheme& scheme);
+
 // How many of a model's matrices are planned, by tensor, in types without codes of their own, and the names
 // of these: "3 of 14 matrices are in types without codes of their own (IQ3_S)". Empty where none is. Throws
 // UsageError where all are.

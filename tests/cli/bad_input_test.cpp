@@ -18,7 +18,7 @@ class BadInput : public testing::Test {
   }
 
   Outcome quantize(const std::string& arguments) {
-    return run(scratch_, "quantize --quiet -o " + target() + " " + arguments);
+    return run(scratch_, "quantize --effort quick --quiet -o " + target() + " " + arguments);
   }
 
   Scratch scratch_;
@@ -91,6 +91,8 @@ TEST_F(BadInput, Quantizers) {
   expect_refusal(quantize(calibrated + "--quantizer adaround"), 2, "learns affine groups, but Q2_K");
   expect_refusal(quantize(calibrated + "--quantizer gptq --act-order static --schemes Q4_K,IQ2_S"), 2,
                  "IQ2_S takes whole blocks");
+  expect_refusal(quantize(calibrated + "--quantizer signround --schemes IQ3_S,IQ2_S"), 2,
+                 "none of the schemes to choose from has codes of its own");
   EXPECT_EQ(files(), 0u);
 }
 
@@ -146,26 +148,29 @@ TEST_F(BadInput, RoundingOfARuntimeNeedsItsFile) {
 }
 
 TEST_F(BadInput, UnwritableTargets) {
-  expect_refusal(run(scratch_, std::string("quantize --quiet ") + kModel +
+  expect_refusal(run(scratch_, std::string("quantize --effort quick --quiet ") + kModel +
                                    " --method zd --bpw 3 -o /no/such/place/m.gguf"),
                  1, "/no/such/place");
   std::filesystem::create_directory(scratch_ / "out.gguf");
   expect_refusal(quantize(std::string(kModel) + " --format gguf --method zd --bpw 3"), 1, "directory");
   expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 3"), 1, "directory");
-  expect_refusal(run(scratch_, std::string("quantize --quiet --method zd --bpw 3 -o '' ") + kModel), 1,
-                 "empty");
+  expect_refusal(
+      run(scratch_, std::string("quantize --effort quick --quiet --method zd --bpw 3 -o '' ") + kModel), 1,
+      "empty");
 }
 
 // Whatever is read, or would be written twice, stays as it is.
 TEST_F(BadInput, OutputsThatWouldReplaceWhatIsRead) {
   const auto path = [&](const std::string& name) { return (scratch_ / name).string(); };
-  ASSERT_EQ(run(scratch_, std::string("quantize --quiet --method uniform --bpw 4 --shard-size 3MB ") +
-                              kModel + " -o " + path("m.gguf"))
+  ASSERT_EQ(run(scratch_,
+                std::string("quantize --effort quick --quiet --method uniform --bpw 4 --shard-size 3MB ") +
+                    kModel + " -o " + path("m.gguf"))
                 .code,
             0);
   const std::string first = path("m-00001-of-00003.gguf"), second = path("m-00002-of-00003.gguf");
   const std::string model = slurp(first), part = slurp(second);
-  expect_refusal(run(scratch_, "quantize --quiet --bpw 3 " + first + " -o " + second), 1, "being read");
+  expect_refusal(run(scratch_, "quantize --effort quick --quiet --bpw 3 " + first + " -o " + second), 1,
+                 "being read");
   expect_refusal(run(scratch_, "recipe " + first + " --for llama-quantize -o " + first), 1, "which is read");
   expect_refusal(run(scratch_, "score --quiet --method uniform " + first + " -o " + first), 1,
                  "which is read");
@@ -185,7 +190,7 @@ TEST_F(BadInput, OutputsThatWouldReplaceWhatIsRead) {
                  "which is read");
   expect_refusal(quantize(first + " --bpw 3 --calib " + text + " --save-plan " + text), 1, "which is read");
   EXPECT_EQ(slurp(text), "calibration");
-  expect_refusal(run(scratch_, std::string("quantize --quiet --bpw 3 --format hf -o ") +
+  expect_refusal(run(scratch_, std::string("quantize --effort quick --quiet --bpw 3 --format hf -o ") +
                                    scratch_.path().string() + " " + first),
                  1, "being read");
 }
@@ -208,7 +213,7 @@ TEST_F(BadInput, OptionsThatAPlanDecides) {
 TEST_F(BadInput, AFullDiskLeavesTheEarlierFile) {
   std::ofstream(scratch_ / "out.gguf") << "earlier";
   const Outcome outcome =
-      run_shell(scratch_, "trap '' XFSZ; ulimit -f 2000; \"$STRATA\" quantize --quiet " +
+      run_shell(scratch_, "trap '' XFSZ; ulimit -f 2000; \"$STRATA\" quantize --quiet --effort quick " +
                               std::string(kModel) + " --method zd --bpw 3 -o " + target());
   expect_refusal(outcome, 1, "out.gguf");
   EXPECT_EQ(slurp(target()), "earlier");

@@ -84,12 +84,12 @@ TEST(Commands, StagesThroughFilesGiveTheSameBytesAsOneGo) {
   EXPECT_EQ(plan["assignments"].size(), 112u);
   EXPECT_LE(plan["bits_per_weight"], 3.1);
   EXPECT_GT(plan["bits_per_weight"], 3.08);
-  ASSERT_EQ(run(scratch, std::string("quantize ") + kModel + " --plan " + dir + "/plan.json -o " + dir +
-                             "/staged.gguf")
+  ASSERT_EQ(run(scratch, std::string("quantize --effort quick ") + kModel + " --plan " + dir +
+                             "/plan.json -o " + dir + "/staged.gguf")
                 .code,
             0);
-  ASSERT_EQ(run(scratch, std::string("quantize ") + kModel + " --method kurtosis --bpw 3.1 --threads 1 -o " +
-                             dir + "/direct.gguf")
+  ASSERT_EQ(run(scratch, std::string("quantize --effort quick ") + kModel +
+                             " --method kurtosis --bpw 3.1 --threads 1 -o " + dir + "/direct.gguf")
                 .code,
             0);
   const std::string staged = slurp(scratch / "staged.gguf");
@@ -100,8 +100,9 @@ TEST(Commands, StagesThroughFilesGiveTheSameBytesAsOneGo) {
 TEST(Commands, QuantizeMeasuresTheFileItWrote) {
   const Scratch scratch;
   const std::string dir = scratch.path().string();
-  const Json json = json_of(run(scratch, std::string("quantize --json ") + kModel + " --bpw 3.0 --text " +
-                                             kNovel + " --tokens 1024 -o " + dir + "/m.gguf"));
+  const Json json =
+      json_of(run(scratch, std::string("quantize --effort quick --json ") + kModel + " --bpw 3.0 --text " +
+                               kNovel + " --tokens 1024 -o " + dir + "/m.gguf"));
   ASSERT_EQ(json["measurements"].size(), 3u);
   EXPECT_EQ(json["measurements"][0]["name"], "unquantized");
   EXPECT_EQ(json["measurements"][0]["tokens"], 2 * 511);
@@ -119,8 +120,8 @@ TEST(Commands, QuantizeMeasuresTheFileItWrote) {
 TEST(Commands, SizeLimitsTheWholeFile) {
   const Scratch scratch;
   const std::string file = (scratch / "m.gguf").string();
-  const Json json = json_of(run(
-      scratch, std::string("quantize --json ") + kModel + " --method weight-error --size 7MB -o " + file));
+  const Json json = json_of(run(scratch, std::string("quantize --effort quick --json ") + kModel +
+                                             " --method weight-error --size 7MB -o " + file));
   EXPECT_LE(std::filesystem::file_size(file), 7000000u);
   EXPECT_GT(std::filesystem::file_size(file), 6900000u);
   EXPECT_EQ(json["plan"]["budget"],
@@ -131,15 +132,15 @@ TEST(Commands, SizeLimitsADirectoryWithAllItsFiles) {
   const Scratch scratch;
   for (const char* format : {"compressed-tensors", "gptq", "gptq_v2", "mlx", "strata"}) {
     const auto target = scratch / format;
-    json_of(run(scratch, std::string("quantize --json --method uniform --size 10MB ") + kModel +
-                             " --format " + format + " -o " + target.string()));
+    json_of(run(scratch, std::string("quantize --effort quick --json --method uniform --size 10MB ") +
+                             kModel + " --format " + format + " -o " + target.string()));
     uint64_t bytes = 0;
     for (const auto& entry : std::filesystem::directory_iterator(target)) bytes += entry.file_size();
     EXPECT_LE(bytes, 10000000u) << format;
     EXPECT_GT(bytes, 9700000u) << format;
   }
-  EXPECT_EQ(run(scratch, std::string("quantize --method uniform --size 10MB --format hf ") + kModel + " -o " +
-                             (scratch / "hf").string())
+  EXPECT_EQ(run(scratch, std::string("quantize --effort quick --method uniform --size 10MB --format hf ") +
+                             kModel + " -o " + (scratch / "hf").string())
                 .code,
             2);
 }
@@ -148,7 +149,7 @@ TEST(Commands, SizeLimitsADirectoryWithAllItsFiles) {
 TEST(Commands, MixedRowsGoThroughAllStages) {
   const Scratch scratch;
   const std::string out = (scratch / "out").string();
-  const Json json = json_of(run(scratch, std::string("quantize --json ") + kModel +
+  const Json json = json_of(run(scratch, std::string("quantize --effort quick --json ") + kModel +
                                              " --method uniform --schemes w2g64+w3 --bpw 2.6 --allocator "
                                              "quadratic --format strata --text " +
                                              kNovel + " --tokens 1024 -o " + out));

@@ -58,7 +58,8 @@ class FormatBadInput : public testing::Test {
   // No output may be left behind.
   void expect_no_quantization(const std::string& arguments, int code, const std::string& what) {
     const auto target = scratch_ / "out";
-    expect_refusal(run(scratch_, "quantize --quiet -o " + target.string() + " " + arguments), code, what);
+    expect_refusal(run(scratch_, "quantize --effort quick --quiet -o " + target.string() + " " + arguments),
+                   code, what);
     EXPECT_FALSE(std::filesystem::exists(target));
   }
 

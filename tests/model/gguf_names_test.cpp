@@ -6,7 +6,9 @@
 #include <set>
 
 #include "strata/core/error.h"
+#include "strata/gguf/file.h"
 #include "strata/model/layout.h"
+#include "tests/support/temporary_directory.h"
 
 namespace strata {
 namespace {
@@ -63,10 +65,17 @@ TEST(GgufNames, OfMatricesAgreeAmongArchitectures) {
 }
 
 TEST(Architectures, AreFoundByAllTheirNames) {
+  const TemporaryDirectory directory;
+  GgufWriter(directory / "empty.gguf", {{"general.architecture", gguf_string("llama")}}, {}).commit();
+  const GgufFile file(directory / "empty.gguf");
   for (const Architecture& architecture : architectures()) {
     EXPECT_EQ(find_architecture(architecture.model_type), &architecture);
     EXPECT_EQ(find_architecture_of_class(architecture.class_name), &architecture);
+    if (architecture.fits_gguf == nullptr) {
+      EXPECT_NE(find_gguf_architecture(architecture.gguf_name, file), nullptr) << architecture.model_type;
+    }
   }
+  EXPECT_EQ(find_gguf_architecture("llama", file)->model_type, "llama");
   EXPECT_EQ(find_architecture("gpt2"), nullptr);
   EXPECT_THROW(architecture_of(config_of("gpt2")), Error);
 }

@@ -11,7 +11,7 @@
 namespace strata {
 namespace {
 
-TEST(ResolveAutomatic, MeasuresWhereThereAreTokensAndTrustsErrorsAloneElsewhere) {
+TEST(ResolveAutomatic, MeasuresModelsThatRunAndTrustsErrorsAloneElsewhere) {
   const MethodChoice measured = resolve_automatic(parse_method("auto"), find_effort("auto", true));
   EXPECT_EQ(measured.score_method, "kl");
   EXPECT_EQ(measured.label, "auto");
@@ -20,10 +20,9 @@ TEST(ResolveAutomatic, MeasuresWhereThereAreTokensAndTrustsErrorsAloneElsewhere)
   EXPECT_EQ(data_free.allocator, "exact");
   EXPECT_EQ(resolve_automatic(parse_method("nsds"), find_effort("best", false)).score_method, "nsds");
 
-  EXPECT_FALSE(is_checked(data_free, false));
-  EXPECT_FALSE(is_checked(data_free, true));  // the effort quick, which looks at weights alone
-  EXPECT_TRUE(is_checked(measured, true));
-  EXPECT_FALSE(is_checked(parse_method("kl"), true));
+  EXPECT_FALSE(is_checked(data_free));
+  EXPECT_TRUE(is_checked(measured));
+  EXPECT_FALSE(is_checked(parse_method("kl")));
 }
 
 TEST(ParseMethod, TakesABaseForTheBoostMethodsAlone) {

@@ -35,7 +35,7 @@ SCHEMES = {
 
 def quantize(options, format_, budget, path):
     """Writes the file at the budget, or the nearest that the format can hold; the bits a weight it came to."""
-    command = [options.strata, "quantize", options.model, "--method", options.method, "--quiet", "--json", "-o", path,
+    command = [options.strata, "quantize", options.model, "--effort", "quick", "--method", options.method, "--quiet", "--json", "-o", path,
                "--format", format_.split(":")[0]]
     if format_ in SCHEMES:
         command += ["--schemes", SCHEMES[format_]]

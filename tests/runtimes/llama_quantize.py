@@ -42,7 +42,7 @@ def main(strata, c23_names, files, source):
             print(f"skipped: {error}")
             sys.exit(77)
         base = f"{scratch}/base.gguf"
-        plain = "--quiet --method uniform --bpw 32 --schemes F32 --embedding F32 --head F32 -o"
+        plain = "--quiet --effort quick --method uniform --bpw 32 --schemes F32 --embedding F32 --head F32 -o"
         subprocess.run([strata, "quantize", f"{source}/models/tiny-llama", *plain.split(), base], check=True,
                        stdout=subprocess.DEVNULL)
         check(strata, quantizer, base, f"{files}/mixed.gguf", scratch)
