@@ -7,6 +7,7 @@
 #include "strata/core/text.h"
 #include "strata/model/architecture.h"
 #include "strata/model/config_checks.h"
+#include "strata/model/config_json.h"
 #include "strata/model/rope.h"
 
 namespace strata {
@@ -45,12 +46,13 @@ void read_sizes(const GgufFile& file, const Architecture& architecture, const Gg
   config.head_dim = keys.integer("attention.key_length", config.hidden_size / config.num_heads);
   if (const int64_t values = keys.integer("attention.value_length", config.head_dim);
       values != config.head_dim)
-    fail("{}: values have {} features a head and keys {}; only equal sizes are supported", where, values,
-         config.head_dim);
+    throw NotRunnable(
+        fmt::format("{}: values have {} features a head and keys {}; only equal sizes are supported", where,
+                    values, config.head_dim));
   config.rope.rotary_dim = keys.integer("rope.dimension_count", config.head_dim);
   if (config.rope.rotary_dim != config.head_dim && !architecture.partial_rotary)
-    fail("{}: {} of {} features a head are rotated; only whole heads are supported", where,
-         config.rope.rotary_dim, config.head_dim);
+    throw NotRunnable(fmt::format("{}: {} of {} features a head are rotated; only whole heads are supported",
+                                  where, config.rope.rotary_dim, config.head_dim));
 }
 
 // F32 values of a tensor, one for each pair of rotated features.
@@ -84,10 +86,10 @@ void read_rope(const GgufFile& file, const GgufKeys& keys, ModelConfig& config) 
     scaling.beta_fast = keys.real("rope.scaling.yarn_beta_fast", 32);
     scaling.beta_slow = keys.real("rope.scaling.yarn_beta_slow", 1);
   } else if (!type.empty() && type != "none" && !(type == "longrope" && of_long && of_short)) {
-    fail(
+    throw NotRunnable(fmt::format(
         "{}: the rope type '{}' is not supported; known are none, linear and yarn, llama3 through "
         "rope_freqs.weight, and longrope with rope_factors_long.weight and rope_factors_short.weight",
-        file.path().string(), printable(type));
+        file.path().string(), printable(type)));
   }
 
   const int64_t pairs = config.rope.rotary_dim / 2;
@@ -148,8 +150,9 @@ std::optional<int64_t> GgufKeys::optional_integer(const std::string& full_key) c
   if (value == nullptr) return std::nullopt;
   const auto number = gguf_integer(*value);
   if (!number)
-    fail("{}: the key {} is not one integer (models whose layers differ in size are not supported)",
-         file_.path().string(), full_key);
+    throw NotRunnable(fmt::format(
+        "{}: the key {} is not one integer (models whose layers differ in size are not supported)",
+        file_.path().string(), full_key));
   return number;
 }
 

@@ -115,13 +115,14 @@ Model open_hugging_face(const fs::path& path) {
   return model;
 }
 
-// An architecture of which only the tensors' sizes are known.
-Model open_sized_gguf(const fs::path& path, const std::shared_ptr<const GgufFile>& file) {
+// A file of which only the tensors' sizes are known.
+Model open_sized_gguf(const fs::path& path, const std::shared_ptr<const GgufFile>& file,
+                      const std::string& refusal) {
   Model model;
   model.path = path;
   model.runnable = false;
   model.config = sized_gguf_config(*file);
-  model.refusal = fmt::format("the architecture '{}' is known by its sizes only", model.config.architecture);
+  model.refusal = refusal;
   model.checkpoint = open_gguf_checkpoint(file);
   model.modules = sized_modules(*file);
   if (model.modules.empty())
@@ -134,10 +135,17 @@ Model open_sized_gguf(const fs::path& path, const std::shared_ptr<const GgufFile
 
 Model open_gguf(const fs::path& path) {
   const auto file = std::make_shared<const GgufFile>(path);
-  if (!is_runnable(*file)) return open_sized_gguf(path, file);
+  if (!is_runnable(*file))
+    return open_sized_gguf(path, file,
+                           fmt::format("the architecture '{}' is known by its sizes only",
+                                       sized_gguf_config(*file).architecture));
   Model model;
   model.path = path;
-  model.config = read_gguf_config(*file);
+  try {
+    model.config = read_gguf_config(*file);
+  } catch (const NotRunnable& why) {
+    return open_sized_gguf(path, file, why.what());
+  }
   model.checkpoint = open_gguf_checkpoint(file, model.config);
   model.vocabulary = [file, config = model.config] {
     Vocabulary vocabulary = vocabulary_from_keys(file->keys(), file->path().string());

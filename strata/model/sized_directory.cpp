@@ -26,8 +26,12 @@ bool is_left_alone(std::string_view name) {
                      [&](std::string_view part) { return name.find(part) != std::string_view::npos; });
 }
 
-bool is_float(const std::string& type) {
-  return type == "F64" || type == "F32" || type == "F16" || type == "BF16";
+// Packed matrices have types of their own.
+bool is_integer(const std::string& type) {
+  constexpr std::array<DType, 6> kIntegers = {DType::I64, DType::I32, DType::U32,
+                                              DType::I16, DType::I8,  DType::U8};
+  return type == name_of(DType::Bool) || std::any_of(kIntegers.begin(), kIntegers.end(),
+                                                     [&](DType integer) { return type == name_of(integer); });
 }
 
 // "model.layers.7.mlp.up_proj.weight" to "model.", 7 and "mlp.up_proj"; false for other names.
@@ -69,7 +73,7 @@ std::vector<Module> sized_modules(const Checkpoint& checkpoint) {
     Module module;
     std::string prefix;
     if (tensor.shape.size() != 2 || !parse_name(tensor.name, prefix, module) || is_left_alone(module.name) ||
-        !is_float(tensor.type) || tensor.rows() < kSmallestSide || tensor.cols() < kSmallestSide)
+        is_integer(tensor.type) || tensor.rows() < kSmallestSide || tensor.cols() < kSmallestSide)
       continue;
     module.rows = tensor.rows();
     module.cols = tensor.cols();

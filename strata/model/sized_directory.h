@@ -9,8 +9,8 @@
 // Hugging Face directories whose forward pass is not known here.
 namespace strata {
 
-// The matrices of the layers, <prefix>layers.N.<name>.weight, that can be quantized: two-dimensional, of
-// floats, and neither routers nor small convolutions. Where several towers have layers, those of the largest
+// The matrices of the layers, <prefix>layers.N.<name>.weight, that can be quantized: two-dimensional, no
+// integers, and neither routers nor small convolutions. Where several towers have layers, those of the largest
 // one.
 std::vector<Module> sized_modules(const Checkpoint& checkpoint);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "strata/core/error.h"
+#include "strata/core/progress.h"
 #include "strata/core/text.h"
 #include "strata/tokenizer/pre_tokenizers.h"
 #include "strata/tokenizer/sentencepiece_model.h"
@@ -83,6 +84,10 @@ void read_tokens(const Keys& keys, const std::string& where, Vocabulary& vocabul
 void read_bpe(const Keys& keys, const std::string& where, Vocabulary& vocabulary) {
   const auto* name = keys.get<std::string>("tokenizer.ggml.pre", "a string");
   vocabulary.pre_tokenizer = name == nullptr ? "default" : *name;
+  if (name == nullptr)
+    show_note(
+        where +
+        " does not say how its text is cut into words (tokenizer.ggml.pre): llama.cpp's default is taken");
   if (!set_pre_tokenizer(vocabulary, vocabulary.pre_tokenizer))
     fail("{}: the pre-tokenizer \"{}\" (key tokenizer.ggml.pre) is not supported; known are {}", where,
          printable(vocabulary.pre_tokenizer), known_pre_tokenizers());

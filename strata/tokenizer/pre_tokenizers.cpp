@@ -13,6 +13,19 @@ const char* const kLlama3Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 const char* const kQwen2Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+// o200k, and without its English endings and with single digits Mistral's tekken.
+const char* const kGpt4oPattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+const char* const kTekkenPattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+const std::vector<std::string> kDeepseekCoderPatterns = {"[\r\n]", R"(\s?\p{L}+)", R"(\s?\p{P}+)",
+                                                         "[一-龥ࠀ-一가-퟿]+", R"(\p{N})"};
+const std::vector<std::string> kDeepseekV3Patterns = {
+    R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+",
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"};
+// What llama.cpp does with files that name no pre-tokenizer.
+const std::vector<std::string> kDefaultPatterns = {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)",
+                                                   "[0-9][0-9][0-9]"};
 
 struct PreTokenizer {
   std::string_view name;
@@ -23,10 +36,30 @@ struct PreTokenizer {
 // The first name of a kind is the one written.
 const std::vector<PreTokenizer>& pre_tokenizers() {
   static const std::vector<PreTokenizer> table = {
-      {"gpt-2", {kGpt2Pattern}, false},     {"llama-bpe", {kLlama3Pattern}, true},
-      {"llama-v3", {kLlama3Pattern}, true}, {"llama3", {kLlama3Pattern}, true},
-      {"dbrx", {kLlama3Pattern}, false},    {"smaug-bpe", {kLlama3Pattern}, false},
-      {"qwen2", {kQwen2Pattern}, false},    {"smollm", {R"(\p{N})", kGpt2Pattern}, false},
+      {"gpt-2", {kGpt2Pattern}, false},
+      {"llama-bpe", {kLlama3Pattern}, true},
+      {"llama-v3", {kLlama3Pattern}, true},
+      {"llama3", {kLlama3Pattern}, true},
+      {"dbrx", {kLlama3Pattern}, false},
+      {"smaug-bpe", {kLlama3Pattern}, false},
+      {"qwen2", {kQwen2Pattern}, false},
+      {"smollm", {R"(\p{N})", kGpt2Pattern}, false},
+      {"gpt-4o", {kGpt4oPattern}, false},
+      {"tekken", {kTekkenPattern}, true},
+      {"deepseek-coder", kDeepseekCoderPatterns, false},
+      {"deepseek-v3", kDeepseekV3Patterns, false},
+      // Other names of the same.
+      {"olmo", {kGpt2Pattern}, false},
+      {"mpt", {kGpt2Pattern}, false},
+      {"glm4", {kLlama3Pattern}, false},
+      {"chatglm-bpe", {kLlama3Pattern}, false},
+      {"deepseek-r1-qwen", {kQwen2Pattern}, false},
+      {"starcoder", {R"(\p{N})", kGpt2Pattern}, false},
+      {"refact", {R"(\p{N})", kGpt2Pattern}, false},
+      {"command-r", {R"(\p{N})", kGpt2Pattern}, false},
+      {"falcon3", {kLlama3Pattern}, true},
+      {"llama4", {kGpt4oPattern}, false},
+      {"default", kDefaultPatterns, false},
   };
   return table;
 }

@@ -84,25 +84,40 @@ Vocabulary parse_sentencepiece_model(std::string bytes, const std::string& where
 
 std::string build_sentencepiece_model(const Vocabulary& vocabulary, const std::string& where) {
   const auto unknown = std::find(vocabulary.types.begin(), vocabulary.types.end(), TokenType::Unknown);
-  if (unknown == vocabulary.types.end())
-    fail("{}: the tokenizer has no token of the type \"unknown\", which SentencePiece needs", where);
   const auto unknown_id = static_cast<size_t>(unknown - vocabulary.types.begin());
-  const bool bytes = std::count(vocabulary.types.begin(), vocabulary.types.end(), TokenType::Byte) > 0;
+  const auto bytes = std::count(vocabulary.types.begin(), vocabulary.types.end(), TokenType::Byte);
+  const bool without_unknown = unknown == vocabulary.types.end();
+  if (without_unknown && bytes != 256)
+    fail(
+        "{}: the tokenizer has neither a token of the type \"unknown\" nor one for each byte, of which "
+        "SentencePiece needs either",
+        where);
 
   ProtobufWriter model;
-  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+  const auto add = [&](const std::string& text, float score, TokenType type) {
     ProtobufWriter piece;
-    piece.bytes(kPiece, vocabulary.tokens[i]);
-    piece.real(kScore, vocabulary.scores[i]);
-    piece.integer(kType, static_cast<uint64_t>(vocabulary.types[i]));
+    piece.bytes(kPiece, text);
+    piece.real(kScore, score);
+    piece.integer(kType, static_cast<uint64_t>(type));
     model.bytes(kPieces, piece.message());
+  };
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i)
+    add(vocabulary.tokens[i], vocabulary.scores[i], vocabulary.types[i]);
+  // The library insists on one; with all bytes there nothing becomes it.
+  std::string unknown_piece =
+      without_unknown ? "<unknown>" : *(vocabulary.tokens.begin() + static_cast<int64_t>(unknown_id));
+  if (without_unknown) {
+    while (std::find(vocabulary.tokens.begin(), vocabulary.tokens.end(), unknown_piece) !=
+           vocabulary.tokens.end())
+      unknown_piece += '>';
+    add(unknown_piece, 0, TokenType::Unknown);
   }
   ProtobufWriter trainer;
   trainer.integer(kModelType, kBpe);
-  trainer.integer(kVocabSize, vocabulary.tokens.size());
-  trainer.integer(kByteFallback, bytes ? 1 : 0);
+  trainer.integer(kVocabSize, vocabulary.tokens.size() + (without_unknown ? 1 : 0));
+  trainer.integer(kByteFallback, bytes > 0 ? 1 : 0);
   trainer.integer(kUnkId, unknown_id);
-  trainer.bytes(kUnkPiece, vocabulary.tokens[unknown_id]);
+  trainer.bytes(kUnkPiece, unknown_piece);
   model.bytes(kTrainerSpec, trainer.message());
   ProtobufWriter normalizer;
   normalizer.bytes(kName, "identity");

@@ -1,16 +1,20 @@
 #include "strata/tokenizer/tokenizer_json.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "strata/core/error.h"
 #include "strata/core/text.h"
 #include "strata/tokenizer/json_fields.h"
 #include "strata/tokenizer/pre_tokenizers.h"
+#include "strata/tokenizer/sentencepiece_model.h"
 
 namespace strata {
 namespace {
 
 using TokenType = Vocabulary::TokenType;
+
+const char* const kSpace = "\u2581";  // SentencePiece's
 
 // A step itself, or the steps of a Sequence, which stand under `list`.
 std::vector<LargeJson> steps_of(const LargeJson& step, const char* list) {
@@ -40,6 +44,22 @@ class Reader {
     read_pre_tokenizer();
     read_post_processor();
     vocabulary_.pre_tokenizer = pre_tokenizer_name(vocabulary_);
+    return std::move(vocabulary_);
+  }
+
+  Vocabulary read_sentencepiece() {
+    vocabulary_.model = Vocabulary::Model::SentencePiece;
+    vocabulary_.pre_tokenizer = "default";
+    read_tokens();
+    read_added_tokens();
+    check_gaps();
+    read_merges();
+    read_spaces();
+    read_post_processor();
+    set_piece_types();
+    set_scores();
+    vocabulary_.merges.clear();
+    vocabulary_.sentencepiece_model = build_sentencepiece_model(vocabulary_, path_);
     return std::move(vocabulary_);
   }
 
@@ -169,6 +189,69 @@ class Reader {
     return "\\Q" + literal + "\\E";
   }
 
+  // How spaces become U+2581, and whether one comes before the text.
+  void read_spaces() {
+    bool replaced = false;
+    const auto refuse = [&](const char* what, const LargeJson& step) {
+      fail("{}: the {} \"{}\" is not supported beside byte fallback; what SentencePiece does was expected",
+           path_, what, printable(text_of(step, "type")));
+    };
+    for (const LargeJson& step : steps_of(field(document_, "normalizer"), "normalizers")) {
+      const std::string type = text_of(step, "type");
+      if (type == "Prepend" && text_of(step, "prepend") == kSpace)
+        vocabulary_.add_prefix_space = true;
+      else if (type == "Replace" && text_of(field(step, "pattern"), "String") == " " &&
+               text_of(step, "content") == kSpace)
+        replaced = true;
+      else
+        refuse("normalizer", step);
+    }
+    for (const LargeJson& step : steps_of(field(document_, "pre_tokenizer"), "pretokenizers")) {
+      const std::string type = text_of(step, "type");
+      const std::string scheme = text_of(step, "prepend_scheme");
+      if (type == "Metaspace" && text_of(step, "replacement") == kSpace) {
+        vocabulary_.add_prefix_space =
+            scheme.empty() ? flag_of(step, "add_prefix_space", true) : scheme != "never";
+        replaced = true;
+      } else if (type != "Split" || text_of(field(step, "pattern"), "String") != " ") {
+        refuse("pre-tokenizer", step);  // a split at spaces finds none that are left
+      }
+    }
+    if (!replaced) fail("{}: no step writes spaces as {}, as SentencePiece does", path_, kSpace);
+  }
+
+  // "<0x0A>" stands for a byte.
+  void set_piece_types() {
+    for (int byte = 0; byte < 256; ++byte) {
+      const auto found =
+          std::find(vocabulary_.tokens.begin(), vocabulary_.tokens.end(), fmt::format("<0x{:02X}>", byte));
+      if (found != vocabulary_.tokens.end())
+        vocabulary_.types[static_cast<size_t>(found - vocabulary_.tokens.begin())] = TokenType::Byte;
+    }
+    if (vocabulary_.unknown)
+      vocabulary_.types[static_cast<size_t>(*vocabulary_.unknown)] = TokenType::Unknown;
+    vocabulary_.added.erase(
+        std::remove_if(vocabulary_.added.begin(), vocabulary_.added.end(),
+                       [&](const auto& added) { return added.id == vocabulary_.unknown; }),
+        vocabulary_.added.end());
+  }
+
+  // Pieces that merges make come in their order, single characters behind them.
+  void set_scores() {
+    std::unordered_map<std::string, float> rank_of;
+    for (size_t rank = 0; rank < vocabulary_.merges.size(); ++rank) {
+      std::string piece = vocabulary_.merges[rank];
+      piece.erase(piece.find(' '), 1);
+      rank_of.emplace(std::move(piece), static_cast<float>(rank));
+    }
+    for (size_t id = 0; id < vocabulary_.tokens.size(); ++id) {
+      const auto found = rank_of.find(vocabulary_.tokens[id]);
+      const float rank =
+          found == rank_of.end() ? static_cast<float>(vocabulary_.merges.size() + id) : found->second;
+      vocabulary_.scores.push_back(vocabulary_.types[id] == TokenType::Normal ? -rank : 0);
+    }
+  }
+
   // BOS and EOS as the template of a single text adds them.
   void read_post_processor() {
     for (const LargeJson& step : steps_of(field(document_, "post_processor"), "processors")) {
@@ -227,8 +310,18 @@ bool is_byte_level_bpe(const LargeJson& document, std::string& kind) {
   return false;
 }
 
+bool is_sentencepiece_bpe(const LargeJson& document) {
+  std::string kind;
+  return !is_byte_level_bpe(document, kind) && flag_of(field(document, "model"), "byte_fallback") &&
+         field(document, "model").contains("merges");
+}
+
 Vocabulary vocabulary_from_json(const LargeJson& document, const std::filesystem::path& path) {
   return Reader(document, path).read();
+}
+
+Vocabulary sentencepiece_from_json(const LargeJson& document, const std::filesystem::path& path) {
+  return Reader(document, path).read_sentencepiece();
 }
 
 }  // namespace strata

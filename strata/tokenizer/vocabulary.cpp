@@ -99,6 +99,11 @@ Vocabulary read_vocabulary(const fs::path& directory) {
   std::string kind;
   if (!is_byte_level_bpe(document, kind)) {
     if (has_model) return read_sentencepiece(directory);
+    if (is_sentencepiece_bpe(document)) {
+      Vocabulary vocabulary = sentencepiece_from_json(document, json);
+      read_special_tokens(directory, vocabulary);
+      return vocabulary;
+    }
     fail(
         "{} holds a tokenizer of {}, which is not supported; byte-level BPE, or a tokenizer.model beside it, "
         "was "

@@ -212,6 +212,33 @@ TEST(Config, ReadsSlidingWindows) {
   EXPECT_NE(error_of_config(document).find("layer_types"), std::string::npos);
 }
 
+TEST(Config, LeavesKeysToTheClass) {
+  Json document = base("gemma3_text");
+  for (const char* key : {"num_attention_heads", "num_key_value_heads", "vocab_size", "tie_word_embeddings"})
+    document.erase(key);
+  const ModelConfig config = read(document);
+  EXPECT_EQ(config.num_heads, 8);
+  EXPECT_EQ(config.num_kv_heads, 4);
+  EXPECT_EQ(config.head_dim, 256);
+  EXPECT_EQ(config.vocab_size, 262208);
+  EXPECT_TRUE(config.tied_embeddings);
+  EXPECT_EQ(config.sliding_window, 4096);
+  EXPECT_EQ(config.rope.theta, 1e6);
+  EXPECT_EQ(config.sliding_rope.value().theta, 1e4);
+  EXPECT_EQ(config.attention_scale, 1.0 / 16);
+  EXPECT_EQ(config.embedding_scale, 8);
+}
+
+TEST(Config, ReadsTheTextPartOfAMultimodalOne) {
+  const Json whole = {
+      {"model_type", "peculiar_vl"}, {"text_config", base("qwen2")}, {"tie_word_embeddings", false}};
+  EXPECT_EQ(read(whole).architecture, "qwen2");
+  EXPECT_TRUE(read(whole).tied_embeddings) << "the part's own word comes first";
+  Json without = whole;
+  without["text_config"].erase("tie_word_embeddings");
+  EXPECT_FALSE(read(without).tied_embeddings);
+}
+
 TEST(Config, SlidesByPeriod) {
   ModelConfig config;
   config.num_layers = 7;
@@ -224,6 +251,29 @@ TEST(Config, SlidesByPeriod) {
   }
   config.sliding_layers = {true, false, false, true, true, true, false};
   EXPECT_FALSE(sliding_period(config).has_value());
+}
+
+TEST(Config, RefusesWhatNewerKeysCannotSay) {
+  const auto refused = [](const std::string& type, const Json& changes, const std::string& mentioned) {
+    Json document = base(type);
+    document.update(changes);
+    const std::string message = error_of_config(document);
+    EXPECT_NE(message.find(mentioned), std::string::npos) << changes << ": '" << message << "'";
+  };
+  refused("gemma2", {{"hidden_activation", "relu"}}, "hidden_activation is 'relu'");
+  refused("gemma2", {{"query_pre_attn_scalar", 0}}, "query_pre_attn_scalar is 0");
+  refused("gemma2", {{"attn_logit_softcapping", -1}}, "a softcap is -1");
+  refused("gemma3_text", {{"sliding_window_pattern", 0}}, "repeats after 0 layers");
+  refused("gemma3_text", {{"layer_types", {"full_attention"}}}, "layer_types is not a list of 3");
+  refused("gemma3_text", {{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}},
+          "no object sliding_attention");
+  refused("smollm3", {{"no_rope_layers", {1, 0}}}, "no_rope_layers has 2 entries, expected 3");
+  refused("smollm3", {{"no_rope_layer_interval", 0}}, "no_rope_layer_interval is 0");
+  refused("granite", {{"logits_scaling", 0}}, "logits_scaling is 0");
+  refused("granite", {{"residual_multiplier", -2}}, "-2");
+  refused("cohere2", {{"sliding_window", nullptr}}, "without sliding_window");
+  refused("llama", {{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}, {"beta_slow", 0}}}},
+          "beta_slow is 0");
 }
 
 TEST(Config, RefusesWhatCannotBe) {

@@ -36,11 +36,10 @@ class GgufModel : public ::testing::Test {
   std::string error_with(const TinyModel& tiny, const std::vector<GgufKey>& keys) const {
     write_tiny_gguf(file(), tiny, random_weights(tiny), keys);
     try {
-      open_model(file());
+      return open_model(file()).refusal;
     } catch (const Error& error) {
       return error.what();
     }
-    return "";
   }
 
   TemporaryDirectory directory_;
@@ -171,6 +170,19 @@ TEST_F(GgufModel, NamesWhatItCannotTake) {
   expect(with("llama.block_count", gguf_u32(3)), "model.layers.2.input_layernorm.weight");
   expect(with("split.count", gguf_u32(2)), "must end in -00001-of-00002.gguf");
   expect(with("llama.feed_forward_length", gguf_u32(128)), "gate_proj.weight has shape [64, 64]");
+}
+
+// What cannot be run can be quantized all the same.
+TEST_F(GgufModel, SizesWhatItCannotRun) {
+  const TinyModel model = wider("llama");
+  std::vector<GgufKey> keys = tiny_gguf_keys(model);
+  keys.push_back({"llama.rope.scaling.type", gguf_string("peculiar")});
+  write_tiny_gguf(file(), model, random_weights(model), keys);
+  const Model opened = open_model(file());
+  EXPECT_FALSE(opened.runnable);
+  ASSERT_FALSE(opened.modules.empty());
+  EXPECT_EQ(opened.modules.front().tensor, "blk.0.attn_q.weight");
+  EXPECT_EQ(opened.modules.front().rows, opened.checkpoint->info("blk.0.attn_q.weight").rows());
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 """llama.cpp computes the same logits as strata from small random models of every architecture, exported in
-F32. (llama.cpp keeps keys and values in fp16.)
+F32 and Q8_0. (llama.cpp keeps keys and values in fp16, and rounds the inputs of quantized matrices to 8 bits.)
 
 Usage: llama_cpp_architectures.py RUNTIME_TOOL FILES SOURCE
 """
@@ -20,7 +20,7 @@ def main(tool, files, _):
         ours = np.fromfile(f"{files}/{name}.f32", np.float32).reshape(theirs.shape)
         difference = np.sqrt(np.mean((ours - theirs) ** 2)) / theirs.std()
         print(f"{name}: difference of the logits {difference:.2e} of their standard deviation")
-        if not difference < 0.005:
+        if not difference < (0.1 if name.endswith("-Q8_0") else 0.005):
             sys.exit(f"{name}: the logits differ")
         model.close()
 

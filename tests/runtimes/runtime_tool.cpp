@@ -1,6 +1,7 @@
 // What the runtime tests need from strata, without its command line.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -164,14 +165,18 @@ std::vector<Variant> variants() {
   };
 }
 
-// A model as FILES/NAME.gguf in F32, and the logits that strata computes for the tokens 1, 2, ... 96 as
-// FILES/NAME.f32.
-void export_with_logits(const fs::path& directory, const fs::path& files, const std::string& name) {
+// A model as FILES/NAME.gguf with all its matrices in this type, and the logits that strata computes with
+// that file for the tokens 1, 2, ... 96 as FILES/NAME.f32.
+void export_with_logits(const fs::path& directory, const fs::path& files, const std::string& name,
+                        const std::string& type) {
   const Model model = open_model(directory);
   ExportPlan plan;
-  plan.embedding = plan.head = parse_scheme("F32");
+  plan.embedding = plan.head = parse_scheme(type);
+  if (type != "F32")
+    for (const Module& module : model.modules) plan.schemes[module.tensor] = parse_scheme(type);
   export_gguf(model, plan, files / (name + ".gguf"));
-  Decoder decoder(model, DecoderOptions{});
+  const Model written = open_model(files / (name + ".gguf"));
+  Decoder decoder(written, DecoderOptions{});
   const at::Tensor ids = at::arange(1, 97, at::kLong).unsqueeze(0);
   const at::Tensor logits = decoder.forward(ids).contiguous();
   write_values(files / (name + ".f32"), logits.data_ptr<float>(), logits.nbytes());
@@ -179,20 +184,116 @@ void export_with_logits(const fs::path& directory, const fs::path& files, const 
 }
 
 // Small random models of every architecture: those made here, and those of tests/data/architectures but for
-// those with a sliding window that llama.cpp's graph of their name does not have.
+// those that llama.cpp's graph has no place for.
 void export_architectures(const fs::path& files) {
   for (const std::string& name : architecture_models()) {
     const fs::path directory = architecture_model(name).directory;
     const ModelConfig config = open_model(directory).config;
-    if (config.sliding_window == 0 || architecture_of(config).read_gguf != nullptr)
-      export_with_logits(directory, files, "transformers-" + name);
+    const Architecture& architecture = architecture_of(config);
+    if (architecture.gguf_refusal != nullptr && !architecture.gguf_refusal(config).empty()) continue;
+    if (config.sliding_window == 0 || architecture.read_gguf != nullptr)
+      for (const std::string type : {"F32", "Q8_0"})
+        export_with_logits(directory, files, "transformers-" + name + "-" + type, type);
   }
   for (const Variant& variant : variants()) {
     Json config = small_config(variant.changes["model_type"]);
     config.update(variant.changes);
     const fs::path directory = files / variant.name;
     write_random_model(directory, config, DType::F32);
-    export_with_logits(directory, files, variant.name);
+    export_with_logits(directory, files, variant.name, "F32");
+  }
+}
+
+std::string ticked(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += fmt::format("{}`{}`", text.empty() ? "" : ", ", word);
+  return text;
+}
+
+// What a model does beyond Llama, from its config.
+std::string features_of(const ModelConfig& c) {
+  std::string text;
+  const auto add = [&](bool has, const std::string& what) {
+    if (has) text += (text.empty() ? "" : ", ") + what;
+  };
+  const std::vector<LayerTensor> tensors = architecture_of(c).tensors(c, 0);
+  const auto norms = std::count_if(tensors.begin(), tensors.end(), [](const LayerTensor& tensor) {
+    return !tensor.is_matrix() && tensor.name.find("self_attn.") == std::string::npos;
+  });
+  const bool head_norms = std::any_of(tensors.begin(), tensors.end(), [](const LayerTensor& tensor) {
+    return tensor.name == "self_attn.q_norm";
+  });
+  const auto has_rows = [&](Role role) {
+    return std::any_of(tensors.begin(), tensors.end(), [&](const LayerTensor& tensor) {
+      return std::any_of(tensor.parts.begin(), tensor.parts.end(),
+                         [&](const RowPart& part) { return part.role == role; });
+    });
+  };
+  const bool fused = std::any_of(tensors.begin(), tensors.end(),
+                                 [](const LayerTensor& tensor) { return tensor.parts.size() > 1; });
+  add(norms == 4, "norms before and behind both blocks");
+  add(norms == 1, "parallel blocks");
+  add(c.norm == ModelConfig::Norm::Layer, "LayerNorm");
+  add(architecture_of(c).norm_offset != 0, "gains stored less 1");
+  add(architecture_of(c).activations.front() != "silu", "GELU");
+  add(head_norms, "norms of queries and keys");
+  add(fused, "matrices in one");
+  add(!has_rows(Role::Gate), "no gate");
+  add(c.attention_bias, "biases");
+  add(c.sliding_window > 0, c.sliding_layers.empty() ? "sliding window" : "sliding layers");
+  add(c.sliding_rope.has_value(), "a rope of sliding layers");
+  add(!c.rotating_layers.empty(), "layers without rope");
+  add(c.rope.neighbours, "neighbours rotate");
+  add(c.rope.rotary_dim < c.head_dim, "part of a head rotates");
+  add(c.rope.scaling.type == RopeScaling::Type::Yarn, "YaRN");
+  add(c.rope.scaling.type == RopeScaling::Type::Long, "longrope");
+  add(c.query_growth > 0, "queries grow");
+  add(c.attention_softcap > 0 || c.final_softcap > 0, "softcaps");
+  add(c.embedding_scale != 1 || c.residual_scale != 1 || c.logit_scale != 1, "multipliers");
+  return text;
+}
+
+// The table of docs/architectures.md: a row for every model of tests/data/architectures.
+void print_architecture_table() {
+  fmt::print(
+      "| model | config.json | GGUF | beyond Llama | roles that NSDS sees | out as GGUF "
+      "|\n|---|---|---|---|---|---|\n");
+  for (const std::string& name : architecture_models()) {
+    const Model model = open_model(architecture_model(name).directory);
+    const Architecture& architecture = architecture_of(model.config);
+    std::vector<std::string> roles;
+    for (const Role role : {Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down})
+      if (model.rows_of(0, role)) roles.emplace_back(name_of(role));
+    const std::string refusal =
+        architecture.gguf_refusal == nullptr ? "" : architecture.gguf_refusal(model.config);
+    const bool loses_window = model.config.sliding_window > 0 && architecture.read_gguf == nullptr;
+    fmt::print("| {} | `{}` | `{}` | {} | {} | {} |\n", name, architecture.model_type, architecture.gguf_name,
+               features_of(model.config), ticked(roles),
+               !refusal.empty() ? "no: " + refusal
+               : loses_window   ? "without its window"
+                                : "yes");
+  }
+}
+
+// The tokenizers of tests/data/tokenizer that llama.cpp knows in full, each in the GGUF of a random model:
+// FILES/tokenizer-NAME.gguf. (It knows neither the flags of added tokens nor normalization.)
+void export_tokenizers(const fs::path& files) {
+  const fs::path fixtures = STRATA_SOURCE_DIR "/tests/data/tokenizer";
+  for (const std::string name :
+       {"gpt4o", "tekken", "deepseek_coder", "deepseek_v3", "sentencepiece", "sentencepiece_json"}) {
+    const fs::path directory = files / ("tokenizer-" + name);
+    Json config = small_config("llama");
+    config["vocab_size"] = read_vocabulary(fixtures / name).tokens.size();
+    config["eos_token_id"] = 0;
+    write_random_model(directory, config, DType::F16);
+    fs::remove(directory / "tokenizer.json");
+    for (const char* file : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json"})
+      if (fs::exists(fixtures / name / file))
+        fs::copy_file(fixtures / name / file, directory / file, fs::copy_options::overwrite_existing);
+    export_gguf(open_model(directory), mixed_plan(open_model(directory)),
+                files / ("tokenizer-" + name + ".gguf"));
+    fs::remove_all(directory);
+    fmt::print("{}\n", name);
   }
 }
 
@@ -212,6 +313,10 @@ int run(const std::vector<std::string>& arguments) {
     write_decoded(arguments.at(2), arguments.at(3));
   else if (what == "architectures")
     export_architectures(arguments.at(2));
+  else if (what == "tokenizers")
+    export_tokenizers(arguments.at(2));
+  else if (what == "architecture-table")
+    print_architecture_table();
   else
     fail("unknown step '{}'", what);
   return 0;

@@ -85,7 +85,9 @@ TEST_P(TokenizerFixture, SurvivesTheWayThroughGguf) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, TokenizerFixture,
-                         ::testing::Values("gpt2", "prefix", "llama3", "qwen2", "smollm", "sentencepiece"),
+                         ::testing::Values("gpt2", "prefix", "llama3", "qwen2", "smollm", "gpt4o", "tekken",
+                                           "deepseek_coder", "deepseek_v3", "sentencepiece",
+                                           "sentencepiece_json"),
                          [](const auto& tested) { return std::string(tested.param); });
 
 TEST(Tokenizer, RecognisesTheNamesThatGgufUses) {
@@ -93,6 +95,11 @@ TEST(Tokenizer, RecognisesTheNamesThatGgufUses) {
   EXPECT_EQ(read_vocabulary(kFixtures / "llama3").pre_tokenizer, "llama-bpe");
   EXPECT_EQ(read_vocabulary(kFixtures / "qwen2").pre_tokenizer, "qwen2");
   EXPECT_EQ(read_vocabulary(kFixtures / "smollm").pre_tokenizer, "smollm");
+  EXPECT_EQ(read_vocabulary(kFixtures / "gpt4o").pre_tokenizer, "gpt-4o");
+  EXPECT_EQ(read_vocabulary(kFixtures / "tekken").pre_tokenizer, "tekken");
+  EXPECT_EQ(read_vocabulary(kFixtures / "deepseek_coder").pre_tokenizer, "deepseek-coder");
+  EXPECT_EQ(read_vocabulary(kFixtures / "deepseek_v3").pre_tokenizer, "deepseek-v3");
+  EXPECT_EQ(read_vocabulary(kFixtures / "sentencepiece_json").pre_tokenizer, "default");
   EXPECT_EQ(read_vocabulary(kFixtures / "prefix").pre_tokenizer, "");
   EXPECT_EQ(read_vocabulary(kFixtures / "sentencepiece").pre_tokenizer, "default");
   EXPECT_EQ(read_vocabulary(STRATA_SOURCE_DIR "/models/tiny-llama").pre_tokenizer, "gpt-2");
@@ -266,6 +273,31 @@ TEST_F(TokenizerFiles, WhatIsWrongIsNamed) {
                {"tokenizer.model", "not a SentencePiece model"});
 }
 
+// As llama.cpp reads them: byte tokens serve for what no piece has.
+TEST(GgufVocabulary, NeedsNoUnknownTokenBesideBytes) {
+  const Vocabulary vocabulary = read_vocabulary(kFixtures / "sentencepiece");
+  std::vector<GgufKey> keys = vocabulary_keys(vocabulary);
+  for (GgufKey& key : keys)
+    if (key.name == "tokenizer.ggml.token_type")
+      for (int64_t& type : std::get<std::vector<int64_t>>(key.value.value))
+        if (type == static_cast<int64_t>(Vocabulary::TokenType::Unknown)) type = 1;
+  const std::string text = "Who is Gabriel Syme? \U0001f600 \u4f60\u597d";
+  const auto tokenizer = make_tokenizer(vocabulary_from_keys(keys, "x.gguf"));
+  EXPECT_EQ(tokenizer->encode(text), make_tokenizer(vocabulary)->encode(text));
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode(text, false)), text);
+}
+
+// Files from before llama.cpp asked for a pre-tokenizer.
+TEST(GgufVocabulary, CutsWordsByDefaultWhereNothingIsSaid) {
+  std::vector<GgufKey> keys;
+  for (const GgufKey& key : vocabulary_keys(read_vocabulary(kFixtures / "gpt2")))
+    if (key.name != "tokenizer.ggml.pre") keys.push_back(key);
+  const Vocabulary vocabulary = vocabulary_from_keys(keys, "x.gguf");
+  EXPECT_EQ(vocabulary.pre_tokenizer, "default");
+  const auto tokenizer = make_tokenizer(vocabulary);
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode("It's 12345 o'clock: now!")), "It's 12345 o'clock: now!");
+}
+
 TEST(GgufVocabulary, WhatIsWrongIsNamed) {
   const Vocabulary vocabulary = read_vocabulary(kFixtures / "gpt2");
   const auto error_with = [&](const std::string& name, std::optional<GgufValue> value) {
@@ -279,7 +311,8 @@ TEST(GgufVocabulary, WhatIsWrongIsNamed) {
   };
   error_with("tokenizer.ggml.model", std::nullopt);
   expect_parts(error_with("tokenizer.ggml.model", gguf_string("t5")), {"\"t5\""});
-  expect_parts(error_with("tokenizer.ggml.pre", gguf_string("tekken")), {"\"tekken\"", "gpt-2, llama-bpe"});
+  expect_parts(error_with("tokenizer.ggml.pre", gguf_string("peculiar")),
+               {"\"peculiar\"", "gpt-2, llama-bpe"});
   error_with("tokenizer.ggml.tokens", gguf_u32(1));
   error_with("tokenizer.ggml.tokens", gguf_strings({}));
   error_with("tokenizer.ggml.token_type", gguf_i32s({1, 2}));

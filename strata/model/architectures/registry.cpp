@@ -9,6 +9,7 @@
 // clang-format off
 #define STRATA_ARCHITECTURES(add) \
   add(cohere2)                    \
+  add(exaone4)                    \
   add(gemma)                      \
   add(gemma2)                     \
   add(gemma3_text)                \

@@ -57,6 +57,10 @@ MODELS = {
             rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=16, beta_fast=4.0,
             beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3))),
     "seed-oss": ("SeedOssConfig", dict(head_dim=32, attention_bias=True, tie_word_embeddings=False)),
+    "exaone4": ("Exaone4Config", dict(head_dim=16, sliding_window=None, layer_types=["full_attention"] * 2)),
+    # llama.cpp's graph has no sliding layers in so small a model.
+    "exaone4-sliding": ("Exaone4Config", dict(head_dim=16, num_hidden_layers=4, intermediate_size=64,
+                                              sliding_window=7)),
 }
 
 

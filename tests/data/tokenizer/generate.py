@@ -16,6 +16,18 @@ REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LLAMA3 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|" + REST
 QWEN2 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|" + REST
 
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+BEFORE = r"[^\r\n\p{L}\p{N}]?"
+SLASHES = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+GPT4O = "|".join([BEFORE + UPPER + "*" + LOWER + "+" + CONTRACTIONS + "?", BEFORE + UPPER + "+" + LOWER + "*" + CONTRACTIONS + "?",
+                  r"\p{N}{1,3}", SLASHES])
+TEKKEN = "|".join([BEFORE + UPPER + "*" + LOWER + "+", BEFORE + UPPER + "+" + LOWER + "*", r"\p{N}", SLASHES])
+DEEPSEEK_CODER = ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"]
+DEEPSEEK_V3 = [r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+               r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+               r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]
+
+
 
 def byte_level(use_regex=False, prefix=False):
     return pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=use_regex)
@@ -125,6 +137,44 @@ def smollm():
     return save("smollm", train(pre_tokenizers.Sequence(steps), 400, ["<|end|>"]))
 
 
+def gpt4o():
+    return save("gpt4o", train(pre_tokenizers.Sequence([split(GPT4O), byte_level()]), 400, ["<|end|>"]))
+
+
+def tekken():
+    return save("tekken", train(pre_tokenizers.Sequence([split(TEKKEN), byte_level()]), 400, ["<|end|>"]), edit=drop_merges)
+
+
+def deepseek_coder():
+    steps = [split(pattern) for pattern in DEEPSEEK_CODER] + [pre_tokenizers.Digits(individual_digits=True), byte_level()]
+    return save("deepseek_coder", train(pre_tokenizers.Sequence(steps), 400, ["<|end|>"]))
+
+
+def deepseek_v3():
+    steps = [split(pattern) for pattern in DEEPSEEK_V3] + [byte_level()]
+    return save("deepseek_v3", train(pre_tokenizers.Sequence(steps), 400, ["<|end|>"]))
+
+
+def sentencepiece_json():
+    """The model of sentencepiece_bpe() as a tokenizer.json alone, as Llama 2's: every way to make a piece from two."""
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(HERE / "sentencepiece" / "tokenizer.model"))
+    pieces = [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    merges = [(-processor.get_score(i), i, (piece[:cut], piece[cut:])) for i, piece in enumerate(pieces)
+              if not processor.is_byte(i) and not processor.is_control(i) and piece != "<user>"
+              for cut in range(1, len(piece)) if piece[:cut] in vocab and piece[cut:] in vocab]
+    merges = [merge for _, _, merge in sorted(merges)]
+    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                           decoders.Strip(" ", 1, 0)])
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    tokenizer.add_tokens([AddedToken("<user>", normalized=False)])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B",
+                                                             special_tokens=[("<s>", vocab["<s>"])])
+    return save("sentencepiece_json", tokenizer, {"bos_token": "<s>", "eos_token": "</s>"})
+
+
 def sentencepiece_bpe():
     folder = HERE / "sentencepiece"
     folder.mkdir(exist_ok=True)
@@ -139,6 +189,7 @@ def sentencepiece_bpe():
             for t in nasty_texts() if "<s>" not in t and "\0" not in t]
 
 
-expected = {f.__name__: f() for f in (gpt2, prefix, llama3, qwen2, smollm)}
+expected = {f.__name__: f() for f in (gpt2, prefix, llama3, qwen2, smollm, gpt4o, tekken, deepseek_coder, deepseek_v3)}
 expected["sentencepiece"] = sentencepiece_bpe()
+expected["sentencepiece_json"] = sentencepiece_json()
 (HERE / "expected.json").write_text(json.dumps(expected, ensure_ascii=True, separators=(",", ":")) + "\n")
