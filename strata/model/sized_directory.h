@@ -10,8 +10,8 @@
 namespace strata {
 
 // The matrices of the layers, <prefix>layers.N.<name>.weight, that can be quantized: two-dimensional, no
-// integers, and neither routers nor small convolutions. Where several towers have layers, those of the largest
-// one.
+// integers, and neither routers nor small convolutions. Where several towers have layers, those of the
+// largest one.
 std::vector<Module> sized_modules(const Checkpoint& checkpoint);
 
 // Architecture, layers, vocabulary and hidden size, as far as the tensors and the config tell, and the names

@@ -24,7 +24,8 @@ Architecture cohere2() {
     config.rms_norm_eps = fields.real("layer_norm_eps", 1e-5);
     config.logit_scale = fields.real("logit_scale", 1);
     read_sliding_pattern(fields, config, 4);
-    if (config.sliding_window == 0) fail("{}: a cohere2 model without sliding_window is not known", fields.where());
+    if (config.sliding_window == 0)
+      fail("{}: a cohere2 model without sliding_window is not known", fields.where());
   };
   cohere2.write_json = [](const ModelConfig& config, const std::string& where, Json& json) {
     write_attention_bias(config, where, json);

@@ -36,7 +36,8 @@ FeedForwardPlan separate_feed_forward_plan();
 // slides.
 void write_sliding_period(const ModelConfig& config, std::vector<GgufKey>& keys);
 
-// attention.sliding_window and the period, which is `period` where the file has none; or a list of the layers.
+// attention.sliding_window and the period, which is `period` where the file has none; or a list of the
+// layers.
 void read_gguf_sliding_period(const GgufKeys& keys, ModelConfig& config, int64_t period);
 
 // layer_types as transformers lists them.
