@@ -40,10 +40,12 @@ Table measurements_table(const QuantizeResult& result) {
 
 // What was lost, as far as that is known, and what a greater effort would cost.
 std::string loss_line(const QuantizeResult& result) {
-  std::string line =
-      result.held_back_kld
-          ? fmt::format("KL divergence {:.4f} on tokens held back from scoring", *result.held_back_kld)
-          : "not measured; --text FILE does";
+  std::string line = "not measured; --text FILE does";
+  if (result.held_back_kld)
+    line = fmt::format("KL divergence {:.4f} on tokens held back from scoring", *result.held_back_kld);
+  if (result.tuning)
+    line = fmt::format("KL divergence {:.4f} on tokens held back, before tuning {:.4f}", result.tuning->after,
+                       result.tuning->before);
   bool greater = false, first = true;
   for (const Estimate& one : result.estimates) {
     if (greater)
@@ -126,10 +128,8 @@ void run(QuantizeArguments& options, const CommonOptions& common, const Command&
   fmt::print("file         {}: {} ({} bytes), {:.4f} bits a weight\n", result.exported.path.string(),
              format_bytes(result.exported.file_bytes), result.exported.file_bytes,
              result.plan.file_bits.value_or(0));
-  if (result.tuning)
-    fmt::print("tuning       divergence {:.4f} -> {:.4f} on calibration tokens held back\n",
-               result.tuning->before, result.tuning->after);
-  if (!result.estimates.empty() || result.held_back_kld) fmt::print("lost         {}\n", loss_line(result));
+  if (!result.estimates.empty() || result.held_back_kld || result.tuning)
+    fmt::print("lost         {}\n", loss_line(result));
   if (!result.measurements.empty())
     fmt::print("\non {}, {} tokens predicted\n{}", request.text.string(),
                result.measurements.back().evaluation.tokens, measurements_table(result).text());

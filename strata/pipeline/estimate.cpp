@@ -25,6 +25,9 @@ constexpr double kFloatBytes = sizeof(float);
 struct Slowness {
   double writing, passes, learning, tuning;
 };
+// What each layer takes of a step of learning on a GPU, however small its matrices are, and what comes before
+// any work there, in seconds.
+constexpr double kCudaLayer = 0.009, kCudaStart = 4;
 constexpr Slowness kCpu = {10, 3, 2, 2}, kCuda = {20, 2, 4, 3};
 
 // Of the pairs of a matrix and a scheme, those that a plan can come to and are measured.
@@ -54,12 +57,14 @@ double params_of(const Model& model, const std::string& tensor) {
 // Parameters of a model.
 struct Sizes {
   double layers = 0, embedding = 0, head = 0;    // head: also that of a tied embedding
+  double count = 0;                              // of layers
   double matrices = 0, largest = 0, inputs = 0;  // inputs: squared columns of all matrices, as second moments
   bool tied = false;
 
   explicit Sizes(const Model& model)
       : embedding(params_of(model, model.embedding)),
         head(params_of(model, model.head)),
+        count(static_cast<double>(model.config.num_layers)),
         matrices(static_cast<double>(model.modules.size())),
         tied(model.head == model.embedding) {
     for (const Module& module : model.modules) {
@@ -98,8 +103,11 @@ double learned_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead& 
   const double stream = 2 * tokens * 2 * sizes.layers;
   // The teacher once and the student four times: forward, again in the backward pass, and its two products.
   const double tuning = static_cast<double>(work.tune_steps * work.tune_tokens) * 5 * sizes.pass();
-  return (slowness.learning * rounding + slowness.passes * stream + slowness.tuning * tuning) /
-         rates.products;
+  const double products =
+      (slowness.learning * rounding + slowness.passes * stream + slowness.tuning * tuning) / rates.products;
+  if (!work.device.is_cuda()) return products;
+  return std::max(products,
+                  kCudaLayer * sizes.count * static_cast<double>(work.sign_steps + work.tune_steps));
 }
 
 // The program, a matrix on its way, and from standard on the model as it is and as the plan leaves it, with
@@ -159,6 +167,7 @@ Estimate estimate(const Effort& effort, const Model& model, const Rates& rates, 
   Estimate result;
   result.effort = effort.name;
   result.seconds = quick_seconds(sizes, rates, work);
+  if (work.device.is_cuda() && effort.tokens > 0) result.seconds += kCudaStart;
   if (effort.tokens > 0) result.seconds += measured_seconds(sizes, rates, work, tokens, slowness);
   if (effort.tunes) result.seconds += learned_seconds(sizes, rates, work, tokens, slowness);
   result.bytes = static_cast<uint64_t>(memory_of(effort, model, sizes, tokens, work));
