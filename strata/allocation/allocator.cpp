@@ -18,18 +18,31 @@ Plan plan_of(const AllocationProblem& problem, const Allocation& allocation) {
   plan.budget = problem.options.budget.text();
   plan.gap = allocation.gap;
   plan.cost = 0;
-  plan.assignments.resize(problem.modules.size());
+  std::vector<Assignment> assignments(problem.modules.size());
   for (size_t c = 0; c < problem.classes.size(); ++c)
     for (size_t m : problem.classes[c]) {
       const AllocationModule& module = problem.modules[m];
       const Scheme& scheme = problem.menu[allocation.chosen[c]];
-      plan.assignments[m] = {module.tensor, module.rows, module.cols, scheme};
+      assignments[m] = {module.tensor, module.rows, module.cols, scheme};
       const auto cost = problem.costs.cost(m, scheme);
       if (plan.cost && cost)
         *plan.cost += *cost;
       else
         plan.cost.reset();
     }
+  for (size_t m = 0; m < assignments.size(); ++m) {
+    const AllocationModule& module = problem.modules[m];
+    if (!module.is_boundary()) {
+      plan.assignments.push_back(std::move(assignments[m]));
+      continue;
+    }
+    const Scheme& scheme = assignments[m].scheme;
+    const bool is_head = module.module == "head";
+    (is_head ? plan.head : plan.embedding) = scheme;
+    (is_head ? plan.head_bits : plan.embedding_bits) =
+        static_cast<double>(scheme.stored_bits(module.rows, module.cols)) /
+        static_cast<double>(module.params());
+  }
   if (allocation.cost) plan.cost = allocation.cost;
   for (const AllocationModule& module : problem.scores.modules)  // all that the model has
     plan.layers = std::max<int64_t>(plan.layers, module.layer + 1);
@@ -58,9 +71,9 @@ Ties parse_ties(std::string_view name) {
 
 const std::vector<Allocator>& allocators() {
   static const std::vector<Allocator> list = {
-      {"exact", "least total cost by an integer program", allocate_exact, true, exact_options},
+      {"exact", "least total cost by an integer program", allocate_exact, true, exact_options, "", true},
       {"quadratic", "the same with the costs that pairs of matrices have together", allocate_quadratic, true,
-       quadratic_options},
+       quadratic_options, "", true},
       {"rank", "two schemes by score", allocate_by_rank},
       {"boost", "the papers' outlier rule", allocate_boost, false, boost_options, "ladder"},
       {"uniform", "one scheme everywhere, as far as the budget goes", allocate_uniform},

@@ -34,6 +34,8 @@ struct AllocatorOptions {
   std::vector<Scheme> schemes;  // the menu; empty = those of the file's costs (boost: the papers' ladder)
   Budget budget;                // at least one limit is set, except for boost
   Ties ties = Ties::None;
+  // Embedding and head, where they are to be given schemes too: bytes count them, bits are the layers' alone.
+  std::vector<AllocationModule> boundaries;
   OptionValues own;  // what single allocators declare
 };
 
@@ -48,6 +50,7 @@ struct Allocator {
   bool needs_budget = true;
   DeclareOptions options = nullptr;  // of its own; null = none
   std::string schemes = "";          // its menu where none is given; empty = those of the file's costs
+  bool weighs_costs = false;  // gives schemes by costs, also to embedding and head; others leave those out
 };
 
 // All allocators; a new one is a line here.
@@ -56,8 +59,9 @@ const std::vector<Allocator>& allocators();
 // The allocator of this name; throws UsageError listing those there are.
 const Allocator& find_allocator(std::string_view name);
 
-// A plan for all modules, in their order. Throws UsageError when the budget is below the smallest possible
-// (which it names) or above the largest, and Error when the scores do not cover a module.
+// A plan for all modules, in their order, and the options' boundaries. Throws UsageError when the budget is
+// below the smallest possible (which it names) or above the largest, and Error when the scores do not cover a
+// module.
 Plan allocate(const std::vector<AllocationModule>& modules, const Scores& scores,
               const AllocatorOptions& options);
 

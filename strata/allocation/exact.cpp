@@ -12,7 +12,7 @@ void spend_the_rest(const AllocationProblem& problem, const ChoiceProblem& choic
     for (size_t s = 0; s < problem.menu.size(); ++s) {
       const auto current = static_cast<size_t>(chosen[c]);
       const double now = choices.groups[c][current].cost, then = choices.groups[c][s].cost;
-      const bool is_larger = problem.uses[c][s][kStoredBits] > problem.uses[c][current][kStoredBits];
+      const bool is_larger = problem.uses[c][s][kStoredBytes] > problem.uses[c][current][kStoredBytes];
       if (then > now || (then == now && !is_larger)) continue;
       Use moved = use;
       moved -= problem.uses[c][current];

@@ -21,6 +21,7 @@ int64_t whole_bits(double bits, int64_t weights, const std::string& text) {
 
 Use use_of(const AllocationModule& module, const Scheme& scheme) {
   const auto bits = static_cast<int64_t>(scheme.stored_bits(module.rows, module.cols));
+  if (module.is_boundary()) return {0, 0, (bits + 7) / 8};
   const double codes =
       scheme.code_bits_per_weight(module.rows, module.cols) * static_cast<double>(module.params());
   return {bits, std::llround(codes), (bits + 7) / 8};

@@ -12,7 +12,7 @@ namespace strata {
 // What a budget can limit.
 enum Resource { kStoredBits, kCodeBits, kStoredBytes };
 
-// Amount of each resource that matrices take.
+// Amount of each resource that matrices take; embedding and head take bytes alone.
 using Use = std::array<int64_t, 3>;
 
 Use use_of(const AllocationModule& module, const Scheme& scheme);

@@ -27,9 +27,10 @@ std::vector<std::vector<size_t>> tie_classes(const std::vector<AllocationModule>
   std::map<std::pair<int, std::string>, size_t> index;
   std::vector<std::vector<size_t>> classes;
   for (size_t m = 0; m < modules.size(); ++m) {
-    const std::string part = ties == Ties::Layer   ? ""
-                             : ties == Ties::Fused ? fused_part(modules[m].module)
-                                                   : modules[m].tensor;
+    const std::string part = modules[m].is_boundary() ? modules[m].tensor
+                             : ties == Ties::Layer    ? ""
+                             : ties == Ties::Fused    ? fused_part(modules[m].module)
+                                                      : modules[m].tensor;
     const auto [found, is_new] = index.emplace(std::make_pair(modules[m].layer, part), classes.size());
     if (is_new) classes.emplace_back();
     classes[found->second].push_back(m);
@@ -58,31 +59,39 @@ std::vector<Scheme> menu_of(const Scores& scores, const AllocatorOptions& option
   return menu;
 }
 
-// Weights of all modules; the sums of their bits must stay exact in double precision.
+std::vector<AllocationModule> with_boundaries(std::vector<AllocationModule> modules,
+                                              const AllocatorOptions& options) {
+  modules.insert(modules.end(), options.boundaries.begin(), options.boundaries.end());
+  return modules;
+}
+
+// Weights of the layers' modules; the sums of their bits must stay exact in double precision.
 int64_t checked_weights(const std::vector<AllocationModule>& modules) {
   constexpr int64_t kMost = int64_t{1} << 46;
   if (modules.empty()) fail("there is no module to give a scheme to");
   int64_t weights = 0;
+  int64_t of_layers = 0;
   for (const AllocationModule& module : modules) {
     if (module.rows < 1 || module.cols < 1 || module.rows > kMost / module.cols ||
         (weights += module.params()) > kMost)
       fail("{} has the shape [{}, {}], expected a matrix, and at most 2^46 weights in all", module.tensor,
            module.rows, module.cols);
+    if (!module.is_boundary()) of_layers += module.params();
   }
-  return weights;
+  return of_layers;
 }
 
 }  // namespace
 
 AllocationProblem::AllocationProblem(const std::vector<AllocationModule>& all_modules,
                                      const Scores& file_scores, const AllocatorOptions& all_options)
-    : modules(all_modules),
+    : modules(with_boundaries(all_modules, all_options)),
       scores(file_scores),
       options(all_options),
-      costs(all_modules, file_scores),
+      costs(modules, file_scores),
       menu(menu_of(file_scores, all_options)),
-      classes(tie_classes(all_modules, all_options.ties)),
-      limits(all_options.budget, checked_weights(all_modules)) {
+      classes(tie_classes(modules, all_options.ties)),
+      limits(all_options.budget, checked_weights(modules)) {
   for (const auto& members : classes) {
     auto& row = uses.emplace_back();
     for (const Scheme& scheme : menu) {

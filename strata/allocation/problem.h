@@ -12,12 +12,12 @@
 namespace strata {
 
 // What every allocator is given: tied modules as classes in layer order, a menu of schemes, and what each
-// class takes in each scheme.
+// class takes in each scheme. The options' boundaries are modules like the others, each a class of its own.
 struct AllocationProblem {
   AllocationProblem(const std::vector<AllocationModule>& all_modules, const Scores& file_scores,
                     const AllocatorOptions& all_options);
 
-  const std::vector<AllocationModule>& modules;
+  std::vector<AllocationModule> modules;
   const Scores& scores;
   const AllocatorOptions& options;
   CostTable costs;

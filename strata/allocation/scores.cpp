@@ -12,6 +12,7 @@
 
 #include "strata/allocation/fields.h"
 #include "strata/core/error.h"
+#include "strata/core/text.h"
 #include "strata/quantization/scheme.h"
 
 namespace strata {
@@ -70,13 +71,26 @@ PairCost pair_cost_from_json(const Fields& line, SchemeNames& names) {
   return cost;
 }
 
-AllocationModule module_from_json(const Fields& line) {
+AllocationModule module_from_json(const Fields& line, bool is_boundary) {
   AllocationModule module;
-  module.layer = static_cast<int>(line.whole("layer", 0, kMostLayers));
+  module.layer = is_boundary ? -1 : static_cast<int>(line.whole("layer", 0, kMostLayers));
   module.module = line.text("module");
   module.tensor = line.text("tensor");
   line.shape("shape", module.rows, module.cols);
+  if (is_boundary && module.module != "embedding" && module.module != "head" &&
+      module.module != "embedding+head")
+    fail("{}: \"module\" is {}, expected \"embedding\", \"head\" or \"embedding+head\"", line.where(),
+         printable(module.module));
   return module;
+}
+
+Json to_json(const AllocationModule& module) {
+  Json line;
+  if (!module.is_boundary()) line["layer"] = module.layer;
+  line["module"] = module.module;
+  line["tensor"] = module.tensor;
+  line["shape"] = {module.rows, module.cols};
+  return line;
 }
 
 void check_scores(const Scores& scores, const std::string& where) {
@@ -132,6 +146,9 @@ void check_pair_costs(const Scores& scores, const std::string& where) {
 void check_modules(const Scores& scores, const std::string& where) {
   std::unordered_set<std::string> tensors;
   std::set<std::pair<int, std::string>> places;
+  for (const AllocationModule& module : scores.boundaries)
+    if (!tensors.insert(module.tensor).second || !places.emplace(module.layer, module.module).second)
+      fail("{}: {} is listed twice under \"boundaries\"", where, module.module);
   for (const AllocationModule& module : scores.modules) {
     if (!tensors.insert(module.tensor).second)
       fail("{}: the tensor {} is listed twice under \"modules\"", where, module.tensor);
@@ -177,6 +194,7 @@ AllocationModule module_of_tensor(const std::string& tensor, int64_t rows, int64
 std::vector<AllocationModule> modules_of_costs(const Scores& scores) {
   std::vector<AllocationModule> modules;
   std::unordered_set<std::string> seen;
+  for (const AllocationModule& boundary : scores.boundaries) seen.insert(boundary.tensor);
   for (const Cost& cost : scores.costs)
     if (seen.insert(cost.tensor).second)
       modules.push_back(module_of_tensor(cost.tensor, cost.rows, cost.cols));
@@ -221,14 +239,9 @@ Json to_json(const Scores& scores) {
     document["scores"].push_back(std::move(line));
   }
   if (!scores.modules.empty()) document["modules"] = Json::array();
-  for (const AllocationModule& module : scores.modules) {
-    Json line;
-    line["layer"] = module.layer;
-    line["module"] = module.module;
-    line["tensor"] = module.tensor;
-    line["shape"] = {module.rows, module.cols};
-    document["modules"].push_back(std::move(line));
-  }
+  for (const AllocationModule& module : scores.modules) document["modules"].push_back(to_json(module));
+  if (!scores.boundaries.empty()) document["boundaries"] = Json::array();
+  for (const AllocationModule& module : scores.boundaries) document["boundaries"].push_back(to_json(module));
   if (!scores.costs.empty()) document["costs"] = Json::array();
   for (const Cost& cost : scores.costs) {
     Json line;
@@ -264,11 +277,14 @@ Scores scores_from_json(const Json& document, const std::string& where) {
   const Json& lines = file.list("scores");
   for (size_t i = 0; i < lines.size(); ++i)
     scores.scores.push_back(score_from_json(Fields(lines[i], place("scores", i)), scores.per_module));
-  if (file.has("modules")) {
-    const Json& modules = file.list("modules");
-    for (size_t i = 0; i < modules.size(); ++i)
-      scores.modules.push_back(module_from_json(Fields(modules[i], place("modules", i))));
-  }
+  const auto read_modules = [&](const char* list, bool boundaries, std::vector<AllocationModule>& modules) {
+    if (!file.has(list)) return;
+    const Json& listed = file.list(list);
+    for (size_t i = 0; i < listed.size(); ++i)
+      modules.push_back(module_from_json(Fields(listed[i], place(list, i)), boundaries));
+  };
+  read_modules("modules", false, scores.modules);
+  read_modules("boundaries", true, scores.boundaries);
   SchemeNames names;
   if (file.has("costs")) {
     const Json& costs = file.list("costs");

@@ -38,11 +38,13 @@ struct PairCost {
 
 // One matrix to be given a scheme.
 struct AllocationModule {
-  int layer = 0;
+  int layer =
+      0;  // negative: none, it is the "embedding", the "head" or, where they are one, "embedding+head"
   std::string module, tensor;
   int64_t rows = 0, cols = 0;
 
   int64_t params() const { return rows * cols; }
+  bool is_boundary() const { return layer < 0; }
 };
 
 // The file contract `scores.json` (docs/files.md).
@@ -51,8 +53,9 @@ struct Scores {
   bool per_module = false;  // the unit
   std::vector<Score> scores;
   std::vector<Cost> costs;
-  std::vector<PairCost> pair_costs;       // of tensors that have costs; used by the allocator `quadratic`
-  std::vector<AllocationModule> modules;  // what is to be given schemes, so that `allocate` needs no model
+  std::vector<PairCost> pair_costs;          // of tensors that have costs; used by the allocator `quadratic`
+  std::vector<AllocationModule> modules;     // what is to be given schemes, so that `allocate` needs no model
+  std::vector<AllocationModule> boundaries;  // embedding and head, where they have costs too
   Json details = Json::object();
 };
 
@@ -67,7 +70,8 @@ void write_scores(const std::filesystem::path& path, const Scores& scores);
 
 // The matrices that a scores file speaks of, in layer order: its `modules`, or else the tensors of its costs,
 // or else one matrix for every score ("model.layers.0.self_attn.q_proj.weight", or "model.layers.0" where the
-// unit is the layer) with its number of weights and rows of up to 4096.
+// unit is the layer) with its number of weights and rows of up to 4096. Embedding and head are not among
+// them.
 std::vector<AllocationModule> modules_of(const Scores& scores);
 
 }  // namespace strata

@@ -9,6 +9,7 @@
 #include "strata/core/progress.h"
 #include "strata/core/threads.h"
 #include "strata/device/products.h"
+#include "strata/model/boundary_modules.h"
 #include "strata/model/decoder.h"
 #include "strata/model/ends.h"
 #include "strata/model/linear.h"
@@ -24,7 +25,9 @@ class BackwardPass {
         ids_(calibration.ids),
         layers_(model.config.num_layers),
         decoder_(model, decoder_options(options)),
-        progress_("computing gradients", 2 * layers_ * calibration.blocks(), "block layers") {
+        progress_("computing gradients",
+                  (2 * layers_ + static_cast<int64_t>(options.boundaries.size())) * calibration.blocks(),
+                  "block layers") {
     HiddenStateOptions states;
     states.device = options.device;
     states.memory_limit = options.memory_limit / (layers_ + 2);
@@ -80,6 +83,24 @@ class BackwardPass {
     }
   }
 
+  // Behind the first layer's backward pass.
+  void show_boundary(const Module& module, const SeeGradient& see) {
+    const OneThread one;  // but for products, which are dealt out
+    for (int64_t block = 0; block < ids_.size(0); ++block) {
+      at::Tensor gradient;
+      if (module.tensor == model_.head) gradient = gradient_of_head(block);
+      if (module.tensor == model_.embedding) {
+        if (!gradient.defined())
+          gradient = at::zeros({module.rows, module.cols}, at::device(options_.device).dtype(at::kFloat));
+        const at::Tensor by_rows =
+            embedded(model_.config, gradients().read(block, 1)[0]);  // linear: a factor
+        gradient.index_add_(0, ids_[block].to(options_.device), by_rows);
+      }
+      see(module, block, gradient);
+      progress_.advance();
+    }
+  }
+
  private:
   static DecoderOptions decoder_options(const GradientOptions& options) {
     DecoderOptions decoder;
@@ -100,15 +121,27 @@ class BackwardPass {
   // The loss of one block.
   double backward_through_head(const at::Tensor& head, int64_t block) {
     const at::AutoGradMode with_gradients(true);  // of this thread
-    const int64_t predicted = ids_.size(1) - 1;
     at::Tensor hidden = states_[layers_].read(block, 1).detach().clone().set_requires_grad(true);
-    const at::Tensor normed = decoder_.final_normed(hidden).narrow(1, 0, predicted);
-    const at::Tensor targets = ids_[block].narrow(0, 1, predicted).to(hidden.device());
-    const at::Tensor logits = capped_logits(model_.config, linear(normed, head, at::Tensor())[0]);
-    const at::Tensor loss = at::nll_loss(at::log_softmax(logits, -1), targets);
+    const at::Tensor loss = loss_of(hidden, head, block);
     loss.backward();
     gradients().write(block, hidden.grad());
     return loss.item<double>();
+  }
+
+  at::Tensor gradient_of_head(int64_t block) {
+    const at::AutoGradMode with_gradients(true);
+    const at::Tensor head = decoder_.weight(model_.head).detach().set_requires_grad(true);
+    loss_of(states_[layers_].read(block, 1).detach(), head, block).backward();
+    return head.grad();
+  }
+
+  // The mean loss of a block whose last layer gave `hidden`.
+  at::Tensor loss_of(const at::Tensor& hidden, const at::Tensor& head, int64_t block) {
+    const int64_t predicted = ids_.size(1) - 1;
+    const at::Tensor normed = decoder_.final_normed(hidden).narrow(1, 0, predicted);
+    const at::Tensor targets = ids_[block].narrow(0, 1, predicted).to(hidden.device());
+    const at::Tensor logits = capped_logits(model_.config, linear(normed, head, at::Tensor())[0]);
+    return at::nll_loss(at::log_softmax(logits, -1), targets);
   }
 
   int64_t layer_params(int index) const {
@@ -153,6 +186,8 @@ double for_each_gradient(const Model& model, const Calibration& calibration, con
     pass.backward_through_layer(layer, see);
     if (layer_done) layer_done(layer);
   }
+  for (const Module& boundary : options.boundaries) pass.show_boundary(boundary, see);
+  if (layer_done && !options.boundaries.empty()) layer_done(kNoLayer);
   return loss;
 }
 

@@ -43,7 +43,16 @@ ReferenceDistribution::Piece ReferenceDistribution::make_piece(int64_t first, in
   return piece;
 }
 
-double ReferenceDistribution::divergence(const at::Tensor& hidden) {
+at::Tensor ReferenceDistribution::logits_by(const at::Tensor& head, const at::Tensor& rows) {
+  if (!head.defined()) return logits(rows);
+  const std::string& tensor = decoder_.model().head;
+  decoder_.replace(tensor, head);
+  const at::Tensor others = logits(rows);
+  decoder_.restore(tensor);
+  return others;
+}
+
+double ReferenceDistribution::divergence(const at::Tensor& hidden, const at::Tensor& head) {
   const at::NoGradGuard no_grad;
   const at::Tensor rows = hidden.reshape({-1, hidden.size(-1)});
   at::Tensor sum = at::zeros({}, rows.options().dtype(at::kDouble));
@@ -51,7 +60,8 @@ double ReferenceDistribution::divergence(const at::Tensor& hidden) {
     const int64_t count = std::min(rows_per_piece_, rows.size(0) - first);
     const Piece piece =
         kept_.empty() ? make_piece(first, count) : kept_[static_cast<size_t>(first / rows_per_piece_)];
-    sum += row_divergences(piece.log_p, piece.p, logits(rows.narrow(0, first, count))).sum(at::kDouble);
+    sum +=
+        row_divergences(piece.log_p, piece.p, logits_by(head, rows.narrow(0, first, count))).sum(at::kDouble);
   }
   return sum.item<double>() / static_cast<double>(rows.size(0));
 }

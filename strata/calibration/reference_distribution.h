@@ -17,8 +17,8 @@ class ReferenceDistribution {
   ReferenceDistribution(Decoder& decoder, const at::Tensor& hidden, int64_t memory_limit);
 
   // The mean over positions of KL(p || q) in nats, where q is what other hidden states [B, T, d] of the same
-  // positions decode to.
-  double divergence(const at::Tensor& hidden);
+  // positions decode to, with another head where one is given.
+  double divergence(const at::Tensor& hidden, const at::Tensor& head = {});
 
  private:
   struct Piece {
@@ -26,6 +26,7 @@ class ReferenceDistribution {
   };
   Piece make_piece(int64_t first, int64_t count);
   at::Tensor logits(const at::Tensor& rows);
+  at::Tensor logits_by(const at::Tensor& head, const at::Tensor& rows);
 
   Decoder& decoder_;
   at::Tensor rows_;  // [B * T, d]

@@ -20,6 +20,8 @@ void run(AllocateArguments& options, const CommonOptions& common, const Command&
   const Scores scores = read_scores(options.scores);
   AllocatorOptions& allocator = options.allocator;
   if (!options.schemes.empty()) allocator.schemes = parse_schemes(options.schemes);
+  if (allocator.budget.bytes && find_allocator(allocator.name).weighs_costs)
+    allocator.boundaries = scores.boundaries;
   const Plan plan = allocate(modules_of(scores), scores, allocator);
   if (!options.output.empty()) write_plan(options.output, plan);
   if (common.json)
@@ -40,7 +42,9 @@ void add_allocate(Program& program) {
        everyday(text("schemes", options.schemes, "LIST",
                      "schemes to choose from, such as w2g64,w4g64 or gguf, affine, ladder; by default "
                      "those of the file's costs, for boost the papers' ladder"))});
-  add_budget(command, options.allocator.budget, "stored bytes of the matrices");
+  add_budget(command, options.allocator.budget,
+             "stored bytes of the matrices, embedding and head included where the file has costs of "
+             "them");
   add_allocation(command, options.allocator);
 }
 

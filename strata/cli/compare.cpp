@@ -40,6 +40,8 @@ Json json_of(const Comparison& comparison, const CompareArguments& options) {
   for (const CompareRow& row : comparison.unquantized) rows.push_back(row_json(row));
   for (const CompareRow& row : comparison.rows) rows.push_back(row_json(row));
   Json document = {{"model", options.model}, {"schemes", options.request.schemes}, {"rows", rows}};
+  document["embedding_bits_per_weight"] = comparison.embedding_bits;
+  if (comparison.head_bits > 0) document["head_bits_per_weight"] = comparison.head_bits;
   if (!comparison.correlations.empty()) {
     Json correlations = Json::object();
     for (const ScoreCorrelation& row : comparison.correlations)
@@ -65,6 +67,11 @@ void print_tables(const Comparison& comparison, bool markdown) {
     fmt::print("{}", markdown ? table.markdown() : table.text());
   };
   print(comparison_table(comparison));
+  fmt::print(
+      "\nbpw and bytes count the matrices of the layers; {} unquantized, with {} bits a weight\n",
+      comparison.head_bits > 0 ? "embedding and head stay" : "the embedding, which is the head too, stays",
+      comparison.head_bits > 0 ? fmt::format("{:g} and {:g}", comparison.embedding_bits, comparison.head_bits)
+                               : fmt::format("{:g}", comparison.embedding_bits));
   if (comparison.correlations.empty()) return;
   fmt::print("\nrank correlation of the scores with the KL divergence of quantizing one layer alone\n\n");
   print(correlation_table(comparison));

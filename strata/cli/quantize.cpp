@@ -123,9 +123,9 @@ void run(QuantizeArguments& options, const CommonOptions& common, const Command&
     return;
   }
   fmt::print("{}\n{}", plan_chart(result.scores, result.plan), plan_summary(result.plan));
-  fmt::print("file         {}: {} ({} bytes), embedding {}, head {}\n", result.exported.path.string(),
+  fmt::print("file         {}: {} ({} bytes), {:.4f} bits a weight\n", result.exported.path.string(),
              format_bytes(result.exported.file_bytes), result.exported.file_bytes,
-             result.exported_plan.embedding.name(), result.exported_plan.head.name());
+             result.plan.file_bits.value_or(0));
   if (result.tuning)
     fmt::print("tuning       divergence {:.4f} -> {:.4f} on calibration tokens held back\n",
                result.tuning->before, result.tuning->after);
@@ -158,12 +158,16 @@ void add_quantize(Program& program) {
             "write several files of at most this size, such as 2GB (OUT-00001-of-00003.gguf); by default one "
             "GGUF, and safetensors of 5 GB"),
        text("embedding", request.embedding, "SCHEME",
-            "scheme of the embedding; auto: Q4_K in a GGUF, or the head's where they are tied; else "
-            "unchanged"),
+            "scheme of the embedding; auto: with --size as the costs say, else Q4_K in a GGUF, or the head's "
+            "where they are tied, and unchanged in a directory"),
        text("head", request.head, "SCHEME",
-            "scheme of the output matrix; auto: Q6_K in a GGUF, else unchanged")},
+            "scheme of the output matrix; auto: with --size as the costs say, else Q6_K in a GGUF, and "
+            "unchanged in a directory")},
       ModelKind::Language);
-  add_budget(command, request.allocator.budget, "bytes of the whole file", ModelKind::Any);
+  add_budget(command, request.allocator.budget,
+             "bytes of the whole file, of which embedding and head get their part by "
+             "cost, too",
+             ModelKind::Any);
   command.add("Scores and plan", {everyday(text("effort", request.effort, "NAME", effort_help()))},
               ModelKind::Language);
   command.add("Scores and plan",

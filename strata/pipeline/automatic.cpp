@@ -15,6 +15,7 @@ Plan uniform_plan(const Model& model, const Scores& scores, AllocatorOptions all
   allocator.name = "uniform";
   allocator.budget = {};
   allocator.budget.bytes = bytes;
+  allocator.boundaries.clear();
   return make_plan(model, scores, allocator);
 }
 
@@ -57,6 +58,8 @@ CheckedPlan check_against_uniform(const Model& model, const Plan& plan, const Sc
       scores.method, kld, uniform_kld);
   if (kld <= uniform_kld) return {plan, klds + ", so it is kept", kld};
   uniform.method = plan.method;
+  uniform.embedding = plan.embedding;
+  uniform.head = plan.head;
   return {uniform, klds + ", so the uniform plan is taken instead", uniform_kld};
 }
 

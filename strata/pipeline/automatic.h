@@ -36,9 +36,10 @@ struct CheckedPlan {
   std::optional<double> kld;  // of what was kept, where that was measured
 };
 
-// The plan, or the uniform plan of the same bytes where that has the smaller KL divergence from the
-// unquantized model on tokens held back from scoring: never worse than uniform, as far as these tokens tell.
-// `kld_of` quantizes the model by a plan and measures it; the plan at hand comes last.
+// The plan, or the uniform plan of the same bytes, with the same embedding and head, where that has the
+// smaller KL divergence from the unquantized model on tokens held back from scoring: never worse than
+// uniform, as far as these tokens tell. `kld_of` quantizes the model by a plan and measures it; the plan at
+// hand comes last.
 CheckedPlan check_against_uniform(const Model& model, const Plan& plan, const Scores& scores,
                                   const AllocatorOptions& allocator,
                                   const std::function<double(const Plan&)>& kld_of);

@@ -90,6 +90,8 @@ class Comparer {
 
   Comparison run() {
     Comparison comparison;
+    comparison.embedding_bits = bits_of(model_.embedding);
+    if (model_.head != model_.embedding) comparison.head_bits = bits_of(model_.head);
     comparison.unquantized = rows_of({"unquantized", "", 0}, {}, [&] { return unquantized(); });
     const auto add = [&](const Cell& cell) {
       const auto rows = rows_of({cell.method.label, cell.quantizer.name, cell.budget}, key_of(cell),
@@ -112,6 +114,11 @@ class Comparer {
     std::string method, quantizer;
     double budget;
   };
+
+  double bits_of(const std::string& tensor) const {
+    const TensorInfo& info = model_.checkpoint->info(tensor);
+    return 8 * static_cast<double>(info.bytes) / static_cast<double>(info.elements());
+  }
 
   int64_t params() const {
     int64_t sum = 0;

@@ -49,6 +49,8 @@ struct ScoreCorrelation {
 };
 
 struct Comparison {
+  // Stored bits a weight of embedding and head, which stay as they are; the head's is 0 where they are one.
+  double embedding_bits = 0, head_bits = 0;
   std::vector<CompareRow> unquantized;  // one a text
   std::vector<CompareRow> rows;         // the texts of one cell follow each other
   std::vector<double> layer_kld;        // with `correlations`

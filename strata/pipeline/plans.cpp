@@ -1,6 +1,5 @@
 #include "strata/pipeline/plans.h"
 
-#include <optional>
 #include <unordered_map>
 
 #include "strata/core/error.h"
@@ -8,19 +7,9 @@
 #include "strata/core/text.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/recipes.h"
-#include "strata/gguf/file.h"
-#include "strata/model/gguf_names.h"
 
 namespace strata {
 namespace {
-
-std::optional<Scheme> scheme_of(const std::string& type) {
-  try {
-    return parse_scheme(type);
-  } catch (const UsageError&) {
-    return std::nullopt;
-  }
-}
 
 std::vector<Assignment> matrices_of(const Model& model) {
   std::vector<Assignment> matrices;
@@ -42,8 +31,8 @@ Plan plan_from_gguf(const Model& model, const std::filesystem::path& path) {
     fail("{} has {} matrices in its layers and {} has {}; a file of the same model was expected",
          path.string(), plan.assignments.size(), model.path.string(), model.modules.size());
   if (const TensorInfo* tensor = other.checkpoint->find(other.embedding))
-    plan.embedding = scheme_of(tensor->type);
-  if (const TensorInfo* tensor = other.checkpoint->find(other.head)) plan.head = scheme_of(tensor->type);
+    plan.embedding = find_scheme(tensor->type);
+  if (const TensorInfo* tensor = other.checkpoint->find(other.head)) plan.head = find_scheme(tensor->type);
   return plan;
 }
 
@@ -66,18 +55,6 @@ Plan plan_from_types(const Model& model, const std::filesystem::path& path) {
   }
   plan.sum_up();
   return plan;
-}
-
-// The type of a GGUF's matrix that cannot be decoded; none for all others.
-std::optional<Scheme> undecodable_type(const Model& model, const TensorInfo& tensor) {
-  if (scheme_of(tensor.type) || model.path.extension() != ".gguf") return std::nullopt;
-  const GgufFile file(model.path);
-  const GgufTensor* stored = file.find_tensor(name_in_gguf(model, tensor.name));
-  if (stored == nullptr || is_coded(stored->type)) return std::nullopt;
-  Scheme scheme;
-  scheme.kind = Scheme::Kind::Gguf;
-  scheme.gguf = stored->type;
-  return scheme;
 }
 
 // A plan.json that is for all of the model's matrices and no others, with shapes where it gives none.
@@ -111,10 +88,18 @@ Plan complete_plan(const Model& model, const std::filesystem::path& path) {
 
 }  // namespace
 
+std::optional<Scheme> find_scheme(const std::string& name) {
+  try {
+    return parse_scheme(name);
+  } catch (const UsageError&) {
+    return std::nullopt;
+  }
+}
+
 bool has_stored_plan(const Model& model) {
   bool quantized = false;
   for (const Module& module : model.modules) {
-    const auto scheme = scheme_of(model.checkpoint->info(module.tensor).type);
+    const auto scheme = find_scheme(model.checkpoint->info(module.tensor).type);
     if (!scheme) return false;
     quantized = quantized || !is_floating(*scheme);
   }
@@ -131,7 +116,7 @@ Plan stored_plan(const Model& model) {
   plan.assignments = matrices_of(model);
   for (Assignment& assignment : plan.assignments) {
     const std::string& type = model.checkpoint->info(assignment.tensor).type;
-    const auto scheme = scheme_of(type);
+    const auto scheme = find_scheme(type);
     if (!scheme)
       fail("{}: {} is stored as {}, which is no scheme that can be asked for", model.path.string(),
            assignment.tensor, type);
@@ -145,20 +130,6 @@ Plan read_plan_for(const Model& model, const std::filesystem::path& path) {
   if (path.extension() == ".gguf") return plan_from_gguf(model, path);
   if (path.extension() == ".txt") return plan_from_types(model, path);
   return complete_plan(model, path);
-}
-
-void adopt_boundaries(const Plan& plan, bool open_embedding, bool open_head, const Model& model,
-                      const ExportFormat& format, ExportPlan& exported) {
-  const auto adopt = [&](const std::string& name, const std::optional<Scheme>& planned, Scheme& scheme) {
-    const TensorInfo* tensor = model.checkpoint->find(name);
-    if (tensor == nullptr || !format.packs_embedding) return;
-    const std::optional<Scheme> kept = undecodable_type(model, *tensor);
-    const std::optional<Scheme>& adopted = kept ? kept : planned;
-    if (adopted && format.refusal(*adopted, tensor->rows(), tensor->cols()).empty()) scheme = *adopted;
-  };
-  const bool tied = model.embedding == model.head;
-  if (open_embedding && (open_head || !tied)) adopt(model.embedding, plan.embedding, exported.embedding);
-  if (open_head) adopt(model.head, tied ? plan.embedding : plan.head, exported.head);
 }
 
 }  // namespace strata

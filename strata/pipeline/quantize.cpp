@@ -12,36 +12,18 @@
 #include "strata/export/export_plan.h"
 #include "strata/export/hf_files.h"
 #include "strata/export/runtimes.h"
+#include "strata/model/boundary_modules.h"
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/automatic.h"
+#include "strata/pipeline/boundaries.h"
 #include "strata/pipeline/plans.h"
 #include "strata/quantizers/sign_round.h"
 #include "strata/sensitivity/change_losses.h"
 #include "strata/sensitivity/kl.h"
+#include "strata/sensitivity/module_scores.h"
 
 namespace strata {
 namespace {
-
-// Embedding and head, as users of llama.cpp expect them: the matrix that makes the logits has Q6_K and a
-// separate embedding Q4_K. Other formats keep both as they are.
-void choose_boundaries(const QuantizeRequest& request, const Model& model, const ExportFormat& format,
-                       ExportPlan& plan) {
-  const auto chosen = [](const std::string& asked, const std::string& automatic) {
-    return parse_scheme(asked == "auto" ? automatic : asked);
-  };
-  plan.head = chosen(request.head, format.head);
-  plan.embedding = request.embedding == "auto" && model.config.tied_embeddings
-                       ? plan.head
-                       : chosen(request.embedding, format.embedding);
-  for (const Scheme& scheme : {plan.embedding, plan.head}) {
-    if (is_floating(scheme)) continue;
-    if (!format.packs_embedding)
-      fail_usage(
-          "{} keeps embedding and head as they are, but {} was asked for; leave out --embedding and --head",
-          format.name, scheme.name());
-    require_storable(format, scheme);
-  }
-}
 
 // Bytes of the files that stand beside the weights in a directory: the tokenizer's, and a config.json that
 // names the scheme of every matrix.
@@ -56,29 +38,35 @@ uint64_t companion_bytes(const Model& model, const ExportFormat& format,
   return bytes;
 }
 
-// Bytes of the weights' files that do not depend on the plan, so that a limit on them becomes one on the
-// matrices.
+// Bytes of the weights' files that do not depend on the plan, which gives schemes to the layers' matrices and
+// to `boundaries`: so that a limit on the files becomes one on these.
 uint64_t fixed_bytes(const Model& model, const ExportPlan& base, const ExportFormat& format,
-                     const Scheme& any) {
+                     const Scheme& any, const std::vector<AllocationModule>& boundaries) {
   ExportPlan plan = base;
   uint64_t matrices = 0;
   for (const Module& module : model.modules) {
     plan.schemes[module.tensor] = any;
     matrices += any.stored_bits(module.rows, module.cols) / 8;
   }
+  for (const AllocationModule& boundary : boundaries) {
+    if (boundary.tensor == model.embedding) plan.embedding = any;
+    if (boundary.tensor == model.head) plan.head = any;
+    matrices += any.stored_bits(boundary.rows, boundary.cols) / 8;
+  }
   // A GGUF's tensors start at multiples of 32 bytes; the headers of safetensors files name every part of a
   // matrix.
-  const uint64_t padding = (format.ending.empty() ? 256 : 31) * static_cast<uint64_t>(model.modules.size());
+  const uint64_t padding =
+      (format.ending.empty() ? 256 : 31) * static_cast<uint64_t>(model.modules.size() + boundaries.size());
   return format.file_size(model, plan) - matrices + padding;
 }
 
-Budget budget_of_matrices(Budget budget, uint64_t fixed) {
+Budget budget_of_matrices(Budget budget, uint64_t fixed, bool all_chosen) {
   if (!budget.bytes) return budget;
   if (*budget.bytes <= fixed)
-    fail_usage(
-        "a file of {} is not possible: embedding, head, norms and metadata alone take {}; choose a larger "
-        "--size or smaller --embedding and --head",
-        format_bytes(*budget.bytes), format_bytes(fixed));
+    fail_usage("a file of {} is not possible: {} alone take {}; choose a larger --size{}",
+               format_bytes(*budget.bytes),
+               all_chosen ? "norms and metadata" : "embedding, head, norms and metadata", format_bytes(fixed),
+               all_chosen ? "" : " or smaller --embedding and --head");
   *budget.bytes -= fixed;
   return budget;
 }
@@ -170,7 +158,7 @@ class Job {
           "--format gptq or hf",
           format_.name);
     plan.shard_bytes = request_.shard_bytes;
-    choose_boundaries(request_, model_, format_, plan);
+    choose_boundaries(request_.embedding, request_.head, model_, format_, plan);
     if (!request_.plan.empty()) result_.plan = read_plan_for(model_, request_.plan);
     adopt_boundaries(result_.plan, request_.embedding == "auto", request_.head == "auto", model_, format_,
                      plan);
@@ -179,8 +167,7 @@ class Job {
     menu_ = storable_menu(format_, runtime_, asked_menu(request_, method_, format_), request_.allocator.ties,
                           model_);
     require_quantizable(quantizer_, menu_.schemes);
-    result_.notes = menu_.notes;
-    for (const std::string& text : menu_.notes) show_note(text);
+    for (const std::string& text : menu_.notes) add_note(text);
   }
 
   // Of all efforts, where one of them chooses what is done.
@@ -215,16 +202,49 @@ class Job {
     if (budget.empty() && find_allocator(allocator_.name).needs_budget)
       fail_usage("a budget is missing; give --bpw, --avg-bits, --size or --plan");
     const uint64_t companions = budget.bytes ? companion_bytes(model_, format_, request_.output) : 0;
-    if (budget.bytes)
-      allocator_.budget = budget_of_matrices(
-          budget, companions + fixed_bytes(model_, result_.exported_plan, format_, menu_.schemes.front()));
-    result_.scores = request_.scores.empty()
-                         ? bench_.scores(method_, menu_.schemes, request_.workbench.seed, &allocator_)
-                         : read_scores(request_.scores);
-    result_.plan = make_plan(model_, result_.scores, allocator_);
+    if (!request_.scores.empty()) result_.scores = read_scores(request_.scores);
+    if (budget.bytes) {
+      allocator_.boundaries = chosen_boundaries();
+      const uint64_t fixed =
+          fixed_bytes(model_, result_.exported_plan, format_, menu_.schemes.front(), allocator_.boundaries);
+      allocator_.budget = budget_of_matrices(budget, companions + fixed,
+                                             allocator_.boundaries.size() == boundary_modules(model_).size());
+    }
+    if (request_.scores.empty())
+      result_.scores = bench_.scores(method_, menu_.schemes, request_.workbench.seed, &allocator_);
+    plan_matrices();
     if (budget.bytes) fit_file(*budget.bytes - companions);
     if (request_.scores.empty()) check_plan();
     if (budget.bytes) result_.plan.budget = format_bytes(*budget.bytes) + " in all";
+  }
+
+  // Embedding and head, as far as --size is to choose their schemes; a note says why it does not where nobody
+  // asked for one.
+  std::vector<AllocationModule> chosen_boundaries() {
+    std::vector<AllocationModule> chosen;
+    for (const AllocationModule& boundary : allocation_modules(boundary_modules(model_))) {
+      const bool is_asked = (boundary.tensor == model_.embedding && request_.embedding != "auto") ||
+                            (boundary.tensor == model_.head && request_.head != "auto");
+      if (is_asked) continue;
+      std::string obstacle = obstacle_to_choosing(boundary, model_, format_, allocator_);
+      if (obstacle.empty() && !request_.scores.empty() && !has_costs(result_.scores, boundary))
+        obstacle = request_.scores.string() + " has no costs of it";
+      if (obstacle.empty())
+        chosen.push_back(boundary);
+      else
+        add_note(fmt::format("--size does not choose the scheme of the {}: {}", boundary.module, obstacle));
+    }
+    return chosen;
+  }
+
+  void add_note(const std::string& text) {
+    result_.notes.push_back(text);
+    show_note(text);
+  }
+
+  void plan_matrices() {
+    result_.plan = make_plan(model_, result_.scores, allocator_);
+    take_boundaries(result_.plan, model_, result_.exported_plan);
   }
 
   // Plans again for fewer bytes where the weights' files would be larger than these: beyond a scheme's own
@@ -237,11 +257,16 @@ class Job {
       const uint64_t size = format_.file_size(model_, plan);
       if (size <= limit) return;
       allocator_.budget.bytes = *allocator_.budget.bytes - std::min(*allocator_.budget.bytes, size - limit);
-      result_.plan = make_plan(model_, result_.scores, allocator_);
+      plan_matrices();
     }
   }
 
+  // With embedding and head as they are to be stored, so that what is measured is what the file loses.
   void check_plan() {
+    const ExportPlan& exported = result_.exported_plan;
+    const bool tied = model_.head == model_.embedding;
+    if (!is_floating(exported.embedding)) result_.plan.embedding = exported.embedding;
+    if (!is_floating(exported.head) && !tied) result_.plan.head = exported.head;
     CheckedPlan checked = bench_.check(method_, result_.plan, result_.scores, allocator_, quantizer_);
     bench_.release();
     if (!checked.note.empty()) result_.notes.push_back(checked.note);
@@ -260,6 +285,7 @@ class Job {
     if (tunes() && (loses() || request_.tuning.when == TuningOptions::When::On)) tune(prepared.model);
     result_.exported = format_.write(*prepared.model, plan, request_.output);
     plan.calibrated = nullptr;  // it uses the model, which does not outlive this
+    describe_boundaries(model_, format_, plan, result_.exported.file_bytes, result_.plan);
   }
 
   bool tunes() const {

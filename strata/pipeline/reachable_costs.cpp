@@ -84,9 +84,9 @@ class ReachableCosts::Search {
 
   // What the plan chooses, and what else it might, as long as it is not measured.
   void add_reachable(const AllocatorOptions& plan, KlMeasurement::Pairs& wanted) const {
-    const std::vector<AllocationModule>& modules = scores_.modules;
-    const AllocationProblem problem(modules, scores_, plan);
-    std::vector<size_t> schemes;  // of the menu, in the options
+    const AllocationProblem problem(scores_.modules, scores_, plan);
+    const std::vector<AllocationModule>& modules = problem.modules;  // boundaries included
+    std::vector<size_t> schemes;                                     // of the menu, in the options
     for (const Scheme& scheme : problem.menu) schemes.push_back(index_.at(scheme.name()));
     const std::vector<int> chosen = allocate_exact(problem).chosen;
     const std::vector<double> multipliers = best_lagrangian(choice_problem(problem)).multipliers;
@@ -130,7 +130,7 @@ class ReachableCosts::Search {
   void measure(const KlMeasurement::Pairs& wanted) {
     if (wanted.empty()) return;
     measurement_.measure(wanted);
-    for (const Module& module : model_.modules) {
+    for (const Module& module : measurement_.modules()) {
       const auto found = wanted.find(module.tensor);
       if (found == wanted.end()) continue;
       for (const size_t scheme : found->second) {

@@ -2,19 +2,25 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "strata/calibration/row_impact.h"
 #include "strata/core/progress.h"
+#include "strata/model/boundary_modules.h"
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/reachable_costs.h"
 #include "strata/quantizers/finished_matrices.h"
 #include "strata/sensitivity/kl.h"
+#include "strata/sensitivity/module_scores.h"
 
 namespace strata {
 namespace {
 
-std::string names_of(const std::vector<Scheme>& schemes) {
+// What is given costs, beside the layers' matrices, and in which schemes.
+std::string costs_asked(const SensitivityOptions& options) {
   std::string names;
-  for (const Scheme& scheme : schemes) names += scheme.name() + " ";
+  for (const Scheme& scheme : options.schemes) names += scheme.name() + " ";
+  for (const Module& boundary : options.boundaries) names += boundary.name + " ";
   return names;
 }
 
@@ -23,13 +29,6 @@ std::string identity_of(const AllocatorOptions& plan) {
   return fmt::format("{} {} {} {}", plan.budget.bits_per_weight.value_or(0),
                      plan.budget.average_code_bits.value_or(0), plan.budget.bytes.value_or(0),
                      static_cast<int>(plan.ties));
-}
-
-std::string identity_of(const std::map<std::string, Scheme>& schemes, const QuantizerChoice& quantizer) {
-  std::string identity =
-      quantizer.name + changed_values(find_quantizer(quantizer.name).options, quantizer.options).dump();
-  for (const auto& [tensor, scheme] : schemes) identity += " " + tensor + "=" + scheme.name();
-  return identity;
 }
 
 }  // namespace
@@ -92,11 +91,23 @@ RowImpacts Workbench::row_impacts(const std::map<std::string, Scheme>& schemes) 
   return row_impacts(list);
 }
 
-std::shared_ptr<const WeightErrors> Workbench::weight_errors(const std::vector<Scheme>& schemes,
-                                                             const QuantizerOptions& quantizer) {
-  std::shared_ptr<const WeightErrors>& errors = weight_errors_[names_of(schemes)];
+std::vector<Module> Workbench::boundaries_for(const AllocatorOptions* plan) const {
+  std::vector<Module> boundaries;
+  for (const Module& boundary : boundary_modules(model_)) {
+    const bool planned = plan == nullptr || std::any_of(plan->boundaries.begin(), plan->boundaries.end(),
+                                                        [&](const AllocationModule& one) {
+                                                          return one.tensor == boundary.tensor;
+                                                        });
+    if (planned) boundaries.push_back(boundary);
+  }
+  return boundaries;
+}
+
+std::shared_ptr<const WeightErrors> Workbench::weight_errors(const SensitivityOptions& options) {
+  std::shared_ptr<const WeightErrors>& errors = weight_errors_[costs_asked(options)];
   if (!errors)
-    errors = std::make_shared<const WeightErrors>(measure_weight_errors(model_, schemes, quantizer));
+    errors = std::make_shared<const WeightErrors>(
+        measure_weight_errors(model_, options.schemes, options.quantizer, options.boundaries));
   return errors;
 }
 
@@ -109,13 +120,15 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
                                 const AllocatorOptions* plan) {
   const bool checked = is_checked(method);
   const bool reachable = plan != nullptr && takes_reachable_costs(method, *plan);
-  const std::string key = fmt::format("{} {} {} {} {}", method.score_method, seed, checked, names_of(schemes),
+  SensitivityOptions options;
+  options.schemes = schemes;
+  if (!schemes.empty()) options.boundaries = boundaries_for(plan);
+  const std::string asked = costs_asked(options);
+  const std::string key = fmt::format("{} {} {} {} {}", method.score_method, seed, checked, asked,
                                       reachable ? identity_of(*plan) : "");
   if (const auto found = scores_.find(key); found != scores_.end()) return found->second;
-  SensitivityOptions options;
   options.device = options_.device;
   options.seed = seed;
-  options.schemes = schemes;
   options.cache = options_.cache;
   options.methods = options_.methods;
   Evidence evidence;
@@ -126,12 +139,11 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
     evidence.row_impacts = row_impacts_;
     if (checked) evidence.calibration = parted_calibration().scoring;
   }
-  if (const auto found = weight_errors_.find(names_of(schemes)); found != weight_errors_.end())
+  if (const auto found = weight_errors_.find(asked); found != weight_errors_.end())
     evidence.errors = found->second;
   Scores scores;
   if (reachable) {
-    std::unique_ptr<ReachableCosts>& costs =
-        reachable_costs_[fmt::format("{} {}", checked, names_of(schemes))];
+    std::unique_ptr<ReachableCosts>& costs = reachable_costs_[fmt::format("{} {}", checked, asked)];
     if (!costs) costs = std::make_unique<ReachableCosts>(model_, options, evidence);
     scores = costs->for_plan(*plan);
     show_note(
@@ -141,7 +153,7 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
   } else {
     scores = score_without_costs(model_, method.score_method, options, evidence);
   }
-  if (!schemes.empty() && scores.costs.empty()) add_costs(scores, *weight_errors(schemes, options.quantizer));
+  if (!schemes.empty() && scores.costs.empty()) add_costs(scores, *weight_errors(options));
   return scores_.emplace(key, std::move(scores)).first->second;
 }
 
@@ -150,11 +162,14 @@ CheckedPlan Workbench::check(const MethodChoice& method, const Plan& plan, const
   if (!is_checked(method)) return {plan, "", std::nullopt};
   const QuantizerChoice checking = stand_in_for(quantizer);
   CheckedPlan checked = check_against_uniform(model_, plan, scores, allocator, [&](const Plan& candidate) {
-    const std::map<std::string, Scheme> schemes = schemes_of(candidate);
+    std::map<std::string, Scheme> schemes = schemes_of(candidate);
+    if (plan.embedding)
+      schemes[model_.embedding] = *plan.embedding;  // as in the plan, also beside the uniform one
+    if (plan.head) schemes[model_.head] = *plan.head;
     PreparedQuantizer prepared = prepare(schemes, checking);
     if (prepared.calibrated && checking.name == quantizer.name) {
       prepared.calibrated = remember(prepared.calibrated);
-      checked_ = identity_of(schemes, checking);
+      checked_ = layers_identity(schemes, checking);
       checked_quantizer_ = prepared;
     }
     return kld_on(*parted_calibration().checking, replace_by(prepared, schemes), reference());
@@ -165,7 +180,8 @@ CheckedPlan Workbench::check(const MethodChoice& method, const Plan& plan, const
 
 PreparedQuantizer Workbench::prepare(const std::map<std::string, Scheme>& schemes,
                                      const QuantizerChoice& quantizer) {
-  if (checked_quantizer_.calibrated && checked_ == identity_of(schemes, quantizer)) return checked_quantizer_;
+  if (checked_quantizer_.calibrated && checked_ == layers_identity(schemes, quantizer))
+    return checked_quantizer_;
   QuantizerInputs inputs;
   if (find_quantizer(quantizer.name).needs_calibration)
     inputs.calibration = calibration("the quantizer " + quantizer.name);
@@ -192,6 +208,17 @@ Decoder& Workbench::quantized(const std::map<std::string, Scheme>& schemes,
   return replace_by(prepare(schemes, quantizer), schemes);
 }
 
+// What a calibrated quantizer makes of the layers' matrices depends on these.
+std::string Workbench::layers_identity(const std::map<std::string, Scheme>& schemes,
+                                       const QuantizerChoice& quantizer) const {
+  std::string identity =
+      quantizer.name + changed_values(find_quantizer(quantizer.name).options, quantizer.options).dump();
+  for (const Module& module : model_.modules)
+    if (const auto found = schemes.find(module.tensor); found != schemes.end())
+      identity += " " + module.tensor + "=" + found->second.name();
+  return identity;
+}
+
 Decoder& Workbench::replace_by(PreparedQuantizer prepared, const std::map<std::string, Scheme>& schemes) {
   scaled_decoder_.reset();  // looks at the model that is replaced now
   prepared_ = std::move(prepared);
@@ -215,10 +242,7 @@ void Workbench::release() {
 }
 
 Plan make_plan(const Model& model, const Scores& scores, const AllocatorOptions& options) {
-  std::vector<AllocationModule> modules;
-  for (const Module& module : model.modules)
-    modules.push_back({module.layer, module.name, module.tensor, module.rows, module.cols});
-  return allocate(modules, scores, options);
+  return allocate(allocation_modules(model.modules), scores, options);
 }
 
 }  // namespace strata

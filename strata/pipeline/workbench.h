@@ -66,7 +66,8 @@ class Workbench {
   RowImpacts row_impacts(const std::map<std::string, Scheme>& schemes);  // by tensor
 
   // Scores of a method and costs of the schemes; those of a checked method (automatic.h) have not seen all
-  // tokens. Where the plan that they are for is known, kl measures what that can reach.
+  // tokens. Where the plan that they are for is known, kl measures what that can reach, and embedding and
+  // head have costs where the plan gives them schemes; without one they have.
   const Scores& scores(const MethodChoice& method, const std::vector<Scheme>& schemes, uint64_t seed,
                        const AllocatorOptions* plan = nullptr);
 
@@ -87,8 +88,10 @@ class Workbench {
   void release();
 
  private:
-  std::shared_ptr<const WeightErrors> weight_errors(const std::vector<Scheme>& schemes,
-                                                    const QuantizerOptions& quantizer);
+  std::vector<Module> boundaries_for(const AllocatorOptions* plan) const;
+  std::shared_ptr<const WeightErrors> weight_errors(const SensitivityOptions& options);
+  std::string layers_identity(const std::map<std::string, Scheme>& schemes,
+                              const QuantizerChoice& quantizer) const;
   Decoder& replace_by(PreparedQuantizer prepared, const std::map<std::string, Scheme>& schemes);
   bool takes_reachable_costs(const MethodChoice& method, const AllocatorOptions& plan) const;
   DecoderOptions decoder_options() const;
@@ -100,8 +103,8 @@ class Workbench {
   std::shared_ptr<const Calibration> calibration_;
   std::optional<PartedCalibration> parted_;
   std::shared_ptr<const RowImpacts> row_impacts_;
-  std::map<std::string, std::shared_ptr<const WeightErrors>> weight_errors_;  // by schemes
-  std::map<std::string, std::unique_ptr<ReachableCosts>> reachable_costs_;    // by tokens and schemes
+  std::map<std::string, std::shared_ptr<const WeightErrors>> weight_errors_;  // by schemes and boundaries
+  std::map<std::string, std::unique_ptr<ReachableCosts>> reachable_costs_;    // and by tokens
   std::map<std::string, Scores> scores_;                                      // by all that they depend on
   std::string checked_;                  // which schemes and quantizer `checked_quantizer_` is for
   PreparedQuantizer checked_quantizer_;  // which has made these matrices, and kept them

@@ -121,9 +121,16 @@ std::string optimality(double gap) {
 
 std::string plan_summary(const Plan& plan) {
   std::string text = fmt::format(
-      "asked for    {}\ngot          {:.4f} stored bits a weight ({:.4f} code bits), {} in {} matrices\n",
+      "asked for    {}\nlayers       {:.4f} stored bits a weight ({:.4f} code bits), {} in {} matrices\n",
       plan.budget.empty() ? "no budget" : plan.budget, plan.bits_per_weight, plan.average_code_bits,
       format_bytes(plan.bytes), plan.assignments.size());
+  const auto add = [&](const std::string& name, const std::optional<Scheme>& scheme,
+                       const std::optional<double>& bits) {
+    if (bits) text += fmt::format("{:<12} {:.4f}, {}\n", name, *bits, scheme ? scheme->name() : "as it was");
+  };
+  const bool tied = plan.embedding_bits && !plan.head_bits;
+  add(tied ? "emb. + head" : "embedding", plan.embedding, plan.embedding_bits);
+  add("head", plan.head, plan.head_bits);
   text += fmt::format("method       {}, allocator {}", plan.method, plan.allocator);
   if (plan.gap) text += " (" + optimality(*plan.gap) + ")";
   return text + "\n";

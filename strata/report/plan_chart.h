@@ -15,7 +15,8 @@ std::string plan_chart(const Scores& scores, const Plan& plan);
 // proven".
 std::string optimality(double gap);
 
-// What was asked for and got: budget, stored bits, code bits, bytes, allocator and its proven gap.
+// What was asked for and got: budget, stored bits of the layers, code bits, bytes, stored bits of embedding
+// and head where they are known, allocator and its proven gap.
 std::string plan_summary(const Plan& plan);
 
 }  // namespace strata

@@ -29,7 +29,9 @@ CostSheet::CostSheet(const Model& model, std::string method, const SensitivityOp
       method_(std::move(method)),
       options_(options),
       evidence_(std::move(evidence)),
-      schemes_(options.schemes) {
+      schemes_(options.schemes),
+      modules_(model.modules) {
+  modules_.insert(modules_.end(), options.boundaries.begin(), options.boundaries.end());
   if (schemes_.empty()) schemes_.push_back(lowest_scheme(model, {}));
   if (!options.cache.empty())
     cache_ = ResultCache(options.cache, method_, identity(model, method_, options, evidence_, settings));
@@ -48,12 +50,12 @@ std::vector<size_t> CostSheet::missing(const Module& module) const {
 }
 
 bool CostSheet::is_complete(int layer) const {
-  return std::all_of(model_.modules.begin(), model_.modules.end(),
+  return std::all_of(modules_.begin(), modules_.end(),
                      [&](const Module& module) { return module.layer != layer || missing(module).empty(); });
 }
 
 bool CostSheet::is_complete() const {
-  return std::all_of(model_.modules.begin(), model_.modules.end(),
+  return std::all_of(modules_.begin(), modules_.end(),
                      [&](const Module& module) { return missing(module).empty(); });
 }
 
@@ -95,7 +97,8 @@ Scores CostSheet::scores() const {
   std::vector<double> values;
   for (const Module& module : model_.modules) values.push_back(cost(module, low));
   Scores scores = per_module_scores(model_, method_, values);
-  for (const Module& module : model_.modules)
+  scores.boundaries = allocation_modules(options_.boundaries);
+  for (const Module& module : modules_)
     for (const Scheme& scheme : options_.schemes)
       scores.costs.push_back({module.tensor, module.rows, module.cols, scheme.name(), cost(module, scheme)});
   scores.details["scheme"] = low.name();

@@ -12,8 +12,9 @@
 
 namespace strata {
 
-// The costs of every (module, scheme) as a method measures them, one after the other. What an earlier run
-// left in options.cache is there from the start.
+// The costs of every (module, scheme) as a method measures them, one after the other; modules are those of
+// the model's layers and the options' boundaries. What an earlier run left in options.cache is there from the
+// start.
 class CostSheet {
  public:
   // `settings` are whatever else the costs depend on, besides model, evidence, quantizer and seed: the values
@@ -22,6 +23,7 @@ class CostSheet {
             const Json& settings = Json::object());
 
   const std::vector<Scheme>& schemes() const { return schemes_; }
+  const std::vector<Module>& modules() const { return modules_; }  // the boundaries last
 
   // What is to be measured from now on, a module in a scheme (an index into schemes()); null for everything.
   using Wanted = std::function<bool(const Module& module, size_t scheme)>;
@@ -39,8 +41,8 @@ class CostSheet {
       std::function<void(size_t scheme, const at::Tensor& exact, const at::Tensor& quantized)>;
   void for_each_missing(const Module& module, const SeeQuantized& see) const;
 
-  // A score a module: its cost in the scheme with the fewest bits. Costs of the options' schemes. Throws
-  // where a cost is missing.
+  // A score a module of the layers: its cost in the scheme with the fewest bits. Costs of the options'
+  // schemes. Throws where a cost is missing.
   Scores scores() const;
 
  private:
@@ -52,6 +54,7 @@ class CostSheet {
   const SensitivityOptions& options_;
   Evidence evidence_;
   std::vector<Scheme> schemes_;
+  std::vector<Module> modules_;
   Wanted wanted_;
   ResultCache cache_;
 };

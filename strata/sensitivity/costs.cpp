@@ -5,7 +5,10 @@
 
 #include "strata/allocation/costs.h"
 #include "strata/core/error.h"
+#include "strata/model/boundary_modules.h"
+#include "strata/sensitivity/method.h"
 #include "strata/sensitivity/module_scores.h"
+#include "strata/sensitivity/prior.h"
 
 namespace strata {
 namespace {
@@ -30,11 +33,13 @@ double WeightErrors::relative(size_t row, size_t scheme) const {
 }
 
 WeightErrors measure_weight_errors(const Model& model, const std::vector<Scheme>& schemes,
-                                   const QuantizerOptions& quantizer) {
+                                   const QuantizerOptions& quantizer, const std::vector<Module>& boundaries) {
   WeightErrors errors;
   errors.schemes = schemes;
   errors.quantizer = quantizer.name;
-  for_each_module(model, "measuring weight errors",
+  std::vector<Module> modules = model.modules;
+  modules.insert(modules.end(), boundaries.begin(), boundaries.end());
+  for_each_matrix(model, modules, "measuring weight errors",
                   [&](const Module& module, MatrixView<const float> weights) {
                     WeightErrors::Row row;
                     row.module = module;
@@ -56,18 +61,38 @@ std::vector<Cost> weighed_costs(const Scores& scores, const WeightErrors& errors
   std::map<int, double> layer_params;
   for (const WeightErrors::Row& row : errors.rows)
     layer_params[row.module.layer] += static_cast<double>(row.module.params());
-  return costs(errors, [&](size_t row, size_t scheme) {
-    const Module& module = errors.rows[row].module;
+  const auto weight_of_module = [&](const Module& module) {
     const double share = static_cast<double>(module.params()) / layer_params[module.layer];
     const auto found = weight_of.find({module.layer, scores.per_module ? module.name : std::string()});
     if (found == weight_of.end())
       fail("the scores of {} have none for {}, so its costs cannot be told", scores.method, module.tensor);
-    return found->second * share * errors.relative(row, scheme);
-  });
+    return found->second * share;
+  };
+  double of_layers = 0;
+  for (const WeightErrors::Row& row : errors.rows)
+    if (row.module.layer != kNoLayer) of_layers += weight_of_module(row.module);
+  std::vector<double> row_weights;
+  for (const WeightErrors::Row& row : errors.rows)
+    row_weights.push_back(row.module.layer == kNoLayer ? of_layers * prior_beside_layers(row.module)
+                                                       : weight_of_module(row.module));
+  return costs(errors,
+               [&](size_t row, size_t scheme) { return row_weights[row] * errors.relative(row, scheme); });
 }
 
 std::vector<Cost> absolute_costs(const WeightErrors& errors) {
   return costs(errors, [&](size_t row, size_t scheme) { return errors.rows[row].squared_errors[scheme]; });
+}
+
+void add_boundary_costs(Scores& scores, const SensitivityOptions& options) {
+  std::map<std::string, double> of_layers;  // by scheme
+  for (const Cost& cost : scores.costs) of_layers[cost.scheme] += cost.cost;
+  scores.boundaries = allocation_modules(options.boundaries);
+  for (const Module& boundary : options.boundaries) {
+    const double part = prior_beside_layers(boundary);
+    for (const Scheme& scheme : options.schemes)
+      scores.costs.push_back(
+          {boundary.tensor, boundary.rows, boundary.cols, scheme.name(), part * of_layers.at(scheme.name())});
+  }
 }
 
 }  // namespace strata

@@ -12,13 +12,14 @@ Scores score_by_gradients(const Model& model, const std::string& method, const S
   CostSheet sheet(model, method, options, evidence);
   GradientOptions gradients;
   gradients.device = options.device;
+  gradients.boundaries = options.boundaries;
   GradientSums sums;
   const auto add = [&](const Module& module, int64_t, const at::Tensor& gradient) {
     if (!sheet.missing(module).empty()) sums.add(module, gradient);
   };
   const auto finish_layer = [&](int layer) {
     const at::NoGradGuard no_grad;
-    for (const Module& module : model.modules)
+    for (const Module& module : sheet.modules())
       if (module.layer == layer)
         sheet.for_each_missing(module,
                                [&](size_t scheme, const at::Tensor& exact, const at::Tensor& quantized) {

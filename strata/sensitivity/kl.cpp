@@ -38,12 +38,13 @@ class KlMeasurement::State {
     for_each_module(*decoder_, hidden_, "measuring KL divergences",
                     [&](const Module& module) { measure(module); });
     hidden_ = at::Tensor();
+    for (const Module& boundary : options_.boundaries) measure_boundary(boundary);
   }
 
   void unload() {
     reference_.reset();
     decoder_.reset();
-    embedded_ = at::Tensor();
+    embedded_ = last_ = at::Tensor();
   }
 
  private:
@@ -60,10 +61,28 @@ class KlMeasurement::State {
     decoder.dtype = options_.methods.get<KlOptions>().dtype;
     decoder_.emplace(model_, decoder);
     embedded_ = decoder_->embed(evidence_.calibration->ids);
-    at::Tensor last = embedded_;
-    for (int layer = 0; layer < model_.config.num_layers; ++layer) last = decoder_->layer(layer, last);
+    last_ = through_layers(embedded_);
     reference_ = std::make_unique<ReferenceDistribution>(
-        *decoder_, last, options_.device.is_cuda() ? kCudaReference : kCpuReference);
+        *decoder_, last_, options_.device.is_cuda() ? kCudaReference : kCpuReference);
+  }
+
+  at::Tensor through_layers(at::Tensor hidden) {
+    for (int layer = 0; layer < model_.config.num_layers; ++layer) hidden = decoder_->layer(layer, hidden);
+    return hidden;
+  }
+
+  // An embedding changes what enters the layers, a head what is made of what leaves them.
+  void measure_boundary(const Module& boundary) {
+    sheet_.for_each_missing(boundary, [&](size_t scheme, const at::Tensor&, const at::Tensor& quantized) {
+      at::Tensor states = last_;
+      if (boundary.tensor == model_.embedding) {
+        decoder_->replace(boundary.tensor, quantized);
+        states = through_layers(decoder_->embed(evidence_.calibration->ids));
+        decoder_->restore(boundary.tensor);
+      }
+      const at::Tensor head = boundary.tensor == model_.head ? quantized : at::Tensor();
+      sheet_.set(boundary, scheme, std::max(0.0, reference_->divergence(states, head)));
+    });
   }
 
   int64_t schemes_at_a_time() const {
@@ -104,7 +123,8 @@ class KlMeasurement::State {
   const Evidence evidence_;
   CostSheet sheet_;
   std::optional<Decoder> decoder_;
-  at::Tensor embedded_, hidden_;  // before the first layer, and before the layer at hand, [B, T, d]
+  // Before the first layer, before the layer at hand, and behind the last, [B, T, d].
+  at::Tensor embedded_, hidden_, last_;
   std::unique_ptr<ReferenceDistribution> reference_;
 };
 
@@ -128,6 +148,10 @@ void KlMeasurement::measure_all() {
 
 void KlMeasurement::unload() {
   state_->unload();
+}
+
+const std::vector<Module>& KlMeasurement::modules() const {
+  return state_->sheet().modules();
 }
 
 double KlMeasurement::cost(const Module& module, size_t scheme) const {

@@ -39,6 +39,7 @@ class KlMeasurement {
   void measure_all();
   void unload();
 
+  const std::vector<Module>& modules() const;              // of the layers, and the options' boundaries
   double cost(const Module& module, size_t scheme) const;  // throws where it was not measured
   Scores scores() const;                                   // of all pairs; throws where one is missing
 

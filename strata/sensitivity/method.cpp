@@ -4,8 +4,10 @@
 
 #include "strata/calibration/row_impact.h"
 #include "strata/core/error.h"
+#include "strata/model/boundary_modules.h"
 #include "strata/sensitivity/costs.h"
 #include "strata/sensitivity/methods.h"
+#include "strata/sensitivity/module_scores.h"
 
 namespace strata {
 
@@ -24,25 +26,28 @@ const std::vector<SensitivityMethod>& sensitivity_methods() {
       {"first-last", "the further from the middle of the stack, the more sensitive", false, score_first_last},
       {"random", "a seeded random order of the layers", false, score_random},
       {"mxq", "Frobenius norm of every matrix's quantization error, what MXQ sums (ICAART 2025)", false,
-       score_mxq},
+       score_mxq, nullptr, false, true},
       {"lim", "how far a layer turns its input: 1 - cosine of input and output (LIM)", true, score_lim},
       {"lsaq", "how few of the 50 likeliest tokens a layer's input and output share (LSAQ)", true,
        score_lsaq},
       {"lieq", "compactness of the q, k, v outputs against random weights (LieQ)", true, score_lieq},
       {"sensiboost", "error of each part's output when that part alone has 4 bits (arXiv 2503.06518)", true,
        score_sensiboost, sensiboost_options},
-      {"llm-mq", "|<gradient, error>| of every matrix and scheme (LLM-MQ)", true, score_llm_mq},
+      {"llm-mq", "|<gradient, error>| of every matrix and scheme (LLM-MQ)", true, score_llm_mq, nullptr,
+       false, true},
       {"output-error", "expected squared error of every matrix's output in every scheme", true,
        score_output_error, nullptr, true},
       {"fisher", "squared errors weighed by squared gradients, for every matrix and scheme", true,
-       score_fisher},
+       score_fisher, nullptr, false, true},
       {"infoq", "information about next tokens that the layers behind a matrix lose (arXiv 2508.04753)", true,
        score_infoq, infoq_options},
       {"kl", "measured KL divergence when one matrix takes one scheme, for all of both", true, score_kl,
-       kl_options},
+       kl_options, false, true},
       {"high-impact",
        "measured errors of layers' outputs, of single matrices and pairs of them (arXiv 2511.17801)", true,
        score_high_impact, high_impact_options},
+      {"prior", "what matrices of their role and place in the stack lose in other models", false,
+       score_prior},
       {"uniform", "all layers alike", false, score_uniform},
   };
   return methods;
@@ -81,12 +86,18 @@ Scores score_without_costs(const Model& model, std::string_view name, const Sens
     fail("the method {} scores with calibration tokens, and none were given", name);
   Evidence complete = evidence;
   complete.row_impacts = row_impacts_for(model, options.schemes, options, evidence);
-  return method.score(model, options, complete);
+  SensitivityOptions measured = options;
+  if (!method.measures_boundaries) measured.boundaries.clear();
+  Scores scores = method.score(model, measured, complete);
+  if (!scores.costs.empty() && scores.boundaries.empty()) add_boundary_costs(scores, options);
+  return scores;
 }
 
 void add_costs(Scores& scores, const WeightErrors& errors) {
   if (!scores.costs.empty()) return;
   scores.costs = scores.method == "weight-error" ? absolute_costs(errors) : weighed_costs(scores, errors);
+  for (const WeightErrors::Row& row : errors.rows)
+    if (row.module.layer == kNoLayer) scores.boundaries.push_back(allocation_modules({row.module}).front());
 }
 
 Scores score(const Model& model, std::string_view method, const SensitivityOptions& options,
@@ -94,7 +105,8 @@ Scores score(const Model& model, std::string_view method, const SensitivityOptio
   Scores scores = score_without_costs(model, method, options, evidence);
   if (options.schemes.empty() || !scores.costs.empty()) return scores;
   add_costs(scores, evidence.errors ? *evidence.errors
-                                    : measure_weight_errors(model, options.schemes, options.quantizer));
+                                    : measure_weight_errors(model, options.schemes, options.quantizer,
+                                                            options.boundaries));
   return scores;
 }
 

@@ -26,6 +26,7 @@ struct SensitivityOptions {
   // the scheme with the fewest stored bits, w2g64 where there is none.
   std::vector<Scheme> schemes;
   QuantizerOptions quantizer = round_to_nearest();  // what measures the weight errors
+  std::vector<Module> boundaries;                   // embedding and head, where they are to have costs too
 
   // Results of methods that measure every (module, scheme) are saved here as they come, and found here by a
   // later run; empty = nowhere.
@@ -48,6 +49,7 @@ struct SensitivityMethod {
   Scores (*score)(const Model&, const SensitivityOptions&, const Evidence&) = nullptr;
   DeclareOptions options = nullptr;  // of its own; null = none
   bool takes_imatrix = false;        // instead of calibration
+  bool measures_boundaries = false;  // gives costs of embedding and head, too; for others see costs.h
 };
 
 // Whether a method scores with calibration tokens, given an imatrix or none.

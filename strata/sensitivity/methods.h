@@ -13,6 +13,7 @@ Scores score_zd(const Model& model, const SensitivityOptions& options, const Evi
 Scores score_ewq(const Model& model, const SensitivityOptions& options, const Evidence& evidence);
 Scores score_random(const Model& model, const SensitivityOptions& options, const Evidence& evidence);
 Scores score_first_last(const Model& model, const SensitivityOptions& options, const Evidence& evidence);
+Scores score_prior(const Model& model, const SensitivityOptions& options, const Evidence& evidence);
 Scores score_uniform(const Model& model, const SensitivityOptions& options, const Evidence& evidence);
 Scores score_mxq(const Model& model, const SensitivityOptions& options, const Evidence& evidence);
 Scores score_sensiboost(const Model& model, const SensitivityOptions& options, const Evidence& evidence);

@@ -13,8 +13,7 @@ Scores empty_scores(const Model& model, std::string method) {
   Scores scores;
   scores.model = model.path.string();
   scores.method = std::move(method);
-  for (const Module& module : model.modules)
-    scores.modules.push_back({module.layer, module.name, module.tensor, module.rows, module.cols});
+  scores.modules = allocation_modules(model.modules);
   return scores;
 }
 
@@ -32,14 +31,26 @@ std::vector<double> layer_means(const Model& model, const std::vector<double>& v
 
 void for_each_module(const Model& model, const std::string& what,
                      const std::function<void(const Module&, MatrixView<const float>)>& visit) {
-  Progress progress(what, static_cast<int64_t>(model.modules.size()), "matrices");
+  for_each_matrix(model, model.modules, what, visit);
+}
+
+void for_each_matrix(const Model& model, const std::vector<Module>& modules, const std::string& what,
+                     const std::function<void(const Module&, MatrixView<const float>)>& visit) {
+  Progress progress(what, static_cast<int64_t>(modules.size()), "matrices");
   std::vector<float> values;
-  for (const Module& module : model.modules) {
+  for (const Module& module : modules) {
     values.resize(static_cast<size_t>(module.params()));
     model.checkpoint->read(model.checkpoint->info(module.tensor), values.data());
     visit(module, {values.data(), module.rows, module.cols});
     progress.advance();
   }
+}
+
+std::vector<AllocationModule> allocation_modules(const std::vector<Module>& modules) {
+  std::vector<AllocationModule> list;
+  for (const Module& module : modules)
+    list.push_back({module.layer, module.name, module.tensor, module.rows, module.cols});
+  return list;
 }
 
 double sum_over(MatrixView<const float> weights,

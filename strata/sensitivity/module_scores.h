@@ -16,6 +16,13 @@ namespace strata {
 void for_each_module(const Model& model, const std::string& what,
                      const std::function<void(const Module&, MatrixView<const float>)>& visit);
 
+// The same for any matrices.
+void for_each_matrix(const Model& model, const std::vector<Module>& modules, const std::string& what,
+                     const std::function<void(const Module&, MatrixView<const float>)>& visit);
+
+// As allocators know them.
+std::vector<AllocationModule> allocation_modules(const std::vector<Module>& modules);
+
 // Sum of f(w) over all weights, computed in threads over fixed chunks: the result does not depend on their
 // number. `chunk_sum(values, n)` gives the sum of one chunk.
 double sum_over(MatrixView<const float> weights,

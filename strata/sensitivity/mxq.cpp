@@ -14,7 +14,7 @@ Scores score_mxq(const Model& model, const SensitivityOptions& asked, const Evid
   SensitivityOptions options = asked;
   options.quantizer = QuantizerOptions();  // HQQ
   CostSheet sheet(model, "mxq", options, {});
-  for_each_module(model, "measuring Frobenius norms",
+  for_each_matrix(model, sheet.modules(), "measuring Frobenius norms",
                   [&](const Module& module, MatrixView<const float> weights) {
                     for (const size_t s : sheet.missing(module)) {
                       Scheme scheme = sheet.schemes()[s];

@@ -265,6 +265,52 @@ TEST(Exact, MeetsTwoBudgetsAtTheOptimumOfBruteForce) {
   EXPECT_GT(differs, 3);  // the second budget binds
 }
 
+// Bytes count embedding and head, bits a weight do not; they are tied to nothing.
+TEST(Exact, ChoosesEmbeddingAndHeadAtTheOptimumOfBruteForce) {
+  Random random(11);
+  const std::vector<Scheme> schemes = parse_schemes("w2g64,w4g64,w8g64");
+  std::vector<AllocationModule> layers = decoder(1);
+  layers.resize(5);
+  const std::vector<AllocationModule> boundaries = {{-1, "embedding", "embed", 512, 256},
+                                                    {-1, "head", "head", 512, 256}};
+  std::vector<AllocationModule> all = layers;
+  all.insert(all.end(), boundaries.begin(), boundaries.end());
+  for (int trial = 0; trial < 20; ++trial) {
+    const Scores scores = random_costs(random, all, schemes);
+    AllocatorOptions options = options_of("exact", "w2g64,w4g64,w8g64");
+    options.boundaries = boundaries;
+    options.budget.bytes = 260000;
+    options.budget.bits_per_weight = 5;
+    options.ties = trial % 2 == 0 ? Ties::None : Ties::Layer;
+    double best = kInfinity;
+    for (int code = 0; code < 2187; ++code) {  // 3^7
+      double cost = 0, layer_bits = 0, weights = 0;
+      uint64_t bytes = 0;
+      std::set<int> of_layer;
+      for (size_t m = 0, rest = static_cast<size_t>(code); m < 7; ++m, rest /= 3) {
+        const Scheme& scheme = schemes[rest % 3];
+        const uint64_t bits = scheme.stored_bits(all[m].rows, all[m].cols);
+        cost += scores.costs[3 * m + rest % 3].cost;
+        bytes += bits / 8;
+        if (m >= 5) continue;
+        layer_bits += static_cast<double>(bits);
+        weights += static_cast<double>(all[m].params());
+        of_layer.insert(static_cast<int>(rest % 3));
+      }
+      if (bytes > 260000 || layer_bits > 5 * weights) continue;
+      if (options.ties == Ties::Layer && of_layer.size() > 1) continue;
+      best = std::min(best, cost);
+    }
+    const Plan plan = allocate(layers, scores, options);
+    EXPECT_NEAR(*plan.cost, best, 1e-6 * best);
+    ASSERT_EQ(plan.assignments.size(), 5u);
+    ASSERT_TRUE(plan.embedding && plan.head);
+    EXPECT_EQ(*plan.head_bits, plan.head->stored_bits(512, 256) / (512 * 256.0));
+    EXPECT_LE(plan.bytes + plan.embedding->stored_bits(512, 256) / 8 + plan.head->stored_bits(512, 256) / 8,
+              260000u);
+  }
+}
+
 TEST(Exact, LeavesNothingUnusedThatCostsNoMore) {
   const auto modules = decoder(2);
   const std::vector<Scheme> schemes = parse_schemes("w2g64,w4g64");

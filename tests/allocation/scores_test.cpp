@@ -73,6 +73,26 @@ TEST(Scores, ComeBackAsTheyWereWritten) {
   std::filesystem::remove(path);
 }
 
+TEST(Scores, KnowEmbeddingAndHeadApartFromTheLayers) {
+  Json document = valid_scores();
+  document["boundaries"] = {{{"module", "embedding"}, {"tensor", "e"}, {"shape", {320, 64}}},
+                            {{"module", "head"}, {"tensor", "h"}, {"shape", {320, 64}}}};
+  document["costs"].push_back({{"tensor", "e"}, {"shape", {320, 64}}, {"scheme", "w3g64"}, {"cost", 4}});
+  const Scores scores = scores_from_json(document, "s.json");
+  ASSERT_EQ(scores.boundaries.size(), 2u);
+  EXPECT_TRUE(scores.boundaries[1].is_boundary());
+  EXPECT_EQ(scores.boundaries[1].module, "head");
+  EXPECT_EQ(scores_from_json(to_json(scores), "again").boundaries[0].tensor, "e");
+  document.erase("modules");
+  EXPECT_EQ(modules_of(scores_from_json(document, "s.json")).size(), 2u);
+  document["boundaries"][0]["module"] = "norm";
+  EXPECT_EQ(error_of_scores(document),
+            "s.json: boundaries[0]: \"module\" is norm, expected \"embedding\", \"head\" or "
+            "\"embedding+head\"");
+  document["boundaries"][0]["module"] = "head";
+  EXPECT_EQ(error_of_scores(document), "s.json: head is listed twice under \"boundaries\"");
+}
+
 TEST(Scores, LayerScoresHaveNoModule) {
   Scores scores;
   scores.method = "nsds";

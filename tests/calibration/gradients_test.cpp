@@ -8,6 +8,7 @@
 
 #include "strata/core/random.h"
 #include "strata/core/threads.h"
+#include "strata/model/boundary_modules.h"
 #include "strata/model/decoder.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/random_ids.h"
@@ -38,12 +39,16 @@ class Gradients : public testing::TestWithParam<std::string> {};
 TEST_P(Gradients, AgreeWithFiniteDifferencesForEveryModuleAndBlock) {
   const Model model = open_model(architecture_model(GetParam()).directory);
   const Calibration calibration = make_calibration(random_ids(2, 12), "test");
+  GradientOptions options;
+  options.boundaries = boundary_modules(model);
+  std::vector<Module> modules = model.modules;
+  modules.insert(modules.end(), options.boundaries.begin(), options.boundaries.end());
 
   std::map<std::string, std::map<int64_t, at::Tensor>> gradients;
   GradientSums sums;
   std::vector<int> layers;
   const double loss = for_each_gradient(
-      model, calibration, {},
+      model, calibration, options,
       [&](const Module& module, int64_t block, const at::Tensor& gradient) {
         gradients[module.tensor][block] = gradient.clone();
         sums.add(module, gradient);
@@ -51,13 +56,15 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesForEveryModuleAndBlock) {
       [&](int layer) { layers.push_back(layer); });
   std::vector<int> backwards;
   for (int layer = static_cast<int>(model.config.num_layers); layer-- > 0;) backwards.push_back(layer);
+  backwards.push_back(kNoLayer);
   EXPECT_EQ(layers, backwards);
 
   Decoder decoder(model, {});
   const auto block = [&](int64_t b) { return calibration.ids.narrow(0, b, 1); };
   EXPECT_NEAR(loss, (loss_of(decoder, block(0)) + loss_of(decoder, block(1))) / 2, 1e-5);
-  ASSERT_EQ(gradients.size(), model.modules.size());
-  for (const Module& module : model.modules) {
+  ASSERT_EQ(modules.size(), model.modules.size() + (model.config.tied_embeddings ? 1 : 2));
+  ASSERT_EQ(gradients.size(), modules.size());
+  for (const Module& module : modules) {
     const at::Tensor weight = decoder.weight(module.tensor);
     for (const int64_t b : {0, 1}) {
       const at::Tensor& gradient = gradients.at(module.tensor).at(b);
@@ -86,10 +93,12 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesForEveryModuleAndBlock) {
 TEST_P(Gradients, AreTheSameBitsForEveryNumberOfThreads) {
   const Model model = open_model(architecture_model(GetParam()).directory);
   const Calibration calibration = make_calibration(random_ids(3, 40), "test");
+  GradientOptions options;
+  options.boundaries = boundary_modules(model);
   std::map<std::string, at::Tensor> first;
   for (const int threads : {1, 3}) {
     set_thread_count(threads);
-    for_each_gradient(model, calibration, {},
+    for_each_gradient(model, calibration, options,
                       [&](const Module& module, int64_t block, const at::Tensor& gradient) {
                         const std::string key = module.tensor + std::to_string(block);
                         const auto [found, is_new] = first.emplace(key, gradient.clone());

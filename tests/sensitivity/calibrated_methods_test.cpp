@@ -11,12 +11,14 @@
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/random.h"
+#include "strata/model/boundary_modules.h"
 #include "strata/model/decoder.h"
 #include "strata/sensitivity/kl.h"
 #include "strata/sensitivity/method.h"
 #include "strata/sensitivity/sensiboost.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_ids.h"
+#include "tests/support/random_model.h"
 #include "tests/support/three_layer_model.h"
 
 namespace strata {
@@ -81,6 +83,58 @@ TEST_F(CalibratedMethods, KlIsThatOfTheWholeModelWithOneMatrixReplaced) {
     return (log_p.exp() * (log_p - log_q)).sum(-1).mean().item<double>();
   };
   expect_costs(score(model_, "kl", options_, evidence_), 1e-3, divergence);
+}
+
+// Embedding and head apart, and as one matrix that both uses share.
+TEST_F(CalibratedMethods, KlOfEmbeddingAndHeadIsThatOfTheWholeModel) {
+  for (const bool tied : {false, true}) {
+    SCOPED_TRACE(tied);
+    Json config = small_config("llama");
+    config["tie_word_embeddings"] = tied;
+    const std::filesystem::path path = directory_ / (tied ? "tied" : "untied");
+    write_random_model(path, config, DType::F32);
+    const Model model = open_model(path);
+    options_.boundaries = boundary_modules(model);
+    ASSERT_EQ(options_.boundaries.size(), tied ? 1u : 2u);
+    const at::Tensor ids = evidence_.calibration->ids;
+    Decoder decoder(model, {});
+    const at::Tensor log_p = at::log_softmax(decoder.forward(ids).to(at::kDouble), -1);
+    const Scores scores = score(model, "kl", options_, evidence_);
+    ASSERT_EQ(scores.boundaries.size(), options_.boundaries.size());
+    ASSERT_EQ(scores.costs.size(), (model.modules.size() + scores.boundaries.size()) * 3);
+    for (size_t i = model.modules.size() * 3; i < scores.costs.size(); ++i) {
+      const Cost& cost = scores.costs[i];
+      at::Tensor weight = decoder.weight(cost.tensor).clone();
+      QuantizerOptions rtn;
+      rtn.name = "rtn";
+      fake_quantize({weight.data_ptr<float>(), cost.rows, cost.cols}, parse_scheme(cost.scheme), rtn);
+      decoder.replace(cost.tensor, weight);
+      const at::Tensor log_q = at::log_softmax(decoder.forward(ids).to(at::kDouble), -1);
+      decoder.restore(cost.tensor);
+      const double expected = (log_p.exp() * (log_p - log_q)).sum(-1).mean().item<double>();
+      EXPECT_NEAR(cost.cost, expected, 1e-3 * expected) << cost.tensor << " " << cost.scheme;
+      EXPECT_GT(expected, 0);
+    }
+  }
+}
+
+// Methods that do not look at embedding and head give them costs by their weight beside the layers'.
+TEST_F(CalibratedMethods, EveryMethodWithCostsHasThemForEmbeddingAndHead) {
+  options_.boundaries = boundary_modules(model_);
+  ASSERT_FALSE(options_.boundaries.empty());
+  for (const SensitivityMethod& method : sensitivity_methods()) {
+    if (method.name == "infoq") continue;  // wants more tokens than these
+    const Scores scores = score(model_, method.name, options_, evidence_);
+    ASSERT_EQ(scores.boundaries.size(), options_.boundaries.size()) << method.name;
+    std::map<std::string, int> costs;
+    for (const Cost& cost : scores.costs) {
+      ++costs[cost.tensor];
+      if (cost.tensor == scores.boundaries[0].tensor) {
+        EXPECT_GT(cost.cost, 0) << method.name;
+      }
+    }
+    EXPECT_EQ(costs.at(scores.boundaries[0].tensor), 3) << method.name;
+  }
 }
 
 TEST_F(CalibratedMethods, AnInterruptedRunGoesOnFromItsCache) {

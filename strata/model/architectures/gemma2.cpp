@@ -4,7 +4,7 @@
 namespace strata {
 namespace {
 
-constexpr int64_t kLayersOf27B = 46;
+constexpr int64_t kLayersOfGemma2With27B = 46;
 
 }  // namespace
 
@@ -25,7 +25,7 @@ Architecture gemma2() {
     write_scores(config, json);
   };
   gemma2.read_gguf = [](const GgufKeys& keys, ModelConfig& config) {
-    config.attention_scale = gguf_attention_scale(config, kLayersOf27B);
+    config.attention_scale = gguf_attention_scale(config, kLayersOfGemma2With27B);
     config.attention_softcap = keys.real("attn_logit_softcapping", 50);
     config.final_softcap = keys.real("final_logit_softcapping", 30);
     read_gguf_sliding_period(keys, config, 2);
@@ -41,7 +41,7 @@ Architecture gemma2() {
     if (config.sliding_window == 0) return std::string("no sliding window");
     if (!(config.attention_softcap > 0 && config.final_softcap > 0))
       return std::string("scores or logits that are not capped");
-    return gemma_gguf_refusal(config, kLayersOf27B);
+    return gemma_gguf_refusal(config, kLayersOfGemma2With27B);
   };
   gemma2.tensors = [](const ModelConfig& config, int) { return sandwich_tensors(config); };
   gemma2.plan = sandwich_plan;

@@ -4,7 +4,7 @@
 namespace strata {
 namespace {
 
-constexpr int64_t kLayersOf27B = 62;
+constexpr int64_t kLayersOfGemma3With27B = 62;
 
 }  // namespace
 
@@ -32,7 +32,7 @@ Architecture gemma3_text() {
     json["rope_local_base_freq"] = config.sliding_rope.value_or(config.rope).theta;
   };
   gemma3.read_gguf = [](const GgufKeys& keys, ModelConfig& config) {
-    config.attention_scale = gguf_attention_scale(config, kLayersOf27B);
+    config.attention_scale = gguf_attention_scale(config, kLayersOfGemma3With27B);
     config.final_softcap = keys.real("final_logit_softcapping", 0);
     read_gguf_sliding_period(keys, config, 6);
     config.sliding_rope = Rope{keys.real("rope.freq_base_swa", 1e4), config.head_dim, {}};
@@ -50,7 +50,7 @@ Architecture gemma3_text() {
     if (config.attention_softcap > 0) return std::string("capped scores of attention");
     if (config.sliding_rope && config.sliding_rope->scaling.type != RopeScaling::Type::None)
       return std::string("scaled rope in sliding layers");
-    return gemma_gguf_refusal(config, kLayersOf27B);
+    return gemma_gguf_refusal(config, kLayersOfGemma3With27B);
   };
   gemma3.tensors = [](const ModelConfig& config, int) {
     std::vector<LayerTensor> tensors = sandwich_tensors(config);

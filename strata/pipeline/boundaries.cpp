@@ -1,0 +1,113 @@
+#include "strata/pipeline/boundaries.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "strata/core/error.h"
+#include "strata/export/export_plan.h"
+#include "strata/gguf/file.h"
+#include "strata/model/gguf_names.h"
+#include "strata/pipeline/plans.h"
+
+namespace strata {
+namespace {
+
+// The type of a GGUF's matrix that cannot be decoded; none for all others.
+std::optional<Scheme> undecodable_type(const Model& model, const TensorInfo& tensor) {
+  if (find_scheme(tensor.type) || model.path.extension() != ".gguf") return std::nullopt;
+  const GgufFile file(model.path);
+  const GgufTensor* stored = file.find_tensor(name_in_gguf(model, tensor.name));
+  if (stored == nullptr || is_coded(stored->type)) return std::nullopt;
+  Scheme scheme;
+  scheme.kind = Scheme::Kind::Gguf;
+  scheme.gguf = stored->type;
+  return scheme;
+}
+
+bool is_kept(const ExportFormat& format, const Scheme& scheme) {
+  return format.ending.empty() && is_floating(scheme);  // a GGUF stores floating types as asked
+}
+
+double stored_bits_per_weight(const TensorInfo& tensor, const ExportFormat& format, const Scheme& scheme) {
+  if (is_kept(format, scheme)) return 8.0 * static_cast<double>(size_of(written_type(tensor)));
+  return static_cast<double>(scheme.stored_bits(tensor.rows(), tensor.cols())) /
+         static_cast<double>(tensor.elements());
+}
+
+}  // namespace
+
+void choose_boundaries(const std::string& asked_embedding, const std::string& asked_head, const Model& model,
+                       const ExportFormat& format, ExportPlan& exported) {
+  const auto chosen = [](const std::string& asked, const std::string& automatic) {
+    return parse_scheme(asked == "auto" ? automatic : asked);
+  };
+  exported.head = chosen(asked_head, format.head);
+  exported.embedding = asked_embedding == "auto" && model.config.tied_embeddings
+                           ? exported.head
+                           : chosen(asked_embedding, format.embedding);
+  for (const Scheme& scheme : {exported.embedding, exported.head}) {
+    if (is_floating(scheme)) continue;
+    if (!format.packs_embedding)
+      fail_usage(
+          "{} keeps embedding and head as they are, but {} was asked for; leave out --embedding and --head",
+          format.name, scheme.name());
+    require_storable(format, scheme);
+  }
+}
+
+void adopt_boundaries(const Plan& plan, bool open_embedding, bool open_head, const Model& model,
+                      const ExportFormat& format, ExportPlan& exported) {
+  const auto adopt = [&](const std::string& name, const std::optional<Scheme>& planned, Scheme& scheme) {
+    const TensorInfo* tensor = model.checkpoint->find(name);
+    if (tensor == nullptr || !format.packs_embedding) return;
+    const std::optional<Scheme> kept = undecodable_type(model, *tensor);
+    const std::optional<Scheme>& adopted = kept ? kept : planned;
+    if (adopted && format.refusal(*adopted, tensor->rows(), tensor->cols()).empty()) scheme = *adopted;
+  };
+  const bool tied = model.embedding == model.head;
+  if (open_embedding && (open_head || !tied)) adopt(model.embedding, plan.embedding, exported.embedding);
+  if (open_head) adopt(model.head, tied ? plan.embedding : plan.head, exported.head);
+}
+
+std::string obstacle_to_choosing(const AllocationModule& boundary, const Model& model,
+                                 const ExportFormat& format, const AllocatorOptions& allocator) {
+  if (!format.packs_embedding) return format.name + " does not pack it";
+  if (!find_allocator(allocator.name).weighs_costs)
+    return "the allocator " + allocator.name + " looks at layers alone";
+  if (undecodable_type(model, model.checkpoint->info(boundary.tensor)))
+    return "the type that it has cannot be decoded";
+  for (const Scheme& scheme : allocator.schemes)
+    if (!format.refusal(scheme, boundary.rows, boundary.cols).empty())
+      return fmt::format("it cannot be stored as {}", scheme.name());
+  return "";
+}
+
+bool has_costs(const Scores& scores, const AllocationModule& boundary) {
+  return std::any_of(scores.boundaries.begin(), scores.boundaries.end(),
+                     [&](const AllocationModule& scored) { return scored.tensor == boundary.tensor; });
+}
+
+void take_boundaries(const Plan& plan, const Model& model, ExportPlan& exported) {
+  if (plan.embedding) exported.embedding = *plan.embedding;
+  if (plan.embedding && model.head == model.embedding) exported.head = *plan.embedding;
+  if (plan.head) exported.head = *plan.head;
+}
+
+void describe_boundaries(const Model& model, const ExportFormat& format, const ExportPlan& exported,
+                         uint64_t file_bytes, Plan& plan) {
+  const auto describe = [&](const std::string& name, const Scheme& scheme, std::optional<Scheme>& planned,
+                            std::optional<double>& bits) {
+    const TensorInfo* tensor = model.checkpoint->find(name);
+    if (tensor == nullptr) return;
+    planned = is_kept(format, scheme) ? std::nullopt : std::make_optional(scheme);
+    bits = stored_bits_per_weight(*tensor, format, scheme);
+  };
+  describe(model.embedding, exported.embedding, plan.embedding, plan.embedding_bits);
+  if (model.head != model.embedding) describe(model.head, exported.head, plan.head, plan.head_bits);
+  double weights = 0;
+  for (const TensorInfo& tensor : model.checkpoint->tensors())
+    weights += static_cast<double>(tensor.elements());
+  plan.file_bits = 8 * static_cast<double>(file_bytes) / weights;
+}
+
+}  // namespace strata
