@@ -162,7 +162,6 @@ class Job {
     if (!request_.plan.empty()) result_.plan = read_plan_for(model_, request_.plan);
     adopt_boundaries(result_.plan, request_.embedding == "auto", request_.head == "auto", model_, format_,
                      plan);
-    plan.importance = bench_.importance();
     if (!request_.plan.empty()) return;
     menu_ = storable_menu(format_, runtime_, asked_menu(request_, method_, format_), request_.allocator.ties,
                           model_);
@@ -279,6 +278,7 @@ class Job {
     plan.schemes = schemes_of(result_.plan);
     check_plan_loads(format_, runtime_, plan, model_);
     PreparedQuantizer prepared = bench_.prepare(plan.schemes, quantizer_);
+    plan.importance = bench_.importance();
     plan.quantizer = prepared.plain;
     plan.calibrated = prepared.calibrated;
     plan.row_impacts = bench_.row_impacts(plan.schemes);

@@ -10,6 +10,7 @@
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/reachable_costs.h"
 #include "strata/quantizers/finished_matrices.h"
+#include "strata/quantizers/teacher.h"
 #include "strata/sensitivity/kl.h"
 #include "strata/sensitivity/module_scores.h"
 
@@ -189,7 +190,17 @@ PreparedQuantizer Workbench::prepare(const std::map<std::string, Scheme>& scheme
   inputs.device = options_.device;
   inputs.seed = options_.seed;
   inputs.cache = options_.cache;
+  if (inputs.calibration) weigh_head(*inputs.calibration);
   return prepare_quantizer(model_, schemes, quantizer, inputs);
+}
+
+void Workbench::weigh_head(const Calibration& calibration) {
+  constexpr int64_t kTokens = 4096;
+  if (importance_.count(model_.head) > 0) return;
+  const int64_t windows =
+      std::min(calibration.blocks(), std::max<int64_t>(1, kTokens / calibration.window()));
+  importance_[model_.head] =
+      mean_squares_of_head(model_, calibration.ids.narrow(0, 0, windows), options_.device);
 }
 
 DecoderOptions Workbench::decoder_options() const {

@@ -58,7 +58,8 @@ class Workbench {
 
   std::shared_ptr<const Imatrix> imatrix() const { return imatrix_; }  // null where there is none
 
-  // Mean squares of the inputs of the layers' matrices, by tensor; empty without an importance matrix.
+  // Mean squares of the inputs of matrices, by tensor: of the layers' with an importance matrix, and of the
+  // head once a quantizer that looks at tokens was prepared.
   const std::map<std::string, std::vector<float>>& importance() const { return importance_; }
 
   // Which rows have high bits, where the schemes mix rows and there are tokens; otherwise empty.
@@ -93,6 +94,7 @@ class Workbench {
   std::string layers_identity(const std::map<std::string, Scheme>& schemes,
                               const QuantizerChoice& quantizer) const;
   Decoder& replace_by(PreparedQuantizer prepared, const std::map<std::string, Scheme>& schemes);
+  void weigh_head(const Calibration& calibration);
   bool takes_reachable_costs(const MethodChoice& method, const AllocatorOptions& plan) const;
   DecoderOptions decoder_options() const;
 

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "strata/calibration/activations.h"
+#include "strata/device/products.h"
 
 namespace strata {
 namespace {
@@ -39,6 +40,16 @@ at::Tensor Teacher::normed(const std::vector<int64_t>& windows) const {
   std::vector<at::Tensor> states;
   for (const int64_t window : windows) states.push_back(states_.read(window, 1));
   return at::cat(states);
+}
+
+std::vector<float> mean_squares_of_head(const Model& model, const at::Tensor& ids, at::Device device) {
+  const OneThread one;  // sums
+  const Teacher teacher(model, ids, device, at::kFloat);
+  at::Tensor sums = at::zeros({model.config.hidden_size}, at::kDouble);
+  for (int64_t window = 0; window < ids.size(0); ++window)
+    sums += teacher.normed(window, 1)[0].cpu().to(at::kDouble).square().sum(0);
+  sums /= static_cast<double>(ids.numel());
+  return {sums.data_ptr<double>(), sums.data_ptr<double>() + sums.numel()};
 }
 
 }  // namespace strata

@@ -25,4 +25,7 @@ class Teacher {
   HiddenStates states_;
 };
 
+// Mean squares of the features that the head reads at the positions of some windows: d values.
+std::vector<float> mean_squares_of_head(const Model& model, const at::Tensor& ids, at::Device device);
+
 }  // namespace strata

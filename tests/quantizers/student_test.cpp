@@ -168,6 +168,22 @@ TEST_P(StudentOf, LearnsTheSameBitsWithEveryNumberOfThreads) {
   set_thread_count(0);
 }
 
+TEST(MeanSquaresOfHead, AreThoseOfWhatTheDecoderGivesIt) {
+  const Model model = open_model(architecture_model("gemma2").directory);
+  const at::Tensor ids = random_ids(3, 8);
+  const std::vector<float> squares = mean_squares_of_head(model, ids, at::kCPU);
+  Decoder decoder(model, {});
+  at::Tensor hidden = decoder.embed(ids);
+  for (int layer = 0; layer < model.config.num_layers; ++layer) hidden = decoder.layer(layer, hidden);
+  const at::Tensor read = decoder.final_normed(hidden).reshape({24, -1});
+  ASSERT_EQ(squares.size(), static_cast<size_t>(model.config.hidden_size));
+  for (int64_t c = 0; c < read.size(1); ++c) {
+    double sum = 0;
+    for (int64_t t = 0; t < 24; ++t) sum += std::pow(read[t][c].item<double>(), 2);
+    EXPECT_NEAR(squares[static_cast<size_t>(c)], sum / 24, 1e-4 * sum / 24);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Architectures, StudentOf, testing::ValuesIn(architecture_models()),
                          [](const auto& name) { return test_name(name.param); });
 
