@@ -12,13 +12,13 @@
 namespace strata {
 namespace {
 
-constexpr int64_t kSmallestSide = 32;  // rows and columns of a matrix worth quantizing
+constexpr int64_t kWorthQuantizing = 32;  // rows and columns of a matrix worth quantizing
 
 bool ends_with(std::string_view text, std::string_view ending) {
   return text.size() >= ending.size() && text.substr(text.size() - ending.size()) == ending;
 }
 
-bool is_left_alone(std::string_view name) {
+bool is_kept(std::string_view name) {
   constexpr std::array<std::string_view, 6> kParts = {"norm",   "conv",  "router",
                                                       "rotary", "a_log", "relative_attention"};
   return ends_with(name, ".gate") || ends_with(name, "_gate") ||
@@ -35,7 +35,7 @@ bool is_integer(const std::string& type) {
 }
 
 // "model.layers.7.mlp.up_proj.weight" to "model.", 7 and "mlp.up_proj"; false for other names.
-bool parse_name(const std::string& tensor, std::string& prefix, Module& module) {
+bool parse_layer_tensor(const std::string& tensor, std::string& prefix, Module& module) {
   const std::string_view layers = "layers.", ending = ".weight";
   const size_t start = tensor.find(layers);
   if (start == std::string::npos || (start > 0 && tensor[start - 1] != '.') || !ends_with(tensor, ending))
@@ -72,8 +72,9 @@ std::vector<Module> sized_modules(const Checkpoint& checkpoint) {
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     Module module;
     std::string prefix;
-    if (tensor.shape.size() != 2 || !parse_name(tensor.name, prefix, module) || is_left_alone(module.name) ||
-        is_integer(tensor.type) || tensor.rows() < kSmallestSide || tensor.cols() < kSmallestSide)
+    if (tensor.shape.size() != 2 || !parse_layer_tensor(tensor.name, prefix, module) ||
+        is_kept(module.name) || is_integer(tensor.type) || tensor.rows() < kWorthQuantizing ||
+        tensor.cols() < kWorthQuantizing)
       continue;
     module.rows = tensor.rows();
     module.cols = tensor.cols();
