@@ -41,6 +41,8 @@ Table measurements_table(const QuantizeResult& result) {
 // What was lost, as far as that is known, and what a greater effort would cost.
 std::string loss_line(const QuantizeResult& result) {
   std::string line = "not measured; --text FILE does";
+  if (!result.measurements.empty() && result.measurements.back().evaluation.kld)
+    line = fmt::format("KL divergence {:.4f} on the text", *result.measurements.back().evaluation.kld);
   if (result.held_back_kld)
     line = fmt::format("KL divergence {:.4f} on tokens held back from scoring", *result.held_back_kld);
   if (result.tuning)

@@ -7,9 +7,11 @@
 #include "strata/cli/evidence.h"
 #include "strata/cli/vision.h"
 #include "strata/device/device.h"
+#include "strata/model/boundary_modules.h"
 #include "strata/pipeline/workbench.h"
 #include "strata/quantization/scheme.h"
 #include "strata/report/table.h"
+#include "strata/sensitivity/module_scores.h"
 
 namespace strata::cli {
 namespace {
@@ -58,7 +60,9 @@ void run(ScoreArguments& options, const CommonOptions& common, const Command& co
                                                           evidence.device, evidence.cache));
   MethodChoice method;
   method.label = method.score_method = options.method;
-  const Scores& scores = bench.scores(method, schemes, common.seed);
+  AllocatorOptions any_plan;  // which may choose embedding and head
+  any_plan.boundaries = allocation_modules(boundary_modules(bench.model()));
+  const Scores& scores = bench.scores(method, schemes, common.seed, &any_plan);
   if (!options.output.empty()) write_scores(options.output, scores);
   if (common.json)
     print_json(to_json(scores));

@@ -48,7 +48,9 @@ std::vector<int64_t> row_order(const std::vector<RowPart>& parts) {
 // ignore a part of it.
 void require_place(const ModelConfig& config) {
   const Architecture& architecture = architecture_of(config);
-  const std::string refusal = architecture.gguf_refusal == nullptr ? "" : architecture.gguf_refusal(config);
+  std::string refusal = architecture.gguf_refusal == nullptr ? "" : architecture.gguf_refusal(config);
+  if (config.rope.scaling.type == RopeScaling::Type::Yarn && !config.rope.scaling.truncate)
+    refusal = "YaRN whose ends are not whole dimensions";
   if (!refusal.empty())
     fail(
         "a {} model with {} cannot leave as GGUF, since llama.cpp's {} has no place for that; export with "

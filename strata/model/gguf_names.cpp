@@ -91,9 +91,10 @@ std::string name_in_gguf(const Model& model, const std::string& tensor) {
 
 std::string matrix_name_in_gguf(const std::string& tensor) {
   ModelConfig config;
-  constexpr std::string_view kLayers = ".layers.";  // behind a prefix of any kind
-  if (const size_t dot = tensor.find(kLayers); dot != std::string::npos)
-    config.prefix = tensor.substr(0, dot + 1);
+  // Behind a prefix of any kind, or none.
+  const size_t start = tensor.find("layers.");
+  if (start != std::string::npos && (start == 0 || tensor[start - 1] == '.'))
+    config.prefix = tensor.substr(0, start);
   for (const Architecture& architecture : architectures())
     if (std::string name = translate_name(architecture, config, tensor, Way::ToGguf); !name.empty())
       return name;

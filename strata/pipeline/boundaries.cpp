@@ -5,8 +5,10 @@
 
 #include "strata/core/error.h"
 #include "strata/export/export_plan.h"
+#include "strata/export/other_tensors.h"
 #include "strata/gguf/file.h"
 #include "strata/model/gguf_names.h"
+#include "strata/model/layout.h"
 #include "strata/pipeline/plans.h"
 
 namespace strata {
@@ -26,6 +28,26 @@ std::optional<Scheme> undecodable_type(const Model& model, const TensorInfo& ten
 
 bool is_kept(const ExportFormat& format, const Scheme& scheme) {
   return format.ending.empty() && is_floating(scheme);  // a GGUF stores floating types as asked
+}
+
+// A GGUF is made from a GGUF with all its tensors; from a directory with those of the text model, beside
+// which directories keep others.
+double weights_in_file(const Model& model, const ExportFormat& format) {
+  double weights = 0;
+  if (model.path.extension() == ".gguf") {
+    for (const TensorInfo& tensor : model.checkpoint->tensors())
+      weights += static_cast<double>(tensor.elements());
+    return weights;
+  }
+  for (const ExpectedTensor& tensor : stored_tensors(model))
+    weights += static_cast<double>(model.checkpoint->info(tensor.name).elements());
+  if (!format.ending.empty()) return weights;
+  for (const PlannedTensor& tensor : other_tensors(model)) {
+    double elements = 1;
+    for (const int64_t size : tensor.shape) elements *= static_cast<double>(size);
+    weights += elements;
+  }
+  return weights;
 }
 
 double stored_bits_per_weight(const TensorInfo& tensor, const ExportFormat& format, const Scheme& scheme) {
@@ -104,10 +126,7 @@ void describe_boundaries(const Model& model, const ExportFormat& format, const E
   };
   describe(model.embedding, exported.embedding, plan.embedding, plan.embedding_bits);
   if (model.head != model.embedding) describe(model.head, exported.head, plan.head, plan.head_bits);
-  double weights = 0;
-  for (const TensorInfo& tensor : model.checkpoint->tensors())
-    weights += static_cast<double>(tensor.elements());
-  plan.file_bits = 8 * static_cast<double>(file_bytes) / weights;
+  plan.file_bits = 8 * static_cast<double>(file_bytes) / weights_in_file(model, format);
 }
 
 }  // namespace strata

@@ -95,7 +95,7 @@ RowImpacts Workbench::row_impacts(const std::map<std::string, Scheme>& schemes) 
 std::vector<Module> Workbench::boundaries_for(const AllocatorOptions* plan) const {
   std::vector<Module> boundaries;
   for (const Module& boundary : boundary_modules(model_)) {
-    const bool planned = plan == nullptr || std::any_of(plan->boundaries.begin(), plan->boundaries.end(),
+    const bool planned = plan != nullptr && std::any_of(plan->boundaries.begin(), plan->boundaries.end(),
                                                         [&](const AllocationModule& one) {
                                                           return one.tensor == boundary.tensor;
                                                         });

@@ -51,8 +51,24 @@ double beside_layers(const std::string& boundary) {
   return boundary == "head" ? 0.14 : 0.22;
 }
 
-// Models that can be sized only have names and no roles.
+// Models that can be sized only have names and no roles: those of GGUF files, or of directories, of which the
+// last part counts.
 Role role_by_name(std::string_view name) {
+  constexpr std::array<std::pair<std::string_view, Role>, 12> kParts = {{{"q_proj", Role::Q},
+                                                                         {"k_proj", Role::K},
+                                                                         {"v_proj", Role::V},
+                                                                         {"qkv_proj", Role::V},
+                                                                         {"o_proj", Role::O},
+                                                                         {"gate_proj", Role::Gate},
+                                                                         {"w1", Role::Gate},
+                                                                         {"up_proj", Role::Up},
+                                                                         {"w3", Role::Up},
+                                                                         {"gate_up_proj", Role::Up},
+                                                                         {"down_proj", Role::Down},
+                                                                         {"w2", Role::Down}}};
+  const std::string_view last = name.substr(name.rfind('.') + 1);
+  for (const auto& [part, role] : kParts)
+    if (last == part) return role;
   constexpr std::array<std::pair<std::string_view, Role>, 8> kNames = {{{"attn_qkv", Role::V},
                                                                         {"attn_q", Role::Q},
                                                                         {"attn_k", Role::K},
@@ -85,17 +101,31 @@ double prior_beside_layers(const Module& boundary) {
   return beside_layers(boundary.name);
 }
 
+// A module's name without the parts that are numbers: what the experts of a layer share.
+std::string without_numbers(const std::string& name) {
+  std::string shared;
+  for (size_t start = 0; start <= name.size();) {
+    const size_t end = std::min(name.find('.', start), name.size());
+    const std::string part = name.substr(start, end - start);
+    if (part.find_first_not_of("0123456789") != std::string::npos) shared += "." + part;
+    start = end + 1;
+  }
+  return shared;
+}
+
 // The prior's weight of every matrix over its share of the layer's weights, so that the rule that makes costs
 // of scores (weighed_costs) gives weight times relative error.
 Scores score_prior(const Model& model, const SensitivityOptions&, const Evidence&) {
   std::map<int, double> layer_params;
   for (const Module& module : model.modules)
     layer_params[module.layer] += static_cast<double>(module.params());
+  std::map<std::pair<int, std::string>, double> alike;  // matrices that do one thing together
+  for (const Module& module : model.modules) ++alike[{module.layer, without_numbers(module.name)}];
   const auto layers = static_cast<int>(model.config.num_layers);
   std::vector<double> values;
   for (const Module& module : model.modules)
-    values.push_back(prior_weight(module, layers) * layer_params[module.layer] /
-                     static_cast<double>(module.params()));
+    values.push_back(prior_weight(module, layers) / alike[{module.layer, without_numbers(module.name)}] *
+                     layer_params[module.layer] / static_cast<double>(module.params()));
   return per_module_scores(model, "prior", values);
 }
 

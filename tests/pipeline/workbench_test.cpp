@@ -87,7 +87,8 @@ TEST_F(WorkbenchOfRandomModel, TheCheckedPlanIsQuantizedOnce) {
   allocator.budget.bits_per_weight = 4.0;
   QuantizerChoice gptq;
   gptq.name = "gptq";
-  Workbench bench(open_model(directory_ / "model"), options_), fresh(open_model(directory_ / "model"), options_);
+  Workbench bench(open_model(directory_ / "model"), options_),
+      fresh(open_model(directory_ / "model"), options_);
   const Scores scores = bench.scores(method("auto"), schemes, 0);
   const Plan plan = make_plan(bench.model(), scores, allocator);
   bench.check(method("auto"), plan, scores, allocator, gptq);

@@ -38,7 +38,10 @@ Architecture exaone4() {
       return std::string("sliding layers that are not 64");
     if (config.sliding_window > 0 && !sliding_period(config))
       return std::string("sliding layers that follow no period");
-    return plain_gguf_refusal(config);
+    if (config.num_heads * config.head_dim != config.hidden_size)
+      return std::string("heads that are not the hidden size together");
+    if (config.output_bias || config.mlp_bias) return std::string("biases");
+    return std::string();
   };
   exaone4.tensors = [](const ModelConfig& config, int) {
     std::vector<LayerTensor> tensors = separate_attention(config, false);

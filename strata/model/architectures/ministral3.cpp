@@ -36,6 +36,8 @@ Architecture ministral3() {
         {"attention.temperature_scale", gguf_f32(static_cast<float>(config.query_growth))}};
   };
   ministral3.gguf_refusal = [](const ModelConfig& config) {
+    if (config.query_growth > 0 && config.rope.scaling.type != RopeScaling::Type::Yarn)
+      return std::string("queries that grow without YaRN");
     return std::string(config.sliding_window > 0 ? "a sliding window" : "");
   };
   ministral3.tensors = [](const ModelConfig& config, int) { return pre_norm_tensors(config, true); };
