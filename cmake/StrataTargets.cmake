@@ -62,6 +62,8 @@ endfunction()
 function(strata_compile_options target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wno-unused-parameter
                          -Wno-stringop-overflow)  # GCC 12 warns of it inside fmt's own headers
+  # Highway's vectors pass between functions in registers that only an optimizing GCC agrees on.
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Debug>:-O1>)
   if(STRATA_WARNINGS_AS_ERRORS)
     # A precompiled header of another level of optimization serves some compilers and not others (GCC 13).
     target_compile_options(${target} PRIVATE -Werror -Wno-error=invalid-pch)
