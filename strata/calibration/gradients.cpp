@@ -140,7 +140,7 @@ class BackwardPass {
     const int64_t predicted = ids_.size(1) - 1;
     const at::Tensor normed = decoder_.final_normed(hidden).narrow(1, 0, predicted);
     const at::Tensor targets = ids_[block].narrow(0, 1, predicted).to(hidden.device());
-    const at::Tensor logits = capped_logits(model_.config, linear(normed, head, at::Tensor())[0]);
+    const at::Tensor logits = softcapped(linear(normed, head, at::Tensor())[0], model_.config.final_softcap);
     return at::nll_loss(at::log_softmax(logits, -1), targets);
   }
 

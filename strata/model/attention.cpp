@@ -185,10 +185,6 @@ struct DifferentiableAttention : torch::autograd::Function<DifferentiableAttenti
 
 }  // namespace
 
-at::Tensor capped_scores(const at::Tensor& products, const AttentionScores& scores) {
-  return scores.softcap > 0 ? at::tanh(products / scores.softcap) * scores.softcap : products;
-}
-
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const AttentionScores& scores) {
   const int64_t batch = q.size(0), heads = q.size(1), length = q.size(2), head_dim = q.size(3);

@@ -16,7 +16,4 @@ namespace strata {
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const AttentionScores& scores);
 
-// Scores [...], capped where that is asked for.
-at::Tensor capped_scores(const at::Tensor& products, const AttentionScores& scores);
-
 }  // namespace strata

@@ -14,9 +14,8 @@ at::Tensor final_norm(const ModelConfig& config, const at::Tensor& hidden, const
   return config.logit_scale == 1 ? values : values * config.logit_scale;
 }
 
-at::Tensor capped_logits(const ModelConfig& config, const at::Tensor& products) {
-  const double cap = config.final_softcap;
-  return cap > 0 ? at::tanh(products / cap) * cap : products;
+at::Tensor softcapped(const at::Tensor& values, double cap) {
+  return cap > 0 ? at::tanh(values / cap) * cap : values;
 }
 
 }  // namespace strata

@@ -16,7 +16,7 @@ at::Tensor embedded(const ModelConfig& config, const at::Tensor& rows);
 at::Tensor final_norm(const ModelConfig& config, const at::Tensor& hidden, const at::Tensor& gains,
                       const at::Tensor& bias);
 
-// Logits from the products of the head, with gradients.
-at::Tensor capped_logits(const ModelConfig& config, const at::Tensor& products);
+// Logits, or scores of attention, capped by c > 0: c tanh(x / c), with gradients. As they are for 0.
+at::Tensor softcapped(const at::Tensor& values, double cap);
 
 }  // namespace strata

@@ -8,7 +8,7 @@
 #include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
-#include "strata/model/attention.h"
+#include "strata/model/ends.h"
 
 namespace strata {
 namespace {
@@ -60,7 +60,8 @@ at::Tensor IncrementalDecoder::attend(size_t layer, const at::Tensor& q, const a
   for_sequences(q, [&](int64_t sequence, int64_t count) {
     const auto of = [&](const at::Tensor& all) { return all.narrow(0, sequence, count); };
     const at::Tensor products = at::matmul(of(queries), of(keys).transpose(2, 3)).to(at::kFloat);
-    const at::Tensor weights = at::softmax(capped_scores(products * scores.scale_for(head_dim), scores), -1);
+    const at::Tensor weights =
+        at::softmax(softcapped(products * scores.scale_for(head_dim), scores.softcap), -1);
     of(output).copy_(at::matmul(weights.to(q.scalar_type()), of(values)));
   });
   return output.view({batch, 1, q.size(1) * head_dim});

@@ -6,6 +6,7 @@
 
 #include "strata/calibration/reference_distribution.h"
 #include "strata/device/products.h"
+#include "strata/model/ends.h"
 
 namespace strata {
 namespace {
@@ -21,7 +22,7 @@ constexpr int64_t kCpuLogits = int64_t{1} << 20, kCudaLogits = int64_t{1} << 27;
 at::Tensor logits_of(const at::Tensor& hidden, const at::Tensor& head, double softcap) {
   const at::Tensor products = product(hidden, head.t());
   const at::Tensor logits = products.scalar_type() == at::kBFloat16 ? products.to(at::kFloat) : products;
-  return softcap > 0 ? at::tanh(logits / softcap) * softcap : logits;
+  return softcapped(logits, softcap);
 }
 
 int64_t rows_per_piece(const at::Tensor& hidden, const at::Tensor& head) {

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <set>
+#include <string>
 
 #include "strata/core/error.h"
 #include "strata/gguf/file.h"
@@ -61,6 +62,9 @@ TEST(GgufNames, OfMatricesAgreeAmongArchitectures) {
             << architecture.model_type;
       }
   EXPECT_EQ(matrix_name_in_gguf("model.layers.7.mlp.up_proj.weight"), "blk.7.ffn_up.weight");
+  for (const char* prefix : {"", "language_model.model."})
+    EXPECT_EQ(matrix_name_in_gguf(prefix + std::string("layers.7.mlp.up_proj.weight")),
+              "blk.7.ffn_up.weight");
   EXPECT_EQ(matrix_name_in_gguf("blk.7.ssm_in.weight"), "blk.7.ssm_in.weight");
 }
 

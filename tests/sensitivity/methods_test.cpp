@@ -171,6 +171,28 @@ TEST_F(Methods, PriorKnowsFusedMatricesAndNamesWithoutRoles) {
   EXPECT_EQ(prior_weight(named, 3), of_role(Role::Down));
   named.name = "attn_output";
   EXPECT_EQ(prior_weight(named, 3), of_role(Role::O));
+  named.name = "self_attn.k_proj";
+  EXPECT_EQ(prior_weight(named, 3), of_role(Role::K));
+  named.name = "block_sparse_moe.experts.7.w2";
+  EXPECT_EQ(prior_weight(named, 3), of_role(Role::Down));
+}
+
+// Two experts of a layer share the weight of one matrix.
+TEST_F(Methods, PriorGivesExpertsAPartOfTheirRole) {
+  Model model = model_;
+  model.modules.clear();
+  for (const char* name : {"mlp.experts.0.w1", "mlp.experts.1.w1", "mlp.experts.0.w3", "mlp.experts.1.w3"}) {
+    Module module;
+    module.layer = 1;
+    module.name = name;
+    module.tensor = std::string("model.layers.1.") + name + ".weight";
+    module.rows = module.cols = 8;
+    model.modules.push_back(module);
+  }
+  const Scores scores = score(model, "prior", {});
+  ASSERT_EQ(scores.scores.size(), 4u);
+  for (size_t i = 0; i < 4; ++i)  // half the weight, over a quarter of the layer
+    EXPECT_DOUBLE_EQ(scores.scores[i].score, prior_weight(model.modules[i], 3) / 2 * 4);
 }
 
 TEST_F(Methods, RandomFollowsItsSeed) {
