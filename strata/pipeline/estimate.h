@@ -39,7 +39,7 @@ struct Estimate {
 };
 
 // Time and memory of quantizing by an effort: the operations that it takes by the sizes of the model, over
-// the rates. Mostly within a factor of two.
+// the rates. They are rough.
 Estimate estimate(const Effort& effort, const Model& model, const Rates& rates, const WorkAhead& work);
 
 // "14 min and 0.9 GiB": no more digits than an estimate has.
