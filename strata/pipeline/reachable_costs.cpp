@@ -55,7 +55,11 @@ class ReachableCosts::Search {
 
  private:
   void start() {
-    if (predictions_.costs.empty()) predictions_ = score(model_, "fisher", options_, evidence_);
+    if (predictions_.costs.empty()) {
+      SensitivityOptions nearest = options_;  // gradients see no errors that make up for each other
+      nearest.trials = nullptr;
+      predictions_ = score(model_, "fisher", nearest, evidence_);
+    }
     scores_ = predictions_;
     predicted_.clear();
     measured_.clear();

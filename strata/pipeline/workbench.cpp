@@ -117,17 +117,25 @@ bool Workbench::takes_reachable_costs(const MethodChoice& method, const Allocato
          options_.methods.get<KlOptions>().table == KlOptions::Table::Reachable;
 }
 
+std::shared_ptr<SchemeTrials> Workbench::trials(const MethodChoice& method, const QuantizerChoice* quantizer,
+                                                const Evidence& evidence) const {
+  if (quantizer == nullptr || method.score_method != "kl" ||
+      options_.methods.get<KlOptions>().weights != KlOptions::Weights::Quantizer)
+    return nullptr;
+  QuantizerInputs inputs;
+  inputs.calibration = evidence.calibration;
+  if (evidence.row_impacts) inputs.row_impacts = *evidence.row_impacts;
+  inputs.device = options_.device;
+  return trials_of(model_, *quantizer, inputs);
+}
+
 const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Scheme>& schemes, uint64_t seed,
-                                const AllocatorOptions* plan) {
+                                const AllocatorOptions* plan, const QuantizerChoice* quantizer) {
   const bool checked = is_checked(method);
   const bool reachable = plan != nullptr && takes_reachable_costs(method, *plan);
   SensitivityOptions options;
   options.schemes = schemes;
   if (!schemes.empty()) options.boundaries = boundaries_for(plan);
-  const std::string asked = costs_asked(options);
-  const std::string key = fmt::format("{} {} {} {} {}", method.score_method, seed, checked, asked,
-                                      reachable ? identity_of(*plan) : "");
-  if (const auto found = scores_.find(key); found != scores_.end()) return found->second;
   options.device = options_.device;
   options.seed = seed;
   options.cache = options_.cache;
@@ -140,11 +148,17 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
     evidence.row_impacts = row_impacts_;
     if (checked) evidence.calibration = parted_calibration().scoring;
   }
-  if (const auto found = weight_errors_.find(asked); found != weight_errors_.end())
+  options.trials = trials(method, quantizer, evidence);
+  const std::string asked =
+      fmt::format("{} {} {}", checked, costs_asked(options), options.trials ? options.trials->identity() : "");
+  const std::string key = fmt::format("{} {} {} {}", method.score_method, seed, asked,
+                                      reachable ? identity_of(*plan) : "");
+  if (const auto found = scores_.find(key); found != scores_.end()) return found->second;
+  if (const auto found = weight_errors_.find(costs_asked(options)); found != weight_errors_.end())
     evidence.errors = found->second;
   Scores scores;
   if (reachable) {
-    std::unique_ptr<ReachableCosts>& costs = reachable_costs_[fmt::format("{} {}", checked, asked)];
+    std::unique_ptr<ReachableCosts>& costs = reachable_costs_[asked];
     if (!costs) costs = std::make_unique<ReachableCosts>(model_, options, evidence);
     scores = costs->for_plan(*plan);
     show_note(

@@ -68,9 +68,10 @@ class Workbench {
 
   // Scores of a method and costs of the schemes; those of a checked method (automatic.h) have not seen all
   // tokens. Where the plan that they are for is known, kl measures what that can reach, and embedding and
-  // head have costs where the plan gives them schemes; without one they have.
+  // head have costs where the plan gives them schemes; without one they have. Where the
+  // quantizer is known, kl measures weights as that would leave them.
   const Scores& scores(const MethodChoice& method, const std::vector<Scheme>& schemes, uint64_t seed,
-                       const AllocatorOptions* plan = nullptr);
+                       const AllocatorOptions* plan = nullptr, const QuantizerChoice* quantizer = nullptr);
 
   // This plan, made from these scores; with a checked method the uniform plan of the same bytes where that
   // loses less on the tokens held back, both as the quantizer or its stand-in makes them. Without a note
@@ -95,6 +96,8 @@ class Workbench {
                               const QuantizerChoice& quantizer) const;
   Decoder& replace_by(PreparedQuantizer prepared, const std::map<std::string, Scheme>& schemes);
   void weigh_head(const Calibration& calibration);
+  std::shared_ptr<SchemeTrials> trials(const MethodChoice& method, const QuantizerChoice* quantizer,
+                                       const Evidence& evidence) const;
   bool takes_reachable_costs(const MethodChoice& method, const AllocatorOptions& plan) const;
   DecoderOptions decoder_options() const;
 

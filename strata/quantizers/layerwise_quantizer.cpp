@@ -69,33 +69,42 @@ bool LayerwiseQuantizer::is_planned(int layer, const std::string& input) const {
 namespace {
 
 MatrixQuantizer gptq_of_moments(const at::Tensor& moments, const GptqOptions& options,
-                                const RowImpacts& row_impacts) {
-  return [factor = factor_inverse(moments, options), options, &row_impacts](
+                                const std::shared_ptr<const RowImpacts>& row_impacts) {
+  return [factor = factor_inverse(moments, options), options, row_impacts](
              const Module& module, MatrixView<const float> weights, const Scheme& scheme) {
-    return gptq(weights, factor, scheme, options, impacts_of(row_impacts, module.tensor, module.rows));
+    return gptq(weights, factor, scheme, options, impacts_of(*row_impacts, module.tensor, module.rows));
   };
 }
 
 }  // namespace
 
+MatrixQuantizerMaker gptq_maker(const GptqOptions& options, std::shared_ptr<const RowImpacts> row_impacts) {
+  return [options, row_impacts = std::move(row_impacts)](const at::Tensor& moments) {
+    return gptq_of_moments(moments, options, row_impacts);
+  };
+}
+
+MatrixQuantizerMaker importance_maker(std::shared_ptr<const RowImpacts> row_impacts) {
+  return [row_impacts = std::move(row_impacts)](const at::Tensor& moments) {
+    return gptq_of_moments(at::diag(moments.diagonal()), {}, row_impacts);
+  };
+}
+
 std::shared_ptr<CalibratedQuantizer> make_gptq_quantizer(const Model& model,
                                                          std::shared_ptr<const Calibration> calibration,
                                                          const LayerwiseOptions& options,
                                                          const GptqOptions& gptq_options) {
-  return std::make_shared<LayerwiseQuantizer>(
-      model, std::move(calibration), options,
-      [gptq_options, row_impacts = options.row_impacts](const at::Tensor& moments) {
-        return gptq_of_moments(moments, gptq_options, row_impacts);
-      });
+  auto row_impacts = std::make_shared<const RowImpacts>(options.row_impacts);
+  return std::make_shared<LayerwiseQuantizer>(model, std::move(calibration), options,
+                                              gptq_maker(gptq_options, std::move(row_impacts)));
 }
 
 std::shared_ptr<CalibratedQuantizer> make_importance_quantizer(const Model& model,
                                                                std::shared_ptr<const Calibration> calibration,
                                                                const LayerwiseOptions& options) {
-  return std::make_shared<LayerwiseQuantizer>(
-      model, std::move(calibration), options, [row_impacts = options.row_impacts](const at::Tensor& moments) {
-        return gptq_of_moments(at::diag(moments.diagonal()), {}, row_impacts);
-      });
+  auto row_impacts = std::make_shared<const RowImpacts>(options.row_impacts);
+  return std::make_shared<LayerwiseQuantizer>(model, std::move(calibration), options,
+                                              importance_maker(std::move(row_impacts)));
 }
 
 }  // namespace strata

@@ -50,6 +50,10 @@ class LayerwiseQuantizer : public LayerByLayerQuantizer {
   std::unique_ptr<ActivationStream> stream_;
 };
 
+// What makes GPTQ of second moments, or round-to-nearest under their diagonals.
+MatrixQuantizerMaker gptq_maker(const GptqOptions& options, std::shared_ptr<const RowImpacts> row_impacts);
+MatrixQuantizerMaker importance_maker(std::shared_ptr<const RowImpacts> row_impacts);
+
 // Layer-wise GPTQ.
 std::shared_ptr<CalibratedQuantizer> make_gptq_quantizer(const Model& model,
                                                          std::shared_ptr<const Calibration> calibration,

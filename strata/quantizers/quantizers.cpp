@@ -7,6 +7,7 @@
 #include "strata/gguf/type.h"
 #include "strata/quantizers/awq.h"
 #include "strata/quantizers/layerwise_quantizer.h"
+#include "strata/quantizers/layerwise_trials.h"
 #include "strata/quantizers/row_learning.h"
 #include "strata/quantizers/sign_round.h"
 
@@ -54,6 +55,28 @@ void prepare_gptq(PreparedQuantizer& prepared, const Schemes& schemes, const Opt
             tensor, scheme.name());
   prepared.calibrated =
       make_gptq_quantizer(*prepared.model, inputs.calibration, layerwise(options, inputs), gptq);
+}
+
+std::shared_ptr<SchemeTrials> trials_of_maker(const Model& model, MatrixQuantizerMaker maker,
+                                              const QuantizerInputs& inputs, std::string identity) {
+  ActivationOptions activations;
+  activations.device = inputs.device;
+  return std::make_shared<LayerwiseTrials>(model, inputs.calibration, activations, std::move(maker),
+                                           std::move(identity));
+}
+
+std::shared_ptr<SchemeTrials> gptq_trials(const Model& model, const OptionValues& options,
+                                          const QuantizerInputs& inputs) {
+  const GptqOptions& gptq = options.get<GptqOptions>();
+  auto row_impacts = std::make_shared<const RowImpacts>(inputs.row_impacts);
+  return trials_of_maker(model, gptq_maker(gptq, std::move(row_impacts)), inputs,
+                         "gptq " + changed_values(gptq_options, options).dump());
+}
+
+std::shared_ptr<SchemeTrials> importance_trials(const Model& model, const OptionValues&,
+                                                const QuantizerInputs& inputs) {
+  auto row_impacts = std::make_shared<const RowImpacts>(inputs.row_impacts);
+  return trials_of_maker(model, importance_maker(std::move(row_impacts)), inputs, "importance");
 }
 
 void prepare_importance(PreparedQuantizer& prepared, const Schemes&, const OptionValues& options,
@@ -122,9 +145,9 @@ const std::vector<Quantizer>& quantizers() {
       {"rtn", "round to nearest"},
       {"hqq", "half-quadratic quantization, which looks at weights alone"},
       {"importance", "scales searched under the mean squares of the inputs", true, layerwise_options, nullptr,
-       prepare_importance},
+       prepare_importance, "", importance_trials},
       {"gptq", "columns make up for the errors of those before them (arXiv 2210.17323)", true,
-       options_of_gptq, refused_by_gptq, prepare_gptq},
+       options_of_gptq, refused_by_gptq, prepare_gptq, "", gptq_trials},
       {"awq", "columns of large inputs scaled up, then hqq (arXiv 2306.00978)", true, nullptr, nullptr,
        prepare_awq},
       {"awq+gptq", "awq's scales, then gptq", true, options_of_gptq, refused_by_gptq, prepare_awq_gptq},
@@ -135,7 +158,7 @@ const std::vector<Quantizer>& quantizers() {
       {"hybrid", "adaround for rows at high bits, lwc for the others (arXiv 2511.17801)", true,
        row_learning_options, refused_by_learning, prepare_learning<RowLearning::Hybrid>, "gptq"},
       {"signround", "codes and scales learned by signed steps against a layer's output (arXiv 2309.05516)",
-       true, sign_round_options, nullptr, prepare_sign_round, "gptq", learned_by_sign_round},
+       true, sign_round_options, nullptr, prepare_sign_round, "gptq", nullptr, learned_by_sign_round},
   };
   return list;
 }
@@ -158,6 +181,12 @@ QuantizerChoice stand_in_for(QuantizerChoice choice) {
   const Quantizer& quantizer = find_quantizer(choice.name);
   if (!quantizer.stand_in.empty()) choice.name = quantizer.stand_in;
   return choice;
+}
+
+std::shared_ptr<SchemeTrials> trials_of(const Model& model, const QuantizerChoice& choice,
+                                        const QuantizerInputs& inputs) {
+  const Quantizer& quantizer = find_quantizer(stand_in_for(choice).name);
+  return quantizer.trials == nullptr ? nullptr : quantizer.trials(model, choice.options, inputs);
 }
 
 void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu) {

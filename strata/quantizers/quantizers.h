@@ -11,6 +11,7 @@
 #include "strata/core/options.h"
 #include "strata/model/model.h"
 #include "strata/quantization/calibrated_quantizer.h"
+#include "strata/quantization/scheme_trials.h"
 
 namespace strata {
 
@@ -57,6 +58,9 @@ struct Quantizer {
                   const OptionValues& options, const QuantizerInputs& inputs) = nullptr;
   // A quicker one of this name takes its place where plans are only compared; empty: it is quick enough.
   std::string stand_in = "";
+  // What it would make of single matrices, for costs of schemes; null: what rounding to nearest makes stands in.
+  std::shared_ptr<SchemeTrials> (*trials)(const Model& model, const OptionValues& options,
+                                          const QuantizerInputs& inputs) = nullptr;
   // Whether a scheme has something that it learns: of a menu, one must. Null: all have.
   bool (*learns)(const Scheme& scheme) = nullptr;
 };
@@ -79,6 +83,10 @@ void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme
 
 // Whether its options ask for groups that are not of neighbouring columns (AffineMatrix::group_of_column).
 bool scatters_groups(const QuantizerChoice& choice);
+
+// Trials of the choice, or of what stands in for it; null where it has none. The model must outlive them.
+std::shared_ptr<SchemeTrials> trials_of(const Model& model, const QuantizerChoice& choice,
+                                        const QuantizerInputs& inputs);
 
 // Makes a quantizer ready for matrices that get these schemes. The model must outlive the result.
 PreparedQuantizer prepare_quantizer(const Model& model, const std::map<std::string, Scheme>& schemes,

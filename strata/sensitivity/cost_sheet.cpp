@@ -11,13 +11,17 @@
 namespace strata {
 namespace {
 
+std::string quantizer_name(const SensitivityOptions& options) {
+  return options.trials ? options.trials->identity() : options.quantizer.name;
+}
+
 Json identity(const Model& model, const std::string& method, const SensitivityOptions& options,
               const Evidence& evidence, const Json& settings) {
   return {{"method", method},
           {"weights", weights_fingerprint(model)},
           {"calibration", evidence.calibration ? evidence.calibration->fingerprint : ""},
           {"imatrix", evidence.imatrix ? evidence.imatrix->fingerprint() : ""},
-          {"quantizer", options.quantizer.name},
+          {"quantizer", quantizer_name(options)},
           {"settings", settings}};
 }
 
@@ -71,6 +75,16 @@ void CostSheet::for_each_missing(const Module& module, const SeeQuantized& see) 
   if (indices.empty()) return;
   const at::Tensor weight = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat);
   const at::Tensor exact = weight.to(options_.device);
+  const auto is_module = [&](const Module& one) { return one.tensor == module.tensor; };
+  if (options_.trials && std::any_of(model_.modules.begin(), model_.modules.end(), is_module)) {
+    for (const size_t s : indices) {
+      at::Tensor quantized = weight.clone();
+      options_.trials->quantize(module.tensor, schemes_[s],
+                                {quantized.data_ptr<float>(), quantized.size(0), quantized.size(1)});
+      see(s, exact, quantized.to(options_.device));
+    }
+    return;
+  }
   const std::vector<float> importance =
       evidence_.imatrix ? evidence_.imatrix->mean_squares(module.tensor) : std::vector<float>();
   QuantizerOptions quantizer = options_.quantizer;
@@ -102,7 +116,7 @@ Scores CostSheet::scores() const {
     for (const Scheme& scheme : options_.schemes)
       scores.costs.push_back({module.tensor, module.rows, module.cols, scheme.name(), cost(module, scheme)});
   scores.details["scheme"] = low.name();
-  scores.details["quantizer"] = options_.quantizer.name;
+  scores.details["quantizer"] = quantizer_name(options_);
   return scores;
 }
 

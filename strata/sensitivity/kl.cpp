@@ -52,6 +52,7 @@ class KlMeasurement::State {
   static Json measured_with(const SensitivityOptions& options) {
     Json values = changed_values(kl_options, options.methods);
     values.erase("kl-table");
+    values.erase("kl-weights");  // the quantizer's name tells
     return values;
   }
 
@@ -176,7 +177,11 @@ Options kl_options(OptionValues& values) {
           choice("kl-table", kl.table,
                  {{"reachable", KlOptions::Table::Reachable}, {"full", KlOptions::Table::Full}},
                  "what kl measures where a budget is known: reachable, what its plan may come to, the rest "
-                 "being predicted by gradients; full, every matrix in every scheme")};
+                 "being predicted by gradients; full, every matrix in every scheme"),
+          choice("kl-weights", kl.weights,
+                 {{"quantizer", KlOptions::Weights::Quantizer}, {"nearest", KlOptions::Weights::Nearest}},
+                 "whose weights in the schemes kl measures: quantizer, those that the plan's quantizer would "
+                 "leave; nearest, those rounded to nearest")};
 }
 
 // Measured for every matrix and scheme.

@@ -18,6 +18,9 @@ struct KlOptions {
   // What is measured where budgets are known: all that they can reach (pipeline/reachable_costs.h), or
   // everything.
   enum class Table { Reachable, Full } table = Table::Reachable;
+  // Whose weights in the schemes are measured: those that the quantizer of the plan would leave
+  // (SensitivityOptions::trials), or those rounded to nearest.
+  enum class Weights { Quantizer, Nearest } weights = Weights::Quantizer;
 };
 
 // The evidence with the first tokens alone, as many as the method kl looks at.

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "strata/model/model.h"
 #include "strata/quantization/quantizer.h"
 #include "strata/quantization/scheme.h"
+#include "strata/quantization/scheme_trials.h"
 #include "strata/sensitivity/evidence.h"
 
 namespace strata {
@@ -26,6 +28,8 @@ struct SensitivityOptions {
   // the scheme with the fewest stored bits, w2g64 where there is none.
   std::vector<Scheme> schemes;
   QuantizerOptions quantizer = round_to_nearest();  // what measures the weight errors
+  // What makes the weights in the schemes whose divergences `kl` measures; null: `quantizer`.
+  std::shared_ptr<SchemeTrials> trials;
   std::vector<Module> boundaries;                   // embedding and head, where they are to have costs too
 
   // Results of methods that measure every (module, scheme) are saved here as they come, and found here by a

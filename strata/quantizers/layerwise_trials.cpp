@@ -1,0 +1,58 @@
+#include "strata/quantizers/layerwise_trials.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include "strata/calibration/second_moments.h"
+#include "strata/core/error.h"
+
+namespace strata {
+namespace {
+
+// What the quantizers of layers that were passed may take: a model's that is no larger is streamed once.
+constexpr int64_t kKeptFloats = int64_t{1} << 28;
+
+}  // namespace
+
+LayerwiseTrials::LayerwiseTrials(const Model& model, std::shared_ptr<const Calibration> calibration,
+                                 const ActivationOptions& activations, MatrixQuantizerMaker maker,
+                                 std::string identity)
+    : model_(model),
+      calibration_(std::move(calibration)),
+      activations_(activations),
+      maker_(std::move(maker)),
+      identity_(std::move(identity) + " " + calibration_->fingerprint) {
+  for (const Module& module : model_.modules) modules_.emplace(module.tensor, &module);
+}
+
+void LayerwiseTrials::quantize(const std::string& tensor, const Scheme& scheme, MatrixView<float> weights) {
+  const auto found = modules_.find(tensor);
+  if (found == modules_.end()) fail("{} is not a matrix of the model's layers", tensor);
+  const Module& module = *found->second;
+  quantizer_of(module)(module, {weights.data, weights.rows, weights.cols}, scheme).dequantize(weights.data);
+}
+
+const MatrixQuantizer& LayerwiseTrials::quantizer_of(const Module& module) {
+  const Input input{module.layer, module.input};
+  if (quantizers_.count(input) == 0) measure(module.layer);
+  return quantizers_.at(input);
+}
+
+void LayerwiseTrials::measure(int layer) {
+  const at::NoGradGuard no_grad;
+  if (kept_ > kKeptFloats) {
+    quantizers_.clear();
+    kept_ = 0;
+  }
+  if (!stream_ || stream_->layer() > layer)
+    stream_ = std::make_unique<ActivationStream>(model_, *calibration_, activations_);
+  while (stream_->layer() < layer) stream_->advance();
+  std::map<std::string, at::Tensor> moments;
+  stream_->observe(
+      [&](const std::string& input, const at::Tensor& values) { add_products(moments[input], values); });
+  for (auto& [input, sum] : moments) {
+    quantizers_[{layer, input}] = maker_(sum);
+    kept_ += sum.numel();
+  }
+}
+
+}  // namespace strata
