@@ -140,7 +140,8 @@ class Comparer {
 
   Plan plan_of(const Cell& cell, uint64_t seed) {
     const AllocatorOptions allocator = allocator_for(cell);
-    const Scores& scores = bench_.scores(cell.method, menu_of(cell.method), seed, &allocator, &cell.quantizer);
+    const Scores& scores =
+        bench_.scores(cell.method, menu_of(cell.method), seed, &allocator, &cell.quantizer);
     return bench_.check(cell.method, make_plan(model_, scores, allocator), scores, allocator, cell.quantizer)
         .plan;
   }

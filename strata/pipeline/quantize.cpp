@@ -210,7 +210,8 @@ class Job {
                                              allocator_.boundaries.size() == boundary_modules(model_).size());
     }
     if (request_.scores.empty())
-      result_.scores = bench_.scores(method_, menu_.schemes, request_.workbench.seed, &allocator_, &quantizer_);
+      result_.scores =
+          bench_.scores(method_, menu_.schemes, request_.workbench.seed, &allocator_, &quantizer_);
     plan_matrices();
     if (budget.bytes) fit_file(*budget.bytes - companions);
     if (request_.scores.empty()) check_plan();

@@ -149,10 +149,10 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
     if (checked) evidence.calibration = parted_calibration().scoring;
   }
   options.trials = trials(method, quantizer, evidence);
-  const std::string asked =
-      fmt::format("{} {} {}", checked, costs_asked(options), options.trials ? options.trials->identity() : "");
-  const std::string key = fmt::format("{} {} {} {}", method.score_method, seed, asked,
-                                      reachable ? identity_of(*plan) : "");
+  const std::string asked = fmt::format("{} {} {}", checked, costs_asked(options),
+                                        options.trials ? options.trials->identity() : "");
+  const std::string key =
+      fmt::format("{} {} {} {}", method.score_method, seed, asked, reachable ? identity_of(*plan) : "");
   if (const auto found = scores_.find(key); found != scores_.end()) return found->second;
   if (const auto found = weight_errors_.find(costs_asked(options)); found != weight_errors_.end())
     evidence.errors = found->second;

@@ -58,7 +58,8 @@ struct Quantizer {
                   const OptionValues& options, const QuantizerInputs& inputs) = nullptr;
   // A quicker one of this name takes its place where plans are only compared; empty: it is quick enough.
   std::string stand_in = "";
-  // What it would make of single matrices, for costs of schemes; null: what rounding to nearest makes stands in.
+  // What it would make of single matrices, for costs of schemes; null: what rounding to nearest makes stands
+  // in.
   std::shared_ptr<SchemeTrials> (*trials)(const Model& model, const OptionValues& options,
                                           const QuantizerInputs& inputs) = nullptr;
   // Whether a scheme has something that it learns: of a menu, one must. Null: all have.

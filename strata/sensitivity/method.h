@@ -30,7 +30,7 @@ struct SensitivityOptions {
   QuantizerOptions quantizer = round_to_nearest();  // what measures the weight errors
   // What makes the weights in the schemes whose divergences `kl` measures; null: `quantizer`.
   std::shared_ptr<SchemeTrials> trials;
-  std::vector<Module> boundaries;                   // embedding and head, where they are to have costs too
+  std::vector<Module> boundaries;  // embedding and head, where they are to have costs too
 
   // Results of methods that measure every (module, scheme) are saved here as they come, and found here by a
   // later run; empty = nowhere.

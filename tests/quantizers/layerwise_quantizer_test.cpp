@@ -1,4 +1,4 @@
-#include "strata/quantizers/layerwise_quantizer.h"
+#include "strata/quantizers/layerwise_trials.h"
 
 #include <gtest/gtest.h>
 
@@ -7,6 +7,7 @@
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 #include "strata/model/load_tensor.h"
+#include "tests/support/error_of.h"
 #include "tests/support/random_ids.h"
 #include "tests/support/three_layer_model.h"
 
@@ -92,6 +93,31 @@ TEST_F(LayerwiseQuantizerTest, HandsOutInAnyOrderOnceAndStartsOver) {
 }
 
 // The weighted error falls against encoding without weights, and the codes are the encoder's own.
+// A matrix alone in a scheme, all others as they are, is what the quantizer makes of that plan.
+TEST_F(LayerwiseQuantizerTest, TrialsAreThatOfPlansOfOneMatrix) {
+  LayerwiseTrials trials(model_, calibration_, {}, gptq_maker({}, std::make_shared<const RowImpacts>()),
+                         "gptq");
+  const auto quantizer = make_gptq_quantizer(model_, calibration_, {}, {});
+  const auto tried = [&](const Module& module, const char* scheme) {
+    at::Tensor weights = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat).clone();
+    trials.quantize(module.tensor, parse_scheme(scheme),
+                    {weights.data_ptr<float>(), module.rows, module.cols});
+    return weights;
+  };
+  // Not in the order of the layers.
+  for (const char* scheme : {"w3g32", "w2g32"})
+    for (auto module = model_.modules.rbegin(); module != model_.modules.rend(); ++module) {
+      quantizer->begin({{module->tensor, parse_scheme(scheme)}});
+      EXPECT_TRUE(at::equal(tried(*module, scheme), tensor_of(quantizer->take(module->tensor))))
+          << module->tensor << " " << scheme;
+    }
+  at::Tensor head = at::zeros({4, 4});
+  EXPECT_EQ(error_of([&] {
+              trials.quantize(model_.embedding, parse_scheme("w2g32"), {head.data_ptr<float>(), 4, 4});
+            }),
+            "model.embed_tokens.weight is not a matrix of the model's layers");
+}
+
 TEST_F(LayerwiseQuantizerTest, ImportanceWeighsTheSearchForScales) {
   const Module& module = model_.module(0, Role::O);
   const auto quantizer = make_importance_quantizer(model_, calibration_, {});

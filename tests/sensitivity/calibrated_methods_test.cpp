@@ -85,6 +85,32 @@ TEST_F(CalibratedMethods, KlIsThatOfTheWholeModelWithOneMatrixReplaced) {
   expect_costs(score(model_, "kl", options_, evidence_), 1e-3, divergence);
 }
 
+// Leaves weights that no other quantizer would.
+class Growing : public SchemeTrials {
+ public:
+  std::string identity() const override { return "growing"; }
+  void quantize(const std::string&, const Scheme& scheme, MatrixView<float> weights) override {
+    const float factor = 1 + static_cast<float>(scheme.affine.bits) / 8;
+    for (int64_t i = 0; i < weights.rows * weights.cols; ++i) weights.data[i] *= factor;
+  }
+};
+
+TEST_F(CalibratedMethods, KlMeasuresTheWeightsThatATrialLeaves) {
+  options_.trials = std::make_shared<Growing>();
+  const at::Tensor& ids = evidence_.calibration->ids;
+  const at::Tensor log_p = at::log_softmax(decoder_->forward(ids).to(at::kDouble), -1);
+  const auto divergence = [&](const Module& module, const std::string& scheme) {
+    const double factor = 1 + parse_scheme(scheme).affine.bits / 8.0;
+    decoder_->replace(module.tensor, decoder_->weight(module.tensor) * factor);
+    const at::Tensor log_q = at::log_softmax(decoder_->forward(ids).to(at::kDouble), -1);
+    decoder_->restore(module.tensor);
+    return (log_p.exp() * (log_p - log_q)).sum(-1).mean().item<double>();
+  };
+  const Scores scores = score(model_, "kl", options_, evidence_);
+  expect_costs(scores, 1e-3, divergence);
+  EXPECT_EQ(scores.details["quantizer"], "growing");
+}
+
 // Embedding and head apart, and as one matrix that both uses share.
 TEST_F(CalibratedMethods, KlOfEmbeddingAndHeadIsThatOfTheWholeModel) {
   for (const bool tied : {false, true}) {
