@@ -1,15 +1,15 @@
 """strata beside llama-quantize: each of its mixes, and strata's plans of the same file size.
 
     pip install numpy gguf llama-cpp-py-sync
-    python3 bench/llama_quantize.py build/strata build/libc23_names.so MODEL --calib TEXT --text TEXT [TEXT...]
+    python3 bench/llama_quantize.py build/strata build/libc23_names.so MODEL --text TEXT [TEXT...] [--calib TEXT]
                                     [--types Q2_K,Q3_K_M,...] [--efforts quick,standard,best] [--tokens N]
                                     [--device cuda]
 
 For every type: llama_model_quantize without and with the importance matrix that strata measured on the calibration
 text; strata's efforts at the same size: quick, which looks at weights alone, standard and best, which read that text;
 and costs measured as KL divergence on it with the weights rounded by the importance, embedding and output matrix in
-llama-quantize's types, so that only the matrices of the layers differ. All files are read back and measured by
-`strata eval`.
+llama-quantize's types, so that only the matrices of the layers differ. Without --calib there are the rows that take no
+text: llama-quantize without importance, and quick. All files are read back and measured by `strata eval`.
 """
 import argparse
 import os
@@ -47,10 +47,10 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("strata", "c23_names", "model"):
         parser.add_argument(name)
-    parser.add_argument("--calib", required=True)
+    parser.add_argument("--calib")
     parser.add_argument("--text", nargs="+", required=True)
     parser.add_argument("--types", default="Q2_K,Q3_K_S,Q3_K_M,Q4_K_S,Q4_K_M,Q5_K_M")
-    parser.add_argument("--efforts", default="quick,standard,best")
+    parser.add_argument("--efforts", default=None, help="quick,standard,best; quick without --calib")
     parser.add_argument("--tokens", default="0")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--schemes", default="gguf")
@@ -64,14 +64,17 @@ def main():
                                       ("base.gguf", "out.gguf", "imatrix.gguf", "kl.json"))
         plain = "--effort quick --method uniform --bpw 32 --schemes F32 --embedding F32 --head F32 -o"
         run(options, "quantize", options.model, *plain.split(), base)
-        calibration = ["--calib", options.calib]
-        run(options, "score", options.model, "--method", "kl", *calibration, "--schemes", options.schemes,
-            "--save-imatrix", imatrix, "-o", scores)
-        importance = read_importance(imatrix)
-        efforts = options.efforts.split(",") if options.efforts else []
+        makers, efforts = [("llama-quantize", None)], ["quick"]
+        if options.calib:
+            calibration, efforts = ["--calib", options.calib], ["quick", "standard", "best"]
+            run(options, "score", options.model, "--method", "kl", *calibration, "--schemes", options.schemes,
+                "--save-imatrix", imatrix, "-o", scores)
+            makers.append(("llama-quantize, imatrix", read_importance(imatrix)))
+        if options.efforts is not None:
+            efforts = options.efforts.split(",") if options.efforts else []
         for asked in options.types.split(","):
             file_type = gguf.LlamaFileType[f"MOSTLY_{asked}"]
-            for maker, matrix in (("llama-quantize", None), ("llama-quantize, imatrix", importance)):
+            for maker, matrix in makers:
                 try:
                     quantizer.quantize(base, out, file_type, importance=matrix, threads=os.cpu_count() or 1)
                 except RuntimeError:  # types of few bits want an importance matrix
@@ -81,9 +84,10 @@ def main():
             embedding = types["token_embd.weight"]
             same = ["--schemes", options.schemes, "--size", os.path.getsize(out), "-o", out]
             ends = ["--embedding", embedding, "--head", types.get("output.weight", embedding)]
-            run(options, "quantize", options.model, *same, *ends, "--scores", scores, "--quantizer", "importance",
-                *calibration)
-            row(options, asked, "strata, importance", out)
+            if options.calib:
+                run(options, "quantize", options.model, *same, *ends, "--scores", scores, "--quantizer", "importance",
+                    *calibration)
+                row(options, asked, "strata, importance", out)
             for effort in efforts:
                 text = [] if effort == "quick" else calibration
                 run(options, "quantize", options.model, *same, "--effort", effort, *text)

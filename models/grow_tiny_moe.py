@@ -2,7 +2,8 @@
 
     python3 models/grow_tiny_moe.py models/tiny-llama OUTPUT [--text FILE...] [--sample-tokens N] [--steps N] [--minutes M]
 
-tiny-llama writes text (from its end-of-text token on, windows of 512 tokens, temperature 1). The student starts from
+tiny-llama writes text (windows of 512 tokens, temperature 1, from a new line on, which starts articles and novels alike;
+behind its end-of-text token it writes articles alone). The student starts from
 every second layer of tiny-llama, its experts from random features of the layer's feed-forward block, and learns
 tiny-llama's distribution at every position: cross-entropy with soft targets, and a term that balances the experts
 (Fedus et al. 2021, arXiv 2101.03961). Matrices of the layers learn by Muon (Jordan et al. 2024: momentum,
@@ -16,6 +17,7 @@ import pathlib
 import shutil
 import time
 
+import tokenizers
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -111,8 +113,8 @@ class Teacher:
 
 
 @torch.no_grad()
-def sample(teacher, tokens, batch, device, dtype):
-    """Windows [n, WINDOW] that the teacher writes, in batches; steps of one length are one CUDA graph."""
+def sample(teacher, first, tokens, batch, device, dtype):
+    """Windows [n, WINDOW] that the teacher writes from the token `first` on, in batches; steps of one length are one CUDA graph."""
     sizes, windows = teacher.sizes, []
     shape = (sizes.layers, batch, sizes.kv_heads, WINDOW, sizes.head)
     keys, values = torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)
@@ -138,7 +140,7 @@ def sample(teacher, tokens, batch, device, dtype):
         with torch.cuda.graph(graphs[length]):
             step(length)
     while len(windows) * batch * WINDOW < tokens:
-        ids.zero_()
+        ids.fill_(first)
         place.zero_()
         for t in range(WINDOW):
             length = (t // 128 + 1) * 128
@@ -343,18 +345,19 @@ def main():
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     teacher = Teacher(options.teacher, device, dtype)
     started = time.time()
-    windows = sample(teacher, options.sample_tokens, options.sample_batch, device, dtype)
+    tokenizer = tokenizers.Tokenizer.from_file(str(options.teacher / "tokenizer.json"))
+    first = tokenizer.encode("\n").ids[-1]
+    windows = sample(teacher, first, options.sample_tokens, options.sample_batch, device, dtype)
     print(f"{windows.numel()} tokens written in {time.time() - started:.0f} s, of perplexity "
           f"{perplexity(teacher, windows[-256:].long())[0]:.1f} to tiny-llama", flush=True)
     student = train(teacher, windows, options, device)
     save(student, options.teacher, options.output)
-    import tokenizers
-    tokenizer = tokenizers.Tokenizer.from_file(str(options.teacher / "tokenizer.json"))
     for text in options.text:
         ids = torch.tensor(tokenizer.encode(pathlib.Path(text).read_text(encoding="utf-8")).ids, device=device)
         ids = ids[:len(ids) // WINDOW * WINDOW].view(-1, WINDOW)
         (of_teacher, _), (of_student, shares) = perplexity(teacher, ids), perplexity(student, ids)
-        print(f"{text}: perplexity {of_student:.3f}, tiny-llama's {of_teacher:.3f} ({100 * (of_student / of_teacher - 1):+.1f} %)")
+        print(f"{text}: perplexity {of_student:.3f}, tiny-llama's {of_teacher:.3f} "
+              f"({100 * (of_student / of_teacher - 1):+.1f} %)")
         for n, layer in enumerate(shares.tolist()):
             print(f"  layer {n}: tokens of each expert, % of all: " + " ".join(f"{100 * s / TOP:.1f}" for s in layer))
 

@@ -33,6 +33,12 @@ constexpr Slowness kCpu = {10, 3, 2, 2}, kCuda = {20, 2, 4, 3};
 // Of the pairs of a matrix and a scheme, those that a plan can come to and are measured.
 constexpr double kReachable = 0.22;
 
+// How much longer a weight takes to be rounded where errors are made up for.
+constexpr double kFeedback = 3;
+
+// What moments of inputs may take that trials of schemes keep (quantizers/layerwise_trials.h), in floats.
+constexpr double kKeptMoments = 1 << 28;
+
 double rate_of(double work, const std::function<void()>& compute) {
   compute();
   const Stopwatch watch;
@@ -83,7 +89,8 @@ double quick_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead& wo
   return (static_cast<double>(work.schemes) * sizes.layers + sizes.all()) / rates.weights;
 }
 
-// Text, gradients, the reachable part of the table, and GPTQ of the plan and of the uniform one.
+// Text, gradients, the reachable part of the table on GPTQ's weights, and GPTQ of the plan and of the uniform
+// one.
 double measured_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead& work, double tokens,
                         const Slowness& slowness) {
   const auto schemes = static_cast<double>(work.schemes), few = static_cast<double>(work.kl_tokens);
@@ -91,10 +98,10 @@ double measured_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead&
   const double gradients = 3 * few * sizes.pass();
   // Half of the layers lie behind a matrix on average.
   const double costs = kReachable * schemes * sizes.matrices * few * (sizes.layers + 2 * sizes.head);
-  const double gptq = 2 * tokens * 2 * (sizes.layers + sizes.inputs);
+  const double gptq = 3 * tokens * 2 * (sizes.layers + sizes.inputs);
   const double checking = 2 * tokens / 4 * sizes.pass();
   return (writing + slowness.passes * (gradients + costs + gptq + checking)) / rates.products +
-         2 * schemes * sizes.layers / rates.weights;
+         (2 + kFeedback * kReachable) * schemes * sizes.layers / rates.weights;
 }
 
 double learned_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead& work, double tokens,
@@ -120,7 +127,7 @@ double memory_of(const Effort& effort, const Model& model, const Sizes& sizes, d
   const double threads = work.device.is_cuda() ? 16 : thread_count();
   const double states = 2 * tokens * static_cast<double>(model.config.hidden_size);
   const double logits = 4 * threads * kWindow * static_cast<double>(model.config.vocab_size);
-  return program + kFloatBytes * (2 * sizes.all() + states + logits);
+  return program + kFloatBytes * (2 * sizes.all() + states + logits + std::min(kKeptMoments, sizes.inputs));
 }
 
 std::string rough(double seconds) {
