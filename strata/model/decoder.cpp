@@ -239,7 +239,7 @@ LayerWeights Decoder::layer_weights(int index) {
     weights.tensors[name] = weight(model_.layer_tensor(index, name));
   };
   for (const LayerTensor& tensor : architecture_of(model_.config).tensors(model_.config, index)) {
-    take(tensor.name + ".weight");
+    take(tensor.weight());
     if (tensor.bias) take(tensor.name + ".bias");
   }
   if (options_.rounding != RuntimeRounding::None)
