@@ -17,6 +17,8 @@
 namespace strata {
 namespace {
 
+constexpr int64_t kLogits = int64_t{1} << 25;  // of a block that are in memory at a time
+
 class BackwardPass {
  public:
   BackwardPass(const Model& model, const Calibration& calibration, const GradientOptions& options)
@@ -54,7 +56,7 @@ class BackwardPass {
   double backward_through_head() {
     const OneThread one;  // but for products, which are dealt out
     const at::Tensor head = decoder_.weight(model_.head);
-    const int64_t blocks = ids_.size(0), together = blocks_together(3 * ids_.size(1) * head.size(0));
+    const int64_t blocks = ids_.size(0), together = blocks_together(3 * positions_together() * head.size(0));
     std::vector<double> losses(static_cast<size_t>(blocks));
     for (int64_t first = 0; first < blocks; first += together)
       parallel_for(std::min(together, blocks - first), 1, [&](int64_t i, int64_t) {
@@ -122,26 +124,43 @@ class BackwardPass {
   double backward_through_head(const at::Tensor& head, int64_t block) {
     const at::AutoGradMode with_gradients(true);  // of this thread
     at::Tensor hidden = states_[layers_].read(block, 1).detach().clone().set_requires_grad(true);
-    const at::Tensor loss = loss_of(hidden, head, block);
-    loss.backward();
+    const double loss = backward_through_head(hidden, head, block);
     gradients().write(block, hidden.grad());
-    return loss.item<double>();
+    return loss;
   }
 
   at::Tensor gradient_of_head(int64_t block) {
     const at::AutoGradMode with_gradients(true);
     const at::Tensor head = decoder_.weight(model_.head).detach().set_requires_grad(true);
-    loss_of(states_[layers_].read(block, 1).detach(), head, block).backward();
+    backward_through_head(states_[layers_].read(block, 1).detach(), head, block);
     return head.grad();
   }
 
-  // The mean loss of a block whose last layer gave `hidden`.
-  at::Tensor loss_of(const at::Tensor& hidden, const at::Tensor& head, int64_t block) {
-    const int64_t predicted = ids_.size(1) - 1;
+  // The mean loss of a block whose last layer gave `hidden`; leaves its gradients by `hidden` and by `head`,
+  // where they want them. Logits of some positions at a time are in memory.
+  double backward_through_head(const at::Tensor& hidden, const at::Tensor& head, int64_t block) {
+    const int64_t predicted = ids_.size(1) - 1, most = positions_together();
     const at::Tensor normed = decoder_.final_normed(hidden).narrow(1, 0, predicted);
     const at::Tensor targets = ids_[block].narrow(0, 1, predicted).to(hidden.device());
-    const at::Tensor logits = softcapped(linear(normed, head, at::Tensor())[0], model_.config.final_softcap);
-    return at::nll_loss(at::log_softmax(logits, -1), targets);
+    const at::Tensor by_normed = at::zeros_like(normed);
+    double loss = 0;
+    for (int64_t first = 0; first < predicted; first += most) {
+      const int64_t count = std::min(most, predicted - first);
+      const at::Tensor some =
+          normed.narrow(1, first, count).detach().set_requires_grad(normed.requires_grad());
+      const at::Tensor logits = softcapped(linear(some, head, at::Tensor())[0], model_.config.final_softcap);
+      const at::Tensor of_some = at::nll_loss(at::log_softmax(logits, -1), targets.narrow(0, first, count)) *
+                                 (static_cast<double>(count) / static_cast<double>(predicted));
+      of_some.backward();
+      loss += of_some.item<double>();
+      if (normed.requires_grad()) by_normed.narrow(1, first, count).copy_(some.grad());
+    }
+    if (normed.requires_grad()) normed.backward(by_normed);
+    return loss;
+  }
+
+  int64_t positions_together() const {
+    return std::clamp<int64_t>(kLogits / model_.config.vocab_size, 1, ids_.size(1));
   }
 
   int64_t layer_params(int index) const {

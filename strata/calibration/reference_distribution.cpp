@@ -7,8 +7,9 @@
 namespace strata {
 namespace {
 
-// Logits that are in memory at a time: few enough for the caches of a CPU, enough to fill a GPU.
-constexpr int64_t kCpuLogits = int64_t{1} << 21, kCudaLogits = int64_t{1} << 27;
+// Logits that are in memory at a time: few enough for the caches of a CPU, enough to fill a GPU; and the
+// fewest rows of them, since the head is read for each piece.
+constexpr int64_t kCpuLogits = int64_t{1} << 21, kCudaLogits = int64_t{1} << 27, kFewestRows = 32;
 
 }  // namespace
 
@@ -25,7 +26,7 @@ ReferenceDistribution::ReferenceDistribution(Decoder& decoder, const at::Tensor&
     : decoder_(decoder), rows_(hidden.reshape({-1, hidden.size(-1)}).clone()) {
   const int64_t vocab = decoder.model().config.vocab_size;
   const int64_t logits_at_a_time = hidden.is_cuda() ? kCudaLogits : kCpuLogits;
-  rows_per_piece_ = std::clamp<int64_t>(logits_at_a_time / vocab, 1, rows_.size(0));
+  rows_per_piece_ = std::min(std::max(logits_at_a_time / vocab, kFewestRows), rows_.size(0));
   if (2 * 4 * rows_.size(0) * vocab > memory_limit) return;
   for (int64_t first = 0; first < rows_.size(0); first += rows_per_piece_)
     kept_.push_back(make_piece(first, std::min(rows_per_piece_, rows_.size(0) - first)));

@@ -39,7 +39,9 @@ at::Tensor write_self_text(const Model& model, int64_t blocks, int64_t window, u
   if (device.is_cuda()) options.dtype = at::kBFloat16;
   Decoder decoder(model, options);
   const ModelConfig& config = model.config;
-  const int64_t cache = 2 * config.num_layers * config.num_kv_heads * config.head_dim * window;
+  int64_t cache = 0;
+  for (int layer = 0; layer < config.num_layers; ++layer)
+    cache += 2 * config.kv_heads_of(layer) * config.head_dim_of(layer) * window;
   const int64_t batch = std::clamp<int64_t>(kMostCacheElements / cache, 1, blocks);
 
   // A stream of draws for every block, so that the batch does not change what is written.

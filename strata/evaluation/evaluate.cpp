@@ -75,11 +75,16 @@ int64_t choose_batch(const std::vector<Decoder*>& decoders, const Windows& windo
   return std::clamp<int64_t>(bound / window_bytes, 1, windows.count);
 }
 
-// Positions whose logits are in memory at a time: few enough for the caches of a CPU, or enough for a GPU,
-// and for a head that is read once for each such piece.
+// Positions whose logits are in memory at a time: enough for a GPU, and for a head that is read from disk
+// once for each such piece; otherwise few. A head is read from memory for each, so that they are never very
+// few.
 int64_t positions_per_piece(const std::vector<Decoder*>& decoders) {
-  const int64_t elements = (any_streams(decoders) || any_on_cuda(decoders) ? 128 : 2) * kMiB;
-  return std::max<int64_t>(256, elements / decoders.front()->model().config.vocab_size);
+  constexpr int64_t kFewest = 64, kMost = 256;
+  const int64_t vocab_size = decoders.front()->model().config.vocab_size;
+  const auto positions = [&](int64_t logits) { return std::max(kFewest, logits / vocab_size); };
+  if (any_on_cuda(decoders)) return positions(128 * kMiB);
+  if (any_streams(decoders)) return positions(64 * kMiB);
+  return std::max(std::min(kMost, positions(16 * kMiB)), positions(2 * kMiB));
 }
 
 at::Tensor gather_ids(const std::vector<int32_t>& ids, const Windows& windows, int64_t first, int64_t count) {

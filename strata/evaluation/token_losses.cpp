@@ -1,9 +1,36 @@
 #include "strata/evaluation/token_losses.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
+#include <functional>
+
+#include "strata/core/threads.h"
+#include "strata/device/products.h"
 
 namespace strata {
+namespace {
+
+// Logits of the rows that one thread looks at together: what it makes of them stays in its caches.
+constexpr int64_t kLogitsOfThread = int64_t{1} << 19;
+
+// Calls look(first, count) for all rows of logits [n, V], on a CPU for a few at a time, in threads.
+void for_some_rows(const at::Tensor& logits, const std::function<void(int64_t first, int64_t count)>& look) {
+  if (!logits.is_cpu()) return look(0, logits.size(0));
+  const OneThread one;
+  parallel_for(logits.size(0), std::max<int64_t>(1, kLogitsOfThread / logits.size(1)),
+               [&](int64_t begin, int64_t end) {
+                 const at::NoGradGuard no_grad;  // of this thread
+                 look(begin, end - begin);
+               });
+}
+
+at::Tensor negative_log_likelihoods(const at::Tensor& log_q, const at::Tensor& targets) {
+  return log_q.gather(1, targets.unsqueeze(1)).squeeze(1).neg_();
+}
+
+}  // namespace
 
 double quantile(std::vector<double> values, double fraction) {
   if (values.empty()) return 0;
@@ -34,20 +61,33 @@ double TokenLosses::Sum::standard_error(int64_t count) const {
 }
 
 void TokenLosses::add(const at::Tensor& logits, const at::Tensor& targets) {
-  const at::Tensor log_q = at::log_softmax(logits, -1);
-  nll_.add(log_q.gather(1, targets.unsqueeze(1)).neg_());
+  const at::Tensor nll = at::empty_like(logits.select(1, 0));
+  for_some_rows(logits, [&](int64_t first, int64_t count) {
+    const auto some = [&](const at::Tensor& all) { return all.narrow(0, first, count); };
+    some(nll).copy_(negative_log_likelihoods(at::log_softmax(some(logits), -1), some(targets)));
+  });
+  nll_.add(nll);
   tokens_ += targets.size(0);
 }
 
 void TokenLosses::add(const at::Tensor& logits, const at::Tensor& targets,
                       const at::Tensor& reference_logits) {
-  const at::Tensor log_q = at::log_softmax(logits, -1);
-  const at::Tensor log_p = at::log_softmax(reference_logits, -1);
-  nll_.add(log_q.gather(1, targets.unsqueeze(1)).neg_());
+  const at::Tensor nll = at::empty_like(logits.select(1, 0)), kld = at::empty_like(nll);
+  const at::Tensor agree = at::empty_like(nll, at::kBool);
+  for_some_rows(logits, [&](int64_t first, int64_t count) {
+    const auto some = [&](const at::Tensor& all) { return all.narrow(0, first, count); };
+    const at::Tensor log_q = at::log_softmax(some(logits), -1);
+    at::Tensor log_p = at::log_softmax(some(reference_logits), -1);
+    some(nll).copy_(negative_log_likelihoods(log_q, some(targets)));
+    some(agree).copy_(log_q.argmax(-1).eq(log_p.argmax(-1)));
+    // KL(p || q) = sum p (log p - log q)
+    const at::Tensor p = log_p.exp();
+    some(kld).copy_(log_p.sub_(log_q).mul_(p).sum(-1));
+  });
+  nll_.add(nll);
   tokens_ += targets.size(0);
-  agreements_ += log_q.argmax(-1).eq(log_p.argmax(-1)).sum().item<int64_t>();
-  // KL(p || q) = sum p (log p - log q)
-  const at::Tensor divergence = log_p.exp().mul_(log_p - log_q).sum(-1).to(at::kCPU, at::kDouble);
+  agreements_ += agree.sum().item<int64_t>();
+  const at::Tensor divergence = kld.to(at::kCPU, at::kDouble);
   kld_.add(divergence);
   const double* values = divergence.data_ptr<double>();
   divergences_.insert(divergences_.end(), values, values + divergence.numel());

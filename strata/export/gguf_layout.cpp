@@ -47,15 +47,12 @@ std::vector<int64_t> row_order(const std::vector<RowPart>& parts) {
 // Throws for what llama.cpp's graph of the architecture has no place for; it would refuse the file, or worse,
 // ignore a part of it.
 void require_place(const ModelConfig& config) {
-  const Architecture& architecture = architecture_of(config);
-  std::string refusal = architecture.gguf_refusal == nullptr ? "" : architecture.gguf_refusal(config);
-  if (config.rope.scaling.type == RopeScaling::Type::Yarn && !config.rope.scaling.truncate)
-    refusal = "YaRN whose ends are not whole dimensions";
+  const std::string refusal = gguf_refusal_of(config);
   if (!refusal.empty())
     fail(
         "a {} model with {} cannot leave as GGUF, since llama.cpp's {} has no place for that; export with "
         "--format hf",
-        config.architecture, refusal, architecture.gguf_name);
+        config.architecture, refusal, architecture_of(config).gguf_name);
 }
 
 // Divisors of rotary frequencies that llama.cpp reads from tensors. (Linear scaling is a key; see
@@ -65,8 +62,10 @@ std::vector<std::pair<std::string, std::vector<float>>> stored_divisors(const Mo
     case RopeScaling::Type::None:
     case RopeScaling::Type::Linear:
     case RopeScaling::Type::Yarn:
+    case RopeScaling::Type::Dynamic:
       return {};
     case RopeScaling::Type::Llama3:
+    case RopeScaling::Type::Proportional:
     case RopeScaling::Type::Divisors: {
       const std::vector<double> divisors = rope_divisors(config.rope);
       return {{"rope_freqs.weight", {divisors.begin(), divisors.end()}}};

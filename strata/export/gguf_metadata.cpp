@@ -40,6 +40,16 @@ class KeyList {
   std::string prefix_;
 };
 
+// An architecture may say otherwise what all have.
+void set_key(std::vector<GgufKey>& keys, GgufKey key) {
+  const auto same =
+      std::find_if(keys.begin(), keys.end(), [&](const GgufKey& k) { return k.name == key.name; });
+  if (same == keys.end())
+    keys.push_back(std::move(key));
+  else
+    *same = std::move(key);
+}
+
 std::string model_name(const std::filesystem::path& path) {
   const std::filesystem::path whole = std::filesystem::absolute(path).lexically_normal();
   const std::filesystem::path named = whole.has_filename() ? whole : whole.parent_path();
@@ -128,7 +138,7 @@ std::vector<GgufKey> gguf_keys(const Model& model, const std::vector<GgufTensor>
   add_rope(list, model.config);
   if (architecture.gguf_keys != nullptr)
     for (GgufKey& key : architecture.gguf_keys(model.config))
-      keys.push_back({architecture.gguf_name + "." + key.name, std::move(key.value)});
+      set_key(keys, {architecture.gguf_name + "." + key.name, std::move(key.value)});
   for (GgufKey& key : vocabulary_keys(padded_vocabulary(model))) keys.push_back(std::move(key));
   return keys;
 }

@@ -62,6 +62,10 @@ Json rope_scaling_json(const ModelConfig& config, const std::string& where) {
   if (scaling.type == RopeScaling::Type::None) return nullptr;
   if (scaling.type == RopeScaling::Type::Linear)
     return Json{{"rope_type", "linear"}, {"type", "linear"}, {"factor", scaling.factor}};
+  if (scaling.type == RopeScaling::Type::Dynamic)
+    return Json{{"rope_type", "dynamic"}, {"type", "dynamic"}, {"factor", scaling.factor}};
+  if (scaling.type == RopeScaling::Type::Proportional)
+    return Json{{"rope_type", "proportional"}, {"partial_rotary_factor", scaling.turning_part}};
   if (scaling.type == RopeScaling::Type::Yarn)
     return Json{{"rope_type", "yarn"},
                 {"type", "yarn"},

@@ -43,6 +43,8 @@ GgufValue gguf_bool(bool value);
 GgufValue gguf_string(std::string value);
 GgufValue gguf_strings(std::vector<std::string> values);
 GgufValue gguf_i32s(std::vector<int64_t> values);
+GgufValue gguf_bytes(const std::string& bytes);
+GgufValue gguf_bools(std::vector<bool> values);
 GgufValue gguf_f32s(std::vector<double> values);
 
 // Scalars and arrays by family; null when the value is something else.

@@ -38,6 +38,16 @@ GgufValue gguf_i32s(std::vector<int64_t> values) {
   return array_of(GgufValue::Type::I32, std::move(values));
 }
 
+GgufValue gguf_bytes(const std::string& bytes) {
+  std::vector<int64_t> values;
+  for (const char byte : bytes) values.push_back(static_cast<uint8_t>(byte));
+  return array_of(GgufValue::Type::U8, std::move(values));
+}
+
+GgufValue gguf_bools(std::vector<bool> values) {
+  return array_of(GgufValue::Type::Bool, std::move(values));
+}
+
 GgufValue gguf_f32s(std::vector<double> values) {
   return array_of(GgufValue::Type::F32, std::move(values));
 }

@@ -23,14 +23,16 @@ struct RowPart {
   int64_t permuted_heads = 0;
 };
 
-// A weight of a layer: a norm, or a matrix with the bias that goes with it.
+// A weight of a layer: a norm or another vector, or a matrix with the bias that goes with it.
 struct LayerTensor {
   std::string name;            // without ".weight", inside the layer: "self_attn.q_proj"
   std::string gguf_name;       // the same in a GGUF's block: "attn_q"
   int64_t cols = 0;            // of a matrix, or the norm's size
   std::vector<RowPart> parts;  // a matrix's rows; none of a norm
   bool bias = false;           // of a matrix or a norm
+  bool bare = false;           // a checkpoint stores it without ".weight" behind its name
 
+  std::string weight() const { return bare ? name : name + ".weight"; }
   bool is_matrix() const { return !parts.empty(); }
   int64_t rows() const;  // of a matrix
 };
@@ -40,8 +42,11 @@ struct LayerTensor {
 struct AttentionPlan {
   std::vector<std::string> inputs;  // {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}
   std::string output;               // "self_attn.o_proj"
-  std::string q_norm, k_norm;       // RMS norms of queries and keys before they rotate; empty: none
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  std::string q_norm, k_norm;  // RMS norms of queries and keys before they rotate; empty: none
   enum class NormOver { Head, AllHeads } norm_over = NormOver::Head;
+  bool keys_are_values = false;  // values are the products of the keys, before these are normed and rotate
+  bool norms_values = false;     // every head of the values is RMS-normed, without gains
   AttentionScores scores;
 };
 
@@ -72,6 +77,7 @@ struct BlockPlan {
 // What a layer computes.
 struct LayerPlan {
   std::vector<BlockPlan> blocks;  // one after the other
+  std::string scale = {};  // the vector of one value that multiplies what leaves the layer; empty: none
 };
 
 // All that strata knows of an architecture. Each is a file in architectures/ and a line in its registry;
@@ -83,6 +89,7 @@ struct Architecture {
       gguf_name;  // general.architecture; of several with the same one the first that fits reads files
   Json defaults;  // keys that config.json may leave to the class
   bool partial_rotary = false;  // whether heads may rotate in part
+  bool sizes_by_layer = false;  // whether GGUF keys may list sizes of layers
   // What config.json calls the activation of the feed-forward block; the first is what is written there.
   std::vector<std::string> activations = {"silu"};
   // What a checkpoint's norms leave out of their gains, which GGUF files hold whole.
@@ -118,6 +125,10 @@ const Architecture* find_gguf_architecture(std::string_view gguf_name, const Ggu
 
 // Of a config that can be run; throws naming those known.
 const Architecture& architecture_of(const ModelConfig& config);
+
+// What llama.cpp has no place for in a model of this config: Architecture::gguf_refusal, and what it can do
+// of no architecture. Empty where it runs the model.
+std::string gguf_refusal_of(const ModelConfig& config);
 
 // "llama, mistral, ...", for messages.
 std::string known_architectures();

@@ -14,17 +14,19 @@ at::Tensor normed_heads(const LayerRun& run, const AttentionPlan& plan, const st
     return norm.empty() ? x : normed(run.config, x, run.weights.weight(norm), run.weights.bias(norm));
   };
   if (plan.norm_over == AttentionPlan::NormOver::AllHeads)
-    return by_head(with_norm(values), heads, run.config.head_dim);
-  return with_norm(by_head(values, heads, run.config.head_dim));
+    return by_head(with_norm(values), heads, plan.head_dim);
+  return with_norm(by_head(values, heads, plan.head_dim));
 }
 
 at::Tensor mix(const LayerRun& run, const AttentionPlan& plan, const std::vector<at::Tensor>& products) {
-  const ModelConfig& c = run.config;
-  const int64_t queries = c.num_heads * c.head_dim, keys = c.num_kv_heads * c.head_dim;
-  const std::vector<at::Tensor> parts = split_products(products, {queries, keys, keys});
-  const at::Tensor q = normed_heads(run, plan, plan.q_norm, parts[0], c.num_heads);
-  const at::Tensor k = normed_heads(run, plan, plan.k_norm, parts[1], c.num_kv_heads);
-  const at::Tensor v = by_head(parts[2], c.num_kv_heads, c.head_dim);
+  const int64_t queries = plan.heads * plan.head_dim, keys = plan.kv_heads * plan.head_dim;
+  std::vector<int64_t> sizes = {queries, keys};
+  if (!plan.keys_are_values) sizes.push_back(keys);
+  const std::vector<at::Tensor> parts = split_products(products, sizes);
+  const at::Tensor q = normed_heads(run, plan, plan.q_norm, parts[0], plan.heads);
+  const at::Tensor k = normed_heads(run, plan, plan.k_norm, parts[1], plan.kv_heads);
+  at::Tensor v = by_head(parts.back(), plan.kv_heads, plan.head_dim);
+  if (plan.norms_values) v = rms_norm(v, {}, run.config.rms_norm_eps);
   at::Tensor rotated = apply_rope(q, run.rope);
   if (run.rope.query_scale.defined()) rotated = rotated * run.rope.query_scale.to(rotated.scalar_type());
   return run.attention(rotated, apply_rope(k, run.rope), v, plan.scores);
@@ -40,9 +42,9 @@ void add_stages(const AttentionPlan& plan, std::vector<Stage>& stages) {
   };
   Stage out;
   out.matrices = {plan.output};
-  out.reads_value = true;
+  out.reads_value = out.reads_attention = true;
   out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
-  out.rows = Role::V;
+  if (!plan.norms_values) out.rows = Role::V;
   stages.push_back(std::move(into));
   stages.push_back(std::move(out));
 }

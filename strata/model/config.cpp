@@ -14,6 +14,14 @@ bool ModelConfig::slides(int layer) const {
   return sliding_window > 0 && (sliding_layers.empty() || sliding_layers.at(static_cast<size_t>(layer)));
 }
 
+int64_t ModelConfig::head_dim_of(int layer) const {
+  return sliding_head_dim > 0 && slides(layer) ? sliding_head_dim : head_dim;
+}
+
+int64_t ModelConfig::kv_heads_of(int layer) const {
+  return sliding_kv_heads > 0 && slides(layer) ? sliding_kv_heads : num_kv_heads;
+}
+
 AttentionScores ModelConfig::scores_of(int layer) const {
   return {slides(layer) ? sliding_window : 0, attention_scale, attention_softcap};
 }

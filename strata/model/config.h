@@ -16,9 +16,10 @@ std::string_view name_of(Role role);  // "q", "k", ...
 // How rotary frequencies are stretched: not at all, all alike (position interpolation), by frequency as
 // Llama 3 or YaRN (arXiv 2309.00071) do, by the divisor that a GGUF's rope_freqs.weight gives for each
 // frequency, or by one of two divisors for each: for sequences within the original context, and for longer
-// ones (longrope).
+// ones (longrope); by a base that grows with the sequence beyond the original context (dynamic); or only the
+// first pairs turn (proportional).
 struct RopeScaling {
-  enum class Type { None, Linear, Llama3, Divisors, Long, Yarn } type = Type::None;
+  enum class Type { None, Linear, Llama3, Divisors, Long, Yarn, Dynamic, Proportional } type = Type::None;
   double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
   int64_t original_max_position_embeddings = 0;
   std::vector<float> divisors;           // rotary_dim / 2
@@ -26,6 +27,7 @@ struct RopeScaling {
   double attention_factor = 1;           // of longrope and YaRN: multiplies cosines and sines
   double beta_fast = 32, beta_slow = 1;  // of YaRN: turns within the original context
   bool truncate = true;                  // of YaRN: the two bounds are whole features
+  double turning_part = 1;               // of proportional: the part of the pairs that turn
 };
 
 // The rotation of queries and keys by their positions.
@@ -67,6 +69,9 @@ struct ModelConfig {
   bool tied_embeddings = false;
   int64_t sliding_window = 0;                         // 0 = none
   std::vector<bool> sliding_layers;                   // layers it applies to; empty = all
+  int64_t sliding_head_dim = 0;                       // of layers that slide, where theirs is another
+  int64_t sliding_kv_heads = 0;                       // likewise
+  bool keys_are_values = false;                       // in layers that do not slide
   double attention_scale = 0, attention_softcap = 0;  // as in AttentionScores
   double embedding_scale = 1;                         // of the embedded tokens
   double residual_scale = 1;                          // of what a block adds to the stream
@@ -78,6 +83,8 @@ struct ModelConfig {
   std::string prefix = "model.", head = "lm_head";
 
   bool slides(int layer) const;  // whether sliding_window applies to this layer
+  int64_t head_dim_of(int layer) const;
+  int64_t kv_heads_of(int layer) const;
   AttentionScores scores_of(int layer) const;
   const Rope& rope_of(int layer) const;
 };

@@ -25,13 +25,16 @@ void check_divisors(const Rope& rope, const std::vector<float>& divisors, const 
   if (static_cast<int64_t>(divisors.size()) != rope.rotary_dim / 2)
     fail("{}: {} rotary frequency factors where {} features of a head rotate, expected {}", where,
          divisors.size(), rope.rotary_dim, rope.rotary_dim / 2);
-  for (const float divisor : divisors) check_real(where, "a rotary frequency factor", divisor, 1e-6, 1e6);
+  // Of features that do not turn some files have 1e30.
+  for (const float divisor : divisors) check_real(where, "a rotary frequency factor", divisor, 1e-6, 1e31);
 }
 
 void check_rope(const Rope& rope, const std::string& where) {
   check_real(where, "rope_theta", rope.theta, 1, 1e15);
   const RopeScaling& scaling = rope.scaling;
   if (scaling.type == RopeScaling::Type::None) return;
+  if (scaling.type == RopeScaling::Type::Proportional)
+    return check_real(where, "partial_rotary_factor", scaling.turning_part, 1e-6, 1);
   if (scaling.type == RopeScaling::Type::Divisors) return check_divisors(rope, scaling.divisors, where);
   if (scaling.type == RopeScaling::Type::Long) {
     check_divisors(rope, scaling.divisors, where);
@@ -49,6 +52,8 @@ void check_rope(const Rope& rope, const std::string& where) {
     check_size(where, "original_max_position_embeddings", scaling.original_max_position_embeddings,
                int64_t{1} << 40);
   }
+  if (scaling.type == RopeScaling::Type::Dynamic && rope.rotary_dim < 4)
+    fail("{}: {} features of a head rotate, too few for a dynamic base", where, rope.rotary_dim);
   if (scaling.type != RopeScaling::Type::Llama3) return;
   check_real(where, "low_freq_factor", scaling.low_freq_factor, 1e-6, 1e6);
   check_real(where, "high_freq_factor", scaling.high_freq_factor, 1e-6, 1e6);
@@ -73,9 +78,15 @@ void check_config(const ModelConfig& config, const std::string& where) {
   if (config.num_heads * config.head_dim > kLargestWidth)
     fail("{}: {} heads of size {} make {} query features, but at most {} are supported", where,
          config.num_heads, config.head_dim, config.num_heads * config.head_dim, kLargestWidth);
-  if (config.num_heads % config.num_kv_heads != 0)
-    fail("{}: num_attention_heads is {}, which num_key_value_heads {} does not divide", where,
-         config.num_heads, config.num_kv_heads);
+  for (const int64_t kv_heads : {config.num_kv_heads, config.sliding_kv_heads})
+    if (kv_heads != 0 && config.num_heads % kv_heads != 0)
+      fail("{}: num_attention_heads is {}, which num_key_value_heads {} does not divide", where,
+           config.num_heads, kv_heads);
+  if (config.sliding_head_dim != 0)
+    check_size(where, "head_dim of sliding layers", config.sliding_head_dim, kLargestWidth);
+  if (config.sliding_head_dim % 2 != 0)
+    fail("{}: head_dim of sliding layers is {}, but rotary positions need an even number", where,
+         config.sliding_head_dim);
   if (config.head_dim % 2 != 0 && config.rope.rotary_dim == config.head_dim)
     fail("{}: head_dim is {}, but rotary positions need an even number", where, config.head_dim);
   if (config.rope.rotary_dim < 2 || config.rope.rotary_dim % 2 != 0 ||

@@ -36,7 +36,9 @@ void read_sizes(const GgufFile& file, const Architecture& architecture, const Gg
   config.intermediate_size = keys.integer("feed_forward_length");
   config.num_layers = keys.integer("block_count");
   config.num_heads = keys.integer("attention.head_count");
-  config.num_kv_heads = keys.integer("attention.head_count_kv", config.num_heads);
+  config.num_kv_heads = architecture.sizes_by_layer && config.num_layers <= kMostLayers
+                            ? keys.by_layer("attention.head_count_kv", config.num_layers).back()
+                            : keys.integer("attention.head_count_kv", config.num_heads);
   config.max_position_embeddings = keys.integer("context_length", 2048);
   const std::vector<int64_t>& embedding = require_tensor(file, "token_embd.weight").shape;
   if (embedding.size() != 2)
@@ -127,6 +129,16 @@ int64_t GgufKeys::integer(const std::string& key) const {
 
 int64_t GgufKeys::integer(const std::string& key, int64_t otherwise) const {
   return optional_integer(prefix_ + key).value_or(otherwise);
+}
+
+std::vector<int64_t> GgufKeys::by_layer(const std::string& key, int64_t layers) const {
+  const GgufValue* value = file_.find(prefix_ + key);
+  const auto* list = value == nullptr ? nullptr : std::get_if<std::vector<int64_t>>(&value->value);
+  if (list == nullptr) return std::vector<int64_t>(static_cast<size_t>(layers), integer(key));
+  if (static_cast<int64_t>(list->size()) != layers)
+    fail("{}: the key {}{} has {} entries, expected {}, one a layer", file_.path().string(), prefix_, key,
+         list->size(), layers);
+  return *list;
 }
 
 double GgufKeys::real(const std::string& key, double otherwise) const {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "strata/gguf/file.h"
 #include "strata/model/config.h"
@@ -17,6 +18,8 @@ class GgufKeys {
 
   int64_t integer(const std::string& key) const;  // throws where there is none
   int64_t integer(const std::string& key, int64_t otherwise) const;
+  // A size of each layer: one for all, or a list with one for each.
+  std::vector<int64_t> by_layer(const std::string& key, int64_t layers) const;
   double real(const std::string& key, double otherwise) const;
   std::string text(const std::string& key) const;                              // "" where there is none
   std::optional<int64_t> optional_integer(const std::string& full_key) const;  // given with its prefix

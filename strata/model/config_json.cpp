@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kKnownRopeTypes = "default, linear, llama3, yarn and longrope";
+constexpr const char* kKnownRopeTypes = "default, linear, dynamic, llama3, yarn and longrope";
 
 // From model_type or, where that is missing, from the class name in `architectures`.
 const Architecture& named_architecture(const ConfigFields& fields) {
@@ -105,15 +105,22 @@ void read_yarn(const ConfigFields& rope, const ConfigFields& fields, ModelConfig
 void read_rope_entries(const ConfigFields& rope, const ConfigFields& fields, const Architecture& architecture,
                        const std::string& default_type, ModelConfig& config) {
   config.rope.theta = rope.real("rope_theta", config.rope.theta);
-  read_partial_rotary(rope, architecture, config);
-
   const std::string type = rope.text("rope_type", rope.text("type", default_type));
   RopeScaling& scaling = config.rope.scaling;
+  if (type == "proportional") {
+    scaling.type = RopeScaling::Type::Proportional;
+    scaling.turning_part = rope.real("partial_rotary_factor", 1);
+    return;
+  }
+  read_partial_rotary(rope, architecture, config);
   if (type == "default") return;
   if (type == "longrope" || type == "su") return read_longrope(rope, fields, config);
   if (type == "yarn") return read_yarn(rope, fields, config);
   if (type == "linear") {
     scaling.type = RopeScaling::Type::Linear;
+  } else if (type == "dynamic") {
+    scaling.type = RopeScaling::Type::Dynamic;
+    scaling.original_max_position_embeddings = config.max_position_embeddings;
   } else if (type == "llama3") {
     scaling.type = RopeScaling::Type::Llama3;
     scaling.low_freq_factor = rope.real("low_freq_factor", 1);

@@ -146,8 +146,8 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;
   const at::Tensor normed = rounded_input(model_.head, final_normed(hidden));
   if (options_.resident || in_memory(model_.head))
-    return softcapped(strata::linear(normed, weight(model_.head), at::Tensor()).to(at::kFloat),
-                      model_.config.final_softcap);
+    return softcap_(strata::linear(normed, weight(model_.head), at::Tensor()).to(at::kFloat),
+                    model_.config.final_softcap);
   const int64_t vocab_size = model_.config.vocab_size;
   const int64_t step = std::max<int64_t>(1, kHeadElements / model_.config.hidden_size);
   at::Tensor output =
@@ -157,7 +157,7 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) {
     output.narrow(2, first, count)
         .copy_(strata::linear(normed, weight_rows(model_.head, first, count), at::Tensor()));
   }
-  return softcapped(output, model_.config.final_softcap);
+  return softcap_(output, model_.config.final_softcap);
 }
 
 at::Tensor Decoder::final_normed(const at::Tensor& hidden) {
@@ -239,7 +239,7 @@ LayerWeights Decoder::layer_weights(int index) {
     weights.tensors[name] = weight(model_.layer_tensor(index, name));
   };
   for (const LayerTensor& tensor : architecture_of(model_.config).tensors(model_.config, index)) {
-    take(tensor.name + ".weight");
+    take(tensor.weight());
     if (tensor.bias) take(tensor.name + ".bias");
   }
   if (options_.rounding != RuntimeRounding::None)

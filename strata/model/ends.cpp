@@ -18,4 +18,8 @@ at::Tensor softcapped(const at::Tensor& values, double cap) {
   return cap > 0 ? at::tanh(values / cap) * cap : values;
 }
 
+at::Tensor softcap_(at::Tensor values, double cap) {
+  return cap > 0 ? values.div_(cap).tanh_().mul_(cap) : values;
+}
+
 }  // namespace strata

@@ -16,7 +16,9 @@ at::Tensor embedded(const ModelConfig& config, const at::Tensor& rows);
 at::Tensor final_norm(const ModelConfig& config, const at::Tensor& hidden, const at::Tensor& gains,
                       const at::Tensor& bias);
 
-// Logits, or scores of attention, capped by c > 0: c tanh(x / c), with gradients. As they are for 0.
+// Logits, or scores of attention, capped by c > 0: c tanh(x / c), with gradients. As they are for 0. The
+// second form has no gradients and overwrites the values.
 at::Tensor softcapped(const at::Tensor& values, double cap);
+at::Tensor softcap_(at::Tensor values, double cap);
 
 }  // namespace strata

@@ -40,7 +40,8 @@ IncrementalDecoder::IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t 
                                            const AttentionScores& scores) {
       return attend(static_cast<size_t>(layer), q, k, v, scores);
     };
-    keys_.push_back(at::empty({batch, config.num_kv_heads, length, config.head_dim}, options));
+    keys_.push_back(
+        at::empty({batch, config.kv_heads_of(layer), length, config.head_dim_of(layer)}, options));
     values_.push_back(at::empty_like(keys_.back()));
   }
 }

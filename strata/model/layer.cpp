@@ -43,7 +43,8 @@ std::vector<at::Tensor> products_of(const LayerRun& run, const Stage& stage, con
 }  // namespace
 
 const at::Tensor& LayerWeights::weight(const std::string& name) const {
-  const auto found = tensors.find(name + ".weight");
+  auto found = tensors.find(name + ".weight");
+  if (found == tensors.end()) found = tensors.find(name);
   if (found == tensors.end()) fail("a layer without {}.weight cannot be run", name);
   return found->second;
 }
@@ -66,6 +67,7 @@ std::vector<Stage> stages_of(const LayerPlan& plan) {
     stages[first].norm = plan.blocks[block].norm_before;
     stages.back().ends_block = true;
   }
+  if (!stages.empty()) stages.back().ends_layer = true;
   return stages;
 }
 
@@ -83,7 +85,9 @@ LayerState finish_stage(const LayerRun& run, const Stage& stage, const LayerStat
                         const std::vector<at::Tensor>& products) {
   const at::Tensor output = stage_output(run, stage, products);
   if (!stage.ends_block) return {state.hidden, output};
-  return {state.hidden + output, rest_of_value(run, stage, state.value)};
+  at::Tensor hidden = state.hidden + output;
+  if (stage.ends_layer && !run.plan.scale.empty()) hidden = hidden * run.weights.weight(run.plan.scale);
+  return {std::move(hidden), rest_of_value(run, stage, state.value)};
 }
 
 LayerState run_stage(const LayerRun& run, const Stage& stage, const LayerState& state,
@@ -114,7 +118,8 @@ at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& hid
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor mean_square = wide.square().mean(-1, true);
-  return (wide * mean_square.add_(eps).rsqrt_()).to(x.scalar_type()).mul_(weight);
+  const at::Tensor scaled = (wide * mean_square.add_(eps).rsqrt_()).to(x.scalar_type());
+  return weight.defined() ? scaled.mul_(weight) : scaled;
 }
 
 at::Tensor normed(const ModelConfig& config, const at::Tensor& x, const at::Tensor& weight,

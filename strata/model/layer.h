@@ -47,7 +47,9 @@ struct Stage {
   size_t block = 0;                   // of the plan
   std::vector<std::string> matrices;  // W x + b of each is a product
   bool reads_value = false;           // the input is LayerState::value; otherwise the stream, behind `norm`
+  bool reads_attention = false;       // that value is what attention gives
   bool ends_block = false;            // what comes out is normed as the plan has it and added to the stream
+  bool ends_layer = false;            // and the plan's scale multiplies the stream
   std::function<at::Tensor(const LayerRun& run, const std::vector<at::Tensor>& products)> combine;
 
   // What scales a feature of the input where it is scaled itself: the norm before the block (empty: none), or
@@ -88,7 +90,7 @@ LayerState finish_stage(const LayerRun& run, const Stage& stage, const LayerStat
 // What a block of the plan adds to its input [B, T, hidden_size].
 at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& hidden);
 
-// x / sqrt(mean(x^2) + eps) * weight over the last dimension, the norm in float32.
+// x / sqrt(mean(x^2) + eps) * weight over the last dimension, the norm in float32. An undefined weight is 1.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 // The norm that the config names; for LayerNorm the mean is subtracted first and the bias, if defined, added.

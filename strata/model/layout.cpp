@@ -50,6 +50,7 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
       const NamePair names = in_layer(config, layer, tensor);
       if (!tensor.is_matrix()) {
         add_norm(tensors, architecture, names, tensor.cols, tensor.bias);
+        if (tensor.bare) tensors.back().name = names.name;
         continue;
       }
       add_tensor(tensors, names, {tensor.rows(), tensor.cols}, tensor.parts);

@@ -5,6 +5,8 @@
 #include "strata/checkpoint/offset_checkpoint.h"
 #include "strata/checkpoint/packed_checkpoint.h"
 #include "strata/core/error.h"
+#include "strata/core/progress.h"
+#include "strata/core/text.h"
 #include "strata/model/config_gguf.h"
 #include "strata/model/config_json.h"
 #include "strata/model/gguf_model.h"
@@ -36,12 +38,25 @@ void check_tensors(const Model& model) {
   }
 }
 
-void check_vocabulary(const Vocabulary& vocabulary, const ModelConfig& config, const fs::path& path) {
-  if (static_cast<int64_t>(vocabulary.tokens.size()) > config.vocab_size)
-    fail(
-        "{}: the tokenizer has {} tokens, but the model's vocabulary only {}; this tokenizer belongs to "
-        "another model",
-        path.string(), vocabulary.tokens.size(), config.vocab_size);
+// Leaves out tokens that were added beyond the rows of the embedding; throws where others are there.
+void fit_vocabulary(Vocabulary& vocabulary, const ModelConfig& config, const fs::path& path) {
+  using TokenType = Vocabulary::TokenType;
+  const auto rows = static_cast<size_t>(config.vocab_size);
+  if (vocabulary.tokens.size() <= rows) return;
+  std::string added;
+  for (size_t id = rows; id < vocabulary.tokens.size(); ++id) {
+    const TokenType type = vocabulary.types[id];
+    if (type != TokenType::Control && type != TokenType::UserDefined && type != TokenType::Unused)
+      fail(
+          "{}: the tokenizer has {} tokens, but the model's vocabulary only {}; this tokenizer belongs to "
+          "another model",
+          path.string(), vocabulary.tokens.size(), rows);
+    if (type != TokenType::Unused)
+      added += fmt::format("{}{} ({})", added.empty() ? "" : ", ", printable(vocabulary.tokens[id]), id);
+  }
+  show_note(fmt::format("{}: added tokens beyond the {} rows of the embedding are left out: {}",
+                        path.string(), rows, added));
+  keep_first_tokens(vocabulary, rows);
 }
 
 // The checkpoint with whole gains in its norms.
@@ -72,7 +87,7 @@ void find_names(const Checkpoint& checkpoint, ModelConfig& config) {
 std::function<Vocabulary()> vocabulary_of(const fs::path& directory, const ModelConfig& config) {
   return [directory, config] {
     Vocabulary vocabulary = read_vocabulary(directory);
-    check_vocabulary(vocabulary, config, directory);
+    fit_vocabulary(vocabulary, config, directory);
     return vocabulary;
   };
 }
@@ -149,7 +164,7 @@ Model open_gguf(const fs::path& path) {
   model.checkpoint = open_gguf_checkpoint(file, model.config);
   model.vocabulary = [file, config = model.config] {
     Vocabulary vocabulary = vocabulary_from_keys(file->keys(), file->path().string());
-    check_vocabulary(vocabulary, config, file->path());
+    fit_vocabulary(vocabulary, config, file->path());
     return vocabulary;
   };
   return model;

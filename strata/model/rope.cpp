@@ -6,6 +6,12 @@
 namespace strata {
 namespace {
 
+constexpr double kStill = 1e30;  // the divisor of a pair that does not turn
+
+int64_t turning_pairs(const Rope& rope) {
+  return static_cast<int64_t>(rope.scaling.turning_part * static_cast<double>(rope.rotary_dim)) / 2;
+}
+
 double base_frequency(const Rope& rope, int64_t i) {
   return std::pow(rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(rope.rotary_dim));
 }
@@ -44,8 +50,24 @@ double yarn_divisor(const Rope& rope, int64_t i) {
 }
 
 bool is_long(const Rope& rope, int64_t length) {
-  return rope.scaling.type == RopeScaling::Type::Long &&
-         length > rope.scaling.original_max_position_embeddings;
+  return length > rope.scaling.original_max_position_embeddings;
+}
+
+// NTK-aware scaling for a sequence of `length` tokens: theta becomes theta g^(d / (d - 2)), where g is 1
+// within the original context L, and factor length / L - factor + 1 beyond it.
+double dynamic_divisor(const Rope& rope, int64_t i, int64_t length) {
+  const double original = static_cast<double>(rope.scaling.original_max_position_embeddings);
+  const double stretched = rope.scaling.factor * std::max(1.0, static_cast<double>(length) / original);
+  const double growth = stretched - rope.scaling.factor + 1;
+  return std::pow(growth, 2.0 * static_cast<double>(i) / static_cast<double>(rope.rotary_dim - 2));
+}
+
+// Whether sequences of these two lengths have the same frequencies.
+bool same_frequencies(const Rope& rope, int64_t one, int64_t other) {
+  if (rope.scaling.type == RopeScaling::Type::Long) return is_long(rope, one) == is_long(rope, other);
+  if (rope.scaling.type != RopeScaling::Type::Dynamic) return true;
+  const int64_t original = rope.scaling.original_max_position_embeddings;
+  return std::max(one, original) == std::max(other, original);
 }
 
 }  // namespace
@@ -68,6 +90,12 @@ std::vector<double> rope_divisors(const Rope& rope, int64_t length) {
         break;
       case RopeScaling::Type::Yarn:
         divisors[i] = yarn_divisor(rope, static_cast<int64_t>(i));
+        break;
+      case RopeScaling::Type::Dynamic:
+        divisors[i] = dynamic_divisor(rope, static_cast<int64_t>(i), length);
+        break;
+      case RopeScaling::Type::Proportional:
+        divisors[i] = static_cast<int64_t>(i) < turning_pairs(rope) ? 1 : kStill;
         break;
       case RopeScaling::Type::Long:
         divisors[i] = (is_long(rope, length) ? scaling.long_divisors : scaling.divisors).at(i);
@@ -110,7 +138,7 @@ RopeTable RopeTables::of_layer(int layer, int64_t length) {
   RopeTable& table = tables_[&rope];
   const int64_t known = table.cosines.defined() ? table.cosines.size(0) : 0;
   // Sequences of lengths that take other frequencies have tables of their own.
-  if (known < length || is_long(rope, known) != is_long(rope, length))
+  if (known < length || !same_frequencies(rope, known, length))
     table = make_rope_table(rope, length, device_);
   if (config_.query_growth > 0 && !(table.query_scale.defined() && table.query_scale.size(0) >= length)) {
     const at::Tensor turns =

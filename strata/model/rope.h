@@ -12,8 +12,9 @@ namespace strata {
 
 // What rotary embedding divides each of the rotary_dim / 2 base frequencies theta^(-2 i / rotary_dim) by: 1
 // without scaling, `factor` for linear, for llama3 a value between 1 and `factor` that depends on how often
-// the frequency turns within the original context, and for longrope the short or the long factors, by whether
-// a sequence of `length` fits that context. GGUF stores these as rope_freqs.weight or rope_factors_*.weight.
+// the frequency turns within the original context, for longrope the short or the long factors, by whether a
+// sequence of `length` fits that context, and for dynamic what a base grown to that length comes to. 1e30
+// stands for pairs that do not turn. GGUF stores these as rope_freqs.weight or rope_factors_*.weight.
 std::vector<double> rope_divisors(const Rope& rope, int64_t length = 1);
 
 // What YaRN multiplies cosines and sines by where nothing else is said, 1 + ln(factor) / 10; llama.cpp

@@ -15,8 +15,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // Logits that are in memory at a time, of each model: few enough for the caches of a CPU, enough to fill a
-// GPU.
-constexpr int64_t kCpuLogits = int64_t{1} << 20, kCudaLogits = int64_t{1} << 27;
+// GPU; and the fewest rows of them, since both heads are read for each piece.
+constexpr int64_t kCpuLogits = int64_t{1} << 20, kCudaLogits = int64_t{1} << 27, kFewestRows = 32;
 
 // Softmax and what follows are not for 16 bits.
 at::Tensor logits_of(const at::Tensor& hidden, const at::Tensor& head, double softcap) {
@@ -27,7 +27,7 @@ at::Tensor logits_of(const at::Tensor& hidden, const at::Tensor& head, double so
 
 int64_t rows_per_piece(const at::Tensor& hidden, const at::Tensor& head) {
   const int64_t logits = hidden.is_cuda() ? kCudaLogits : kCpuLogits;
-  return std::clamp<int64_t>(logits / head.size(0), 1, hidden.size(0));
+  return std::min(std::max(logits / head.size(0), kFewestRows), hidden.size(0));
 }
 
 struct DivergenceLoss : torch::autograd::Function<DivergenceLoss> {

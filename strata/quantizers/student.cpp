@@ -90,7 +90,7 @@ Student::Student(const Model& model, std::map<std::string, QuantizedMatrix> matr
   std::vector<std::string> order = {model.embedding};
   for (int layer = 0; layer < model.config.num_layers; ++layer) {
     for (const LayerTensor& tensor : architecture_of(model.config).tensors(model.config, layer)) {
-      if (!tensor.is_matrix()) open_vector(model.layer_tensor(layer, tensor.name + ".weight"), true);
+      if (!tensor.is_matrix()) open_vector(model.layer_tensor(layer, tensor.weight()), true);
       if (tensor.bias) open_vector(model.layer_tensor(layer, tensor.name + ".bias"), false);
     }
     for (const std::string& tensor : tensors_of_layer(layer))
@@ -118,7 +118,7 @@ int64_t Student::most_gradients() const {
 std::vector<std::string> Student::tensors_of_layer(int layer) const {
   std::vector<std::string> names;
   for (const LayerTensor& tensor : architecture_of(model_.config).tensors(model_.config, layer)) {
-    names.push_back(tensor.name + ".weight");
+    names.push_back(tensor.weight());
     if (tensor.bias) names.push_back(tensor.name + ".bias");
   }
   return names;

@@ -33,13 +33,13 @@ class ChangeMeasurement {
         evidence_(evidence),
         high_impact_(options.methods.get<HighImpactOptions>()),
         schemes_(options.schemes),
-        pairs_(high_impact_.interactions),
-        index_(sizes(), pairs_) {
+        pairs_(high_impact_.interactions) {
+    for (int layer = 0; layer < model.config.num_layers; ++layer) indices_.emplace_back(sizes(layer), pairs_);
     if (!options.cache.empty()) cache_ = ResultCache(options.cache, "change-losses", identity());
   }
 
   ChangeLosses run() {
-    ChangeLosses losses{index_, {}};
+    ChangeLosses losses{indices_, {}};
     if (!is_complete()) measure();
     for (int layer = 0; layer < model_.config.num_layers; ++layer)
       losses.layers.push_back(cache_.find(key(layer))->get<std::vector<double>>());
@@ -48,9 +48,10 @@ class ChangeMeasurement {
 
  private:
   // Options by module, without their weights.
-  LayerOptions sizes() const {
-    return LayerOptions(model_.layer_modules(0).size(), std::vector<at::Tensor>(schemes_.size()));
+  LayerOptions sizes(int layer) const {
+    return LayerOptions(model_.layer_modules(layer).size(), std::vector<at::Tensor>(schemes_.size()));
   }
+  const ChangeIndex& index(int layer) const { return indices_[static_cast<size_t>(layer)]; }
 
   Json identity() const {
     Json names = Json::array();
@@ -72,7 +73,7 @@ class ChangeMeasurement {
 
   bool is_stored(int layer) const {
     const Json* found = cache_.find(key(layer));
-    return found != nullptr && found->is_array() && found->size() == index_.size() &&
+    return found != nullptr && found->is_array() && found->size() == index(layer).size() &&
            std::all_of(found->begin(), found->end(), [](const Json& value) { return value.is_number(); });
   }
 
@@ -104,7 +105,7 @@ class ChangeMeasurement {
     const LayerRun run = stream.decoder().layer_run(layer, evidence_.calibration->window());
     std::vector<std::string> modules;
     for (const Module* module : model_.layer_modules(layer)) modules.push_back(module->name);
-    at::Tensor sums = at::zeros({pieces(), static_cast<int64_t>(index_.size())},
+    at::Tensor sums = at::zeros({pieces(), static_cast<int64_t>(index(layer).size())},
                                 at::TensorOptions().dtype(at::kDouble).device(options_.device));
     const auto measure_piece = [&](int64_t piece) {
       const at::NoGradGuard no_grad;  // of this thread
@@ -117,7 +118,7 @@ class ChangeMeasurement {
                         if (is_unchanged(choice))
                           unchanged = outcome;
                         else
-                          sums[piece][static_cast<int64_t>(index_.of(choice))].copy_(
+                          sums[piece][static_cast<int64_t>(index(layer).of(choice))].copy_(
                               loss.squared_distance(outcome, unchanged));
                       });
       progress.advance();
@@ -167,7 +168,7 @@ class ChangeMeasurement {
   const HighImpactOptions high_impact_;
   const std::vector<Scheme>& schemes_;
   const bool pairs_;
-  ChangeIndex index_;
+  std::vector<ChangeIndex> indices_;
   ResultCache cache_;
 };
 

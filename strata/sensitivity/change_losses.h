@@ -19,17 +19,19 @@ struct HighImpactOptions {
 // - f'(x)||_F^2, where f is the layer's output or the model's logits and f' the same with the modules
 // quantized.
 struct ChangeLosses {
-  ChangeIndex index;
+  std::vector<ChangeIndex> indices;         // of each layer
   std::vector<std::vector<double>> layers;  // [layer][index]
 
   double single(int layer, size_t module, size_t scheme) const {
-    return layers[static_cast<size_t>(layer)][index.single(module, scheme)];
+    const auto l = static_cast<size_t>(layer);
+    return layers[l][indices[l].single(module, scheme)];
   }
 
   // L(both) - L(first) - L(second), of either sign.
   double interaction(int layer, size_t module, size_t scheme, size_t later, size_t later_scheme) const {
-    return layers[static_cast<size_t>(layer)][index.pair(module, scheme, later, later_scheme)] -
-           single(layer, module, scheme) - single(layer, later, later_scheme);
+    const auto l = static_cast<size_t>(layer);
+    return layers[l][indices[l].pair(module, scheme, later, later_scheme)] - single(layer, module, scheme) -
+           single(layer, later, later_scheme);
   }
 };
 

@@ -39,7 +39,7 @@ at::Tensor random_weight(int64_t rows, int64_t cols, Random& random, at::Device 
 }  // namespace
 
 // The compactness of the outputs of q, k and v under the trained weights less that under randomly initialised
-// (normal) ones with the same inputs, the mean over the three: how much structure training has put there
+// (normal) ones with the same inputs, the mean over these: how much structure training has put there
 // (LieQ's representational compactness).
 Scores score_lieq(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
   const at::NoGradGuard no_grad;
@@ -52,14 +52,18 @@ Scores score_lieq(const Model& model, const SensitivityOptions& options, const E
     const at::Tensor inputs =
         covariance(measure_inputs(stream, true, true).at(model.rows_of(layer, Role::Q)->module->input));
     double gained = 0;
+    int roles = 0;
     for (const Role role : {Role::Q, Role::K, Role::V}) {
-      const Model::Rows rows = *model.rows_of(layer, role);
+      const std::optional<Model::Rows> found = model.rows_of(layer, role);
+      if (!found) continue;  // where keys are the values too
+      const Model::Rows& rows = *found;
+      ++roles;
       const at::Tensor trained = load_rows(*model.checkpoint, model.checkpoint->info(rows.module->tensor),
                                            rows.first, rows.count, options.device, at::kFloat);
       gained += compactness(trained, inputs) -
                 compactness(random_weight(rows.count, rows.module->cols, random, options.device), inputs);
     }
-    values.push_back(gained / 3);
+    values.push_back(gained / roles);
     progress.advance();
   }
   Scores scores = layer_scores(model, "lieq", values);

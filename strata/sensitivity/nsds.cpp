@@ -60,12 +60,14 @@ NsdsLayer score_layer(const Model& model, int layer, const at::Tensor& basis,
   if (has(Role::Q) && has(Role::K))
     set(NsdsComponent::QueryKey,
         nsds_detector_circuit(
-            query_key_circuit(read(Role::Q), read(Role::K), config.num_heads, config.num_kv_heads), nsds));
-  if (has(Role::O) && has(Role::V))
-    set(NsdsComponent::OutputValue,
-        nsds_writer_circuit(
-            output_value_circuit(read(Role::O), read(Role::V), config.num_heads, config.num_kv_heads), basis,
+            query_key_circuit(read(Role::Q), read(Role::K), config.num_heads, config.kv_heads_of(layer)),
             nsds));
+  const Role values_role = has(Role::V) ? Role::V : Role::K;  // keys may be the values too
+  if (has(Role::O) && has(values_role))
+    set(NsdsComponent::OutputValue,
+        nsds_writer_circuit(output_value_circuit(read(Role::O), read(values_role), config.num_heads,
+                                                 config.kv_heads_of(layer)),
+                            basis, nsds));
   if (has(Role::Gate)) set(NsdsComponent::Gate, nsds_detector_matrix(read(Role::Gate), nsds));
   if (has(Role::Up)) set(NsdsComponent::Up, nsds_detector_matrix(read(Role::Up), nsds));
   if (has(Role::Down)) set(NsdsComponent::Down, nsds_writer_matrix(read(Role::Down), basis, nsds));

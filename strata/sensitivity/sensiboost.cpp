@@ -66,7 +66,7 @@ class LayerSensitivity {
   }
 
   // Whether the stage is o.
-  bool mixes_values(size_t stage) const { return exact_.stages[stage].rows == Role::V; }
+  bool mixes_values(size_t stage) const { return exact_.stages[stage].reads_attention; }
 
   LayerRun with(const Stage& stage) const {
     LayerRun run = exact_;

@@ -46,8 +46,12 @@ class Keys {
     const GgufValue* value = find(name);
     if (value == nullptr) return std::nullopt;
     const std::optional<int64_t> id = gguf_integer(*value);
-    if (!id || *id < 0 || *id >= static_cast<int64_t>(count))
-      fail("{}: the key {} is not an id below the {} tokens", where_, name, count);
+    if (!id || *id < 0) fail("{}: the key {} is not an id below the {} tokens", where_, name, count);
+    if (*id >= static_cast<int64_t>(count)) {
+      show_note(fmt::format("{}: the key {} is {}, beyond the {} tokens, and is left out", where_, name, *id,
+                            count));
+      return std::nullopt;
+    }
     return static_cast<int32_t>(*id);
   }
 
@@ -102,6 +106,12 @@ void read_sentencepiece(const Keys& keys, const std::string& where, Vocabulary& 
          vocabulary.tokens.size());
   vocabulary.scores.assign(scores.begin(), scores.end());
   vocabulary.add_prefix_space = keys.flag("tokenizer.ggml.add_space_prefix", true);
+  if (vocabulary.unigram) {
+    vocabulary.removes_spaces = keys.flag("tokenizer.ggml.remove_extra_whitespaces", false);
+    if (const auto* bytes =
+            keys.get<std::vector<int64_t>>("tokenizer.ggml.precompiled_charsmap", "an array of bytes"))
+      vocabulary.replacements.assign(bytes->begin(), bytes->end());
+  }
   vocabulary.sentencepiece_model = build_sentencepiece_model(vocabulary, where);
 }
 
@@ -113,9 +123,10 @@ std::vector<GgufKey> vocabulary_keys(const Vocabulary& vocabulary) {
         "the tokenizer cuts text in a way that llama.cpp has no name for, so that no GGUF file can be "
         "written from it");
   const bool bpe = vocabulary.model == Vocabulary::Model::Bpe;
+  const char* const model = bpe ? "gpt2" : vocabulary.unigram ? "t5" : "llama";
   std::vector<int64_t> types;
   for (const TokenType type : vocabulary.types) types.push_back(static_cast<int64_t>(type));
-  std::vector<GgufKey> keys = {{"tokenizer.ggml.model", gguf_string(bpe ? "gpt2" : "llama")},
+  std::vector<GgufKey> keys = {{"tokenizer.ggml.model", gguf_string(model)},
                                {"tokenizer.ggml.pre", gguf_string(vocabulary.pre_tokenizer)},
                                {"tokenizer.ggml.tokens", gguf_strings(vocabulary.tokens)}};
   if (!bpe)
@@ -133,6 +144,11 @@ std::vector<GgufKey> vocabulary_keys(const Vocabulary& vocabulary) {
   keys.push_back({"tokenizer.ggml.add_bos_token", gguf_bool(vocabulary.add_bos)});
   keys.push_back({"tokenizer.ggml.add_eos_token", gguf_bool(vocabulary.add_eos)});
   if (!bpe) keys.push_back({"tokenizer.ggml.add_space_prefix", gguf_bool(vocabulary.add_prefix_space)});
+  if (vocabulary.unigram) {
+    keys.push_back({"tokenizer.ggml.remove_extra_whitespaces", gguf_bool(vocabulary.removes_spaces)});
+    if (!vocabulary.replacements.empty())
+      keys.push_back({"tokenizer.ggml.precompiled_charsmap", gguf_bytes(vocabulary.replacements)});
+  }
   if (!vocabulary.chat_template.empty())
     keys.push_back({"tokenizer.chat_template", gguf_string(vocabulary.chat_template)});
   return keys;
@@ -141,11 +157,12 @@ std::vector<GgufKey> vocabulary_keys(const Vocabulary& vocabulary) {
 Vocabulary vocabulary_from_keys(const std::vector<GgufKey>& key_list, const std::string& where) {
   const Keys keys(key_list, where);
   const auto& model = keys.require<std::string>("tokenizer.ggml.model", "a string");
-  if (model != "gpt2" && model != "llama")
-    fail("{}: the tokenizer model \"{}\" (key tokenizer.ggml.model) is not supported; gpt2 and llama are",
+  if (model != "gpt2" && model != "llama" && model != "t5")
+    fail("{}: the tokenizer model \"{}\" (key tokenizer.ggml.model) is not supported; gpt2, llama and t5 are",
          where, printable(model));
   Vocabulary vocabulary;
   vocabulary.model = model == "gpt2" ? Vocabulary::Model::Bpe : Vocabulary::Model::SentencePiece;
+  vocabulary.unigram = model == "t5";
   read_tokens(keys, where, vocabulary);
   const size_t count = vocabulary.tokens.size();
   vocabulary.bos = keys.token_id("tokenizer.ggml.bos_token_id", count);

@@ -23,6 +23,16 @@ const std::vector<std::string> kDeepseekCoderPatterns = {"[\r\n]", R"(\s?\p{L}+)
 const std::vector<std::string> kDeepseekV3Patterns = {
     R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+",
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"};
+// Its cased letters, as the tokenizer lists them. Digits stand alone or, in GGUF files, in a row, which is
+// the same to a vocabulary without numbers of several digits.
+const char* const kDeepseekLlmLetters =
+    R"(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)";
+std::vector<std::string> deepseek_llm_patterns(const char* digits) {
+  return {"[\r\n]",  kDeepseekLlmLetters,        R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)",
+          R"(\s+$)", "[一-龥ࠀ-一가-퟿]+", digits};
+}
+const char* const kSeedCoderPattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+)";
 // What llama.cpp does with files that name no pre-tokenizer.
 const std::vector<std::string> kDefaultPatterns = {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)",
                                                    "[0-9][0-9][0-9]"};
@@ -48,6 +58,9 @@ const std::vector<PreTokenizer>& pre_tokenizers() {
       {"tekken", {kTekkenPattern}, true},
       {"deepseek-coder", kDeepseekCoderPatterns, false},
       {"deepseek-v3", kDeepseekV3Patterns, false},
+      {"deepseek-llm", deepseek_llm_patterns(R"(\p{N}+)"), false},
+      {"deepseek-llm", deepseek_llm_patterns(R"(\p{N})"), false},
+      {"seed-coder", {kSeedCoderPattern}, false},
       // Other names of the same.
       {"olmo", {kGpt2Pattern}, false},
       {"mpt", {kGpt2Pattern}, false},

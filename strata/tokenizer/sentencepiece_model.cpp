@@ -59,25 +59,27 @@ Vocabulary parse_sentencepiece_model(std::string bytes, const std::string& where
   Vocabulary vocabulary;
   vocabulary.model = Vocabulary::Model::SentencePiece;
   vocabulary.add_prefix_space = true;
-  uint64_t model_type = kUnigram;
-  bool rewrites = false, removes_spaces = true;
+  vocabulary.unigram = vocabulary.removes_spaces = true;
   ProtobufReader reader(bytes);
   while (const auto field = reader.next()) {
     if (field->number == kPieces) read_piece(field->bytes, where, vocabulary);
     ProtobufReader inner(field->number == kTrainerSpec || field->number == kNormalizerSpec ? field->bytes
                                                                                            : "");
     while (const auto setting = inner.next()) {
-      if (field->number == kTrainerSpec && setting->number == kModelType) model_type = setting->integer;
+      if (field->number == kTrainerSpec && setting->number == kModelType)
+        vocabulary.unigram = setting->integer == kUnigram;
       if (field->number != kNormalizerSpec) continue;
-      if (setting->number == kCharsmap) rewrites = !setting->bytes.empty();
+      if (setting->number == kCharsmap) vocabulary.replacements = setting->bytes;
       if (setting->number == kAddDummyPrefix) vocabulary.add_prefix_space = setting->integer != 0;
-      if (setting->number == kRemoveExtraWhitespaces) removes_spaces = setting->integer != 0;
+      if (setting->number == kRemoveExtraWhitespaces) vocabulary.removes_spaces = setting->integer != 0;
     }
     require(inner, where);
   }
   require(reader, where);
   if (vocabulary.tokens.empty()) fail("{} is not a SentencePiece model: it has no pieces", where);
-  if (model_type == kBpe && !rewrites && !removes_spaces) vocabulary.pre_tokenizer = "default";
+  // What merges make is llama.cpp's only where nothing comes before.
+  if (vocabulary.unigram || (vocabulary.replacements.empty() && !vocabulary.removes_spaces))
+    vocabulary.pre_tokenizer = "default";
   vocabulary.sentencepiece_model = std::move(bytes);
   return vocabulary;
 }
@@ -113,16 +115,17 @@ std::string build_sentencepiece_model(const Vocabulary& vocabulary, const std::s
     add(unknown_piece, 0, TokenType::Unknown);
   }
   ProtobufWriter trainer;
-  trainer.integer(kModelType, kBpe);
+  trainer.integer(kModelType, vocabulary.unigram ? kUnigram : kBpe);
   trainer.integer(kVocabSize, vocabulary.tokens.size() + (without_unknown ? 1 : 0));
   trainer.integer(kByteFallback, bytes > 0 ? 1 : 0);
   trainer.integer(kUnkId, unknown_id);
   trainer.bytes(kUnkPiece, unknown_piece);
   model.bytes(kTrainerSpec, trainer.message());
   ProtobufWriter normalizer;
-  normalizer.bytes(kName, "identity");
-  normalizer.integer(kAddDummyPrefix, vocabulary.add_prefix_space ? 1 : 0);
-  normalizer.integer(kRemoveExtraWhitespaces, 0);
+  normalizer.bytes(kName, vocabulary.replacements.empty() ? "identity" : "replacements");
+  if (!vocabulary.replacements.empty()) normalizer.bytes(kCharsmap, vocabulary.replacements);
+  normalizer.integer(kAddDummyPrefix, vocabulary.add_prefix_space && !vocabulary.space_is_prefix ? 1 : 0);
+  normalizer.integer(kRemoveExtraWhitespaces, vocabulary.removes_spaces ? 1 : 0);
   normalizer.integer(kEscapeWhitespaces, 1);
   model.bytes(kNormalizerSpec, normalizer.message());
   return model.message();

@@ -31,7 +31,8 @@ class SentencePieceTokenizer final : public Tokenizer {
         ids.push_back(*id);
         return;
       }
-      const std::vector<int32_t> encoded = model_.encode(piece);
+      const bool lacks_prefix = vocabulary_.space_is_prefix && piece.front() != ' ';
+      const std::vector<int32_t> encoded = model_.encode(lacks_prefix ? " " + std::string(piece) : piece);
       ids.insert(ids.end(), encoded.begin(), encoded.end());
     });
     if (add_special && vocabulary_.add_eos && vocabulary_.eos) ids.push_back(*vocabulary_.eos);
@@ -42,7 +43,9 @@ class SentencePieceTokenizer final : public Tokenizer {
     std::string text;
     std::vector<int32_t> run;  // tokens between added ones
     const auto decode_run = [&] {
-      text += model_.decode(run);
+      const std::string decoded = model_.decode(run);
+      const bool has_prefix = vocabulary_.space_is_prefix && !decoded.empty() && decoded.front() == ' ';
+      text += has_prefix ? decoded.substr(1) : decoded;
       run.clear();
     };
     for (const int32_t id : ids) {

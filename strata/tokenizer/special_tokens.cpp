@@ -5,6 +5,7 @@
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/json.h"
+#include "strata/core/progress.h"
 #include "strata/core/text.h"
 #include "strata/tokenizer/json_fields.h"
 
@@ -52,9 +53,14 @@ std::optional<int32_t> id_of(const LargeJson& document, const char* key, const V
   const LargeJson value = found->is_array() && !found->empty() ? found->front() : *found;
   if (value.is_number_integer() && value.get<int64_t>() == -1)
     return std::nullopt;  // the custom of "no padding"
-  if (!value.is_number_unsigned() || value.get<uint64_t>() >= vocabulary.tokens.size())
+  if (!value.is_number_unsigned())
     fail("{}: {} is {}; an id below the tokenizer's {} tokens was expected", path.string(), key,
          printable(value.dump(-1, ' ', true, LargeJson::error_handler_t::replace)), vocabulary.tokens.size());
+  if (value.get<uint64_t>() >= vocabulary.tokens.size()) {
+    show_note(fmt::format("{}: {} is {}, beyond the tokenizer's {} tokens, and is left out", path.string(),
+                          key, value.get<uint64_t>(), vocabulary.tokens.size()));
+    return std::nullopt;
+  }
   return value.get<int32_t>();
 }
 

@@ -38,11 +38,16 @@ struct Vocabulary {
   std::vector<std::string> word_patterns;  // PCRE2; each splits the pieces of the one before (BPE only)
   bool normalize_nfc = false;              // Unicode normalization form C comes first (BPE only)
   bool add_prefix_space = false;
+  bool space_is_prefix = false;  // one that the text begins with serves (SentencePiece only)
   bool ignore_merges = false;       // a word that is a token as it stands is not merged
   std::vector<AddedToken> added;    // in any order
   std::vector<std::string> tokens;  // BPE: in the byte-to-unicode alphabet, as tokenizer.json stores them
   std::vector<TokenType> types;
-  std::vector<float> scores;        // SentencePiece only
+  std::vector<float> scores;  // SentencePiece only
+  // Of SentencePiece: the likeliest pieces are taken (a unigram model), not what merges make; how characters
+  // are replaced before, as its "precompiled_charsmap"; and whether spaces at the ends and repeated ones go.
+  bool unigram = false, removes_spaces = false;
+  std::string replacements;
   std::vector<std::string> merges;  // BPE only: "left right"
   std::optional<int32_t> bos, eos, unknown, padding;
   bool add_bos = false, add_eos = false;
@@ -60,11 +65,15 @@ class Tokenizer {
   virtual std::string decode(const std::vector<int32_t>& ids) const = 0;
 };
 
-// From tokenizer.json (byte-level BPE, or SentencePiece-like BPE when tokenizer.model stands beside it) or
+// From tokenizer.json (byte-level BPE, or what SentencePiece does, by merges or as a unigram model) or
 // tokenizer.model, with tokenizer_config.json, special_tokens_map.json and generation_config.json for the
 // special tokens and the chat template. Throws when the directory has no tokenizer, or one of a kind that is
 // not known.
 Vocabulary read_vocabulary(const std::filesystem::path& directory);
+
+// Leaves out the tokens from the id `count` on, and whatever names one of them. Those of a SentencePiece
+// model itself stay in it.
+void keep_first_tokens(Vocabulary& vocabulary, size_t count);
 
 std::unique_ptr<Tokenizer> make_tokenizer(const Vocabulary& vocabulary);
 

@@ -24,6 +24,24 @@ std::vector<LargeJson> steps_of(const LargeJson& step, const char* list) {
   return steps.is_array() ? std::vector<LargeJson>(steps.begin(), steps.end()) : std::vector<LargeJson>();
 }
 
+// Characters that are none of base64's end it.
+std::string decoded_base64(std::string_view text) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string bytes;
+  uint32_t bits = 0;
+  int count = 0;
+  for (const char c : text) {
+    const size_t digit = kDigits.find(c);
+    if (digit == std::string_view::npos) break;
+    bits = bits << 6 | static_cast<uint32_t>(digit);
+    count += 6;
+    if (count < 8) continue;
+    count -= 8;
+    bytes += static_cast<char>(bits >> count & 0xff);
+  }
+  return bytes;
+}
+
 bool has_byte_level_step(const LargeJson& document) {
   for (const LargeJson& step : steps_of(field(document, "pre_tokenizer"), "pretokenizers"))
     if (text_of(step, "type") == "ByteLevel") return true;
@@ -50,14 +68,19 @@ class Reader {
   Vocabulary read_sentencepiece() {
     vocabulary_.model = Vocabulary::Model::SentencePiece;
     vocabulary_.pre_tokenizer = "default";
-    read_tokens();
+    vocabulary_.unigram = text_of(model(), "type") == "Unigram";
+    if (vocabulary_.unigram)
+      read_scored_tokens();
+    else
+      read_tokens();
     read_added_tokens();
     check_gaps();
-    read_merges();
+    if (!vocabulary_.unigram) read_merges();
     read_spaces();
     read_post_processor();
     set_piece_types();
-    set_scores();
+    if (!vocabulary_.unigram) set_scores();
+    vocabulary_.scores.resize(vocabulary_.tokens.size(), 0);
     vocabulary_.merges.clear();
     vocabulary_.sentencepiece_model = build_sentencepiece_model(vocabulary_, path_);
     return std::move(vocabulary_);
@@ -94,6 +117,25 @@ class Reader {
     // Some vocabularies have gaps, but one that is mostly gaps is damaged and would cost much memory.
     largest_id_ = 2 * (tokens.size() + (added.is_array() ? added.size() : 0)) + 65536;
     for (const auto& [token, id] : tokens.items()) place(id_of(id, token), token, TokenType::Normal);
+  }
+
+  // Of a unigram model: a list of [piece, logarithm of its probability], and which one stands for unknown
+  // text.
+  void read_scored_tokens() {
+    const LargeJson& tokens = field(model(), "vocab");
+    if (!tokens.is_array() || tokens.empty()) fail("{} has no vocabulary (model.vocab)", path_);
+    largest_id_ = 2 * tokens.size() + 65536;
+    for (const LargeJson& entry : tokens) {
+      if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number())
+        fail("{}: entry {} of model.vocab is not a piece with its score", path_, vocabulary_.tokens.size());
+      place(static_cast<int32_t>(vocabulary_.tokens.size()), entry[0].get<std::string>(), TokenType::Normal);
+      vocabulary_.scores.push_back(entry[1].get<float>());
+    }
+    const LargeJson& unknown = field(model(), "unk_id");
+    if (!unknown.is_null()) vocabulary_.unknown = id_of(unknown, "unk_id");
+    if (vocabulary_.unknown && static_cast<size_t>(*vocabulary_.unknown) >= vocabulary_.tokens.size())
+      fail("{}: model.unk_id is {}, beyond its {} pieces", path_, *vocabulary_.unknown,
+           vocabulary_.tokens.size());
   }
 
   void read_added_tokens() {
@@ -189,12 +231,12 @@ class Reader {
     return "\\Q" + literal + "\\E";
   }
 
-  // How spaces become U+2581, and whether one comes before the text.
+  // How spaces become U+2581, whether one comes before the text, and what a unigram model does before.
   void read_spaces() {
     bool replaced = false;
     const auto refuse = [&](const char* what, const LargeJson& step) {
-      fail("{}: the {} \"{}\" is not supported beside byte fallback; what SentencePiece does was expected",
-           path_, what, printable(text_of(step, "type")));
+      fail("{}: the {} \"{}\" is not supported; what SentencePiece does was expected", path_, what,
+           printable(text_of(step, "type")));
     };
     for (const LargeJson& step : steps_of(field(document_, "normalizer"), "normalizers")) {
       const std::string type = text_of(step, "type");
@@ -203,8 +245,13 @@ class Reader {
       else if (type == "Replace" && text_of(field(step, "pattern"), "String") == " " &&
                text_of(step, "content") == kSpace)
         replaced = true;
-      else
-        refuse("normalizer", step);
+      else if (vocabulary_.unigram && type == "Precompiled")
+        vocabulary_.replacements = decoded_base64(text_of(step, "precompiled_charsmap"));
+      else if (vocabulary_.unigram && type == "Replace" &&
+               text_of(field(step, "pattern"), "Regex") == " {2,}")
+        vocabulary_.removes_spaces = true;
+      else if (!vocabulary_.unigram || type != "Strip" || flag_of(step, "strip_left"))
+        refuse("normalizer", step);  // the end is stripped with repeated spaces
     }
     for (const LargeJson& step : steps_of(field(document_, "pre_tokenizer"), "pretokenizers")) {
       const std::string type = text_of(step, "type");
@@ -212,7 +259,10 @@ class Reader {
       if (type == "Metaspace" && text_of(step, "replacement") == kSpace) {
         vocabulary_.add_prefix_space =
             scheme.empty() ? flag_of(step, "add_prefix_space", true) : scheme != "never";
+        vocabulary_.space_is_prefix = vocabulary_.add_prefix_space && !vocabulary_.removes_spaces;
         replaced = true;
+      } else if (type == "WhitespaceSplit" && !vocabulary_.replacements.empty()) {
+        vocabulary_.removes_spaces = true;  // Metaspace comes behind it
       } else if (type != "Split" || text_of(field(step, "pattern"), "String") != " ") {
         refuse("pre-tokenizer", step);  // a split at spaces finds none that are left
       }
@@ -310,8 +360,9 @@ bool is_byte_level_bpe(const LargeJson& document, std::string& kind) {
   return false;
 }
 
-bool is_sentencepiece_bpe(const LargeJson& document) {
+bool is_sentencepiece(const LargeJson& document) {
   std::string kind;
+  if (text_of(field(document, "model"), "type") == "Unigram") return true;
   return !is_byte_level_bpe(document, kind) && flag_of(field(document, "model"), "byte_fallback") &&
          field(document, "model").contains("merges");
 }

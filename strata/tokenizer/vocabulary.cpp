@@ -99,20 +99,35 @@ Vocabulary read_vocabulary(const fs::path& directory) {
   std::string kind;
   if (!is_byte_level_bpe(document, kind)) {
     if (has_model) return read_sentencepiece(directory);
-    if (is_sentencepiece_bpe(document)) {
+    if (is_sentencepiece(document)) {
       Vocabulary vocabulary = sentencepiece_from_json(document, json);
       read_special_tokens(directory, vocabulary);
       return vocabulary;
     }
     fail(
-        "{} holds a tokenizer of {}, which is not supported; byte-level BPE, or a tokenizer.model beside it, "
-        "was "
-        "expected",
+        "{} holds a tokenizer of {}, which is not supported; byte-level BPE, what SentencePiece does, or a "
+        "tokenizer.model beside it was expected",
         json.string(), printable(kind));
   }
   Vocabulary vocabulary = vocabulary_from_json(document, json);
   read_special_tokens(directory, vocabulary);
   return vocabulary;
+}
+
+void keep_first_tokens(Vocabulary& vocabulary, size_t count) {
+  if (vocabulary.tokens.size() <= count) return;
+  vocabulary.tokens.resize(count);
+  vocabulary.types.resize(count);
+  if (!vocabulary.scores.empty()) vocabulary.scores.resize(count);
+  const auto is_left_out = [&](int32_t id) { return static_cast<size_t>(id) >= count; };
+  vocabulary.added.erase(std::remove_if(vocabulary.added.begin(), vocabulary.added.end(),
+                                        [&](const auto& token) { return is_left_out(token.id); }),
+                         vocabulary.added.end());
+  for (std::optional<int32_t>* id :
+       {&vocabulary.bos, &vocabulary.eos, &vocabulary.unknown, &vocabulary.padding})
+    if (*id && is_left_out(**id)) id->reset();
+  vocabulary.add_bos = vocabulary.add_bos && vocabulary.bos;
+  vocabulary.add_eos = vocabulary.add_eos && vocabulary.eos;
 }
 
 std::unique_ptr<Tokenizer> make_tokenizer(const Vocabulary& vocabulary) {

@@ -54,9 +54,9 @@ TEST_P(Architectures, ComputeTheSameTokenByToken) {
 // Some GGUF files have no sliding window, since llama.cpp's graph has none.
 TEST_P(Architectures, ComputeTheSameFromGguf) {
   const ModelConfig config = open_model(fixture_.directory).config;
-  const auto gguf_refusal = architecture_of(config).gguf_refusal;
-  if (gguf_refusal != nullptr && !gguf_refusal(config).empty()) {
-    EXPECT_NE(error_of([&] { as_gguf(); }).find(gguf_refusal(config)), std::string::npos);
+  const std::string refusal = gguf_refusal_of(config);
+  if (!refusal.empty()) {
+    EXPECT_NE(error_of([&] { as_gguf(); }).find(refusal), std::string::npos);
     return;
   }
   const std::filesystem::path gguf = as_gguf();
@@ -74,6 +74,30 @@ TEST_P(Architectures, ComputeTheSameFromGguf) {
   EXPECT_EQ(read_json(directory_ / "directory" / "config.json")["architectures"],
             read_json(fixture_.directory / "config.json")["architectures"]);
   EXPECT_LT(relative_difference(logits_of(directory_ / "directory"), fixture_.logits), kTolerance);
+}
+
+// Ministral 3 with other words for its rope, which llama.cpp's keys cannot say.
+TEST(ArchitectureRefusals, NameWhatTheRopeOfGgufFilesCannotSay) {
+  const ArchitectureModel fixture = architecture_model("ministral3");
+  const TemporaryDirectory directory;
+  std::filesystem::copy(fixture.directory, directory / "model");
+  const Json whole = read_json(fixture.directory / "config.json");
+  const auto refused = [&](const Json& rope, const std::string& mentioned) {
+    Json config = whole;
+    config["rope_parameters"].update(rope);
+    write_text(directory / "model" / "config.json", config.dump());
+    const Model model = open_model(directory / "model");
+    ExportPlan plan;
+    plan.embedding = plan.head = parse_scheme("F32");
+    const std::string message = error_of([&] { export_gguf(model, plan, directory / "model.gguf"); });
+    EXPECT_NE(message.find(mentioned), std::string::npos) << message;
+    EXPECT_NE(message.find("--format hf"), std::string::npos) << message;
+    EXPECT_FALSE(std::filesystem::exists(directory / "model.gguf"));
+    export_hf(model, plan, directory / "directory");  // holds it
+    std::filesystem::remove_all(directory / "directory");
+  };
+  refused({{"truncate", false}}, "YaRN whose ends are not whole dimensions");
+  refused({{"rope_type", "default"}}, "queries that grow without YaRN");
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Architectures, testing::ValuesIn(architecture_models()),

@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "strata/checkpoint/safetensors_writer.h"
 #include "strata/core/file.h"
 #include "strata/core/json.h"
 #include "strata/export/export.h"
@@ -10,41 +9,13 @@
 #include "strata/model/decoder.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/error_of.h"
+#include "tests/support/multimodal_model.h"
 #include "tests/support/temporary_directory.h"
 
 namespace strata {
 namespace {
 
 namespace fs = std::filesystem;
-
-const std::string kOther = "vision_tower.patch_embedding.weight";
-
-// A fixture's tensors with another prefix beside a tensor of another tower, its config as a part of a larger
-// one.
-void write_multimodal(const ArchitectureModel& fixture, const std::string& prefix,
-                      const fs::path& directory) {
-  fs::create_directories(directory);
-  const auto checkpoint = open_safetensors(fixture.directory);
-  const std::string usual = "model.";
-  std::vector<PlannedTensor> planned = {{kOther, {3, 5}, DType::BF16}};
-  for (const TensorInfo& tensor : checkpoint->tensors()) {
-    const bool of_model = tensor.name.compare(0, usual.size(), usual) == 0;
-    planned.push_back(
-        {of_model ? prefix + tensor.name.substr(usual.size()) : tensor.name, tensor.shape, DType::F16});
-  }
-  SafetensorsWriter writer(directory, planned);
-  const std::vector<float> other(15, 0.75f);
-  writer.write(other.data(), 15);
-  for (const TensorInfo& tensor : checkpoint->tensors()) {
-    const std::vector<float> values = checkpoint->read(tensor.name);
-    writer.write(values.data(), static_cast<int64_t>(values.size()));
-  }
-  writer.finish();
-  const Json text = read_json(fixture.directory / "config.json");
-  write_json(directory / "config.json",
-             {{"model_type", "peculiar_vl"}, {"text_config", text}, {"vision_config", {{"layers", 3}}}});
-  fs::copy_file(fixture.directory / "tokenizer.json", directory / "tokenizer.json");
-}
 
 ExportPlan whole() {
   ExportPlan plan;
@@ -76,8 +47,8 @@ TEST_P(Multimodal, ServesByItsTextModelAndKeepsTheRest) {
     const ExportResult result = format_for(target, format).write(model, whole(), target);
     EXPECT_LT(difference(target, fixture), 1e-4) << format;
     const auto written = open_safetensors(target);
-    EXPECT_EQ(written->info(kOther).type, "BF16");
-    EXPECT_EQ(written->read(kOther), std::vector<float>(15, 0.75f));
+    EXPECT_EQ(written->info(kOtherTower).type, "BF16");
+    EXPECT_EQ(written->read(kOtherTower), std::vector<float>(15, 0.75f));
     EXPECT_EQ(read_json(target / "config.json")["vision_config"]["layers"], 3);
     EXPECT_GT(result.file_bytes, format_for(target, format).file_size(model, whole()) / 2);
   }

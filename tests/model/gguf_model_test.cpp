@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "strata/core/error.h"
+#include "strata/model/config_gguf.h"
 #include "strata/model/decoder.h"
 #include "tests/model/reference_decoder.h"
 #include "tests/support/temporary_directory.h"
@@ -44,6 +45,25 @@ class GgufModel : public ::testing::Test {
 
   TemporaryDirectory directory_;
 };
+
+// llama.cpp lets the layers of a model of 64 slide, whatever its file says.
+TEST_F(GgufModel, SlidesInTheLargestExaone4) {
+  TinyModel tiny;
+  tiny.architecture = "exaone4";
+  const auto config_of = [&](uint32_t layers, std::vector<GgufKey> more) {
+    std::vector<GgufKey> keys = tiny_gguf_keys(tiny);
+    for (GgufKey& key : keys)
+      if (key.name == "exaone4.block_count") key.value = gguf_u32(layers);
+    for (GgufKey& key : more) keys.push_back(std::move(key));
+    write_tiny_gguf(file(), tiny, random_weights(tiny), keys);
+    return read_gguf_config(GgufFile(file()));
+  };
+  EXPECT_EQ(config_of(64, {}).sliding_window, 4096);
+  EXPECT_EQ(sliding_period(config_of(64, {})), 4);
+  const GgufKey window = {"exaone4.attention.sliding_window", gguf_u32(7)};
+  EXPECT_EQ(config_of(64, {window}).sliding_window, 7);
+  EXPECT_EQ(config_of(30, {window}).sliding_window, 0);
+}
 
 TinyModel wider(const std::string& architecture) {
   TinyModel model;

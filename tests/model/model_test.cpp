@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "strata/core/error.h"
+#include "strata/core/file.h"
+#include "strata/core/json.h"
+#include "tests/support/error_of.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_model.h"
 
@@ -43,6 +46,27 @@ TEST(OpenModel, TakesADirectoryOrTheFileInIt) {
     EXPECT_EQ(open_model(directory.path()).head, "lm_head.weight");
     EXPECT_EQ(open_model(directory / "model.safetensors").modules.size(), 14u);
   }
+}
+
+TEST(OpenModel, LeavesOutTokensThatWereAddedBeyondTheEmbedding) {
+  const TemporaryDirectory directory;
+  std::filesystem::copy(STRATA_SOURCE_DIR "/tests/data/architectures/llama", directory.path());
+  const auto with = [&](const auto& change) {
+    LargeJson tokenizer = read_large_json(STRATA_SOURCE_DIR "/tests/data/architectures/llama/tokenizer.json");
+    change(tokenizer);
+    write_text(directory / "tokenizer.json", tokenizer.dump());
+  };
+  with([](LargeJson& tokenizer) {
+    tokenizer["added_tokens"].push_back({{"id", 264}, {"content", "[PAD]"}, {"special", true}});
+  });
+  write_text(directory / "tokenizer_config.json", R"({"pad_token":"[PAD]"})");
+  const Model model = open_model(directory.path());
+  EXPECT_EQ(model.vocabulary().tokens.size(), 264u);
+  EXPECT_EQ(model.vocabulary().padding, std::nullopt);
+  EXPECT_FALSE(make_tokenizer(model.vocabulary())->encode("in [PAD]").empty());
+
+  with([](LargeJson& tokenizer) { tokenizer["model"]["vocab"]["far"] = 264; });
+  EXPECT_NE(error_of([&] { model.vocabulary(); }).find("belongs to another model"), std::string::npos);
 }
 
 TEST(OpenModel, ComparesTensorsWithTheConfig) {

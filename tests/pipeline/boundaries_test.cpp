@@ -5,6 +5,7 @@
 #include "strata/gguf/file.h"
 #include "strata/model/model.h"
 #include "strata/pipeline/quantize.h"
+#include "tests/support/multimodal_model.h"
 #include "tests/support/random_model.h"
 #include "tests/support/temporary_directory.h"
 
@@ -155,6 +156,32 @@ TEST_P(ChosenBoundaries, PackedDirectoriesHoldThem) {
 
 INSTANTIATE_TEST_SUITE_P(Tied, ChosenBoundaries, testing::Values(true, false),
                          [](const auto& tied) { return tied.param ? "AsOne" : "Apart"; });
+
+// Those of another tower, 15 weights, are in a directory and not in a GGUF.
+TEST(BitsOfMultimodalFiles, CountTheWeightsThatTheyHold) {
+  const TemporaryDirectory directory;
+  const ArchitectureModel fixture = architecture_model("gemma3");
+  write_multimodal(fixture, "model.language_model.", directory / "model");
+  double weights = 0;
+  for (const TensorInfo& tensor : open_safetensors(fixture.directory)->tensors())
+    weights += static_cast<double>(tensor.elements());
+  const auto bits_of = [&](const std::string& output, const std::string& schemes) {
+    QuantizeRequest request;
+    request.model = directory / "model";
+    request.output = directory / output;
+    request.method = "uniform:exact";
+    request.quantizer.name = "rtn";
+    request.schemes = schemes;
+    if (output == "directory") request.format = "mlx";
+    request.allocator.budget.bits_per_weight = 9;
+    const QuantizeResult result = quantize(request);
+    return std::pair(*result.plan.file_bits, 8.0 * static_cast<double>(result.exported.file_bytes));
+  };
+  const auto [of_gguf, gguf_bits] = bits_of("model.gguf", "Q8_0");
+  EXPECT_NEAR(of_gguf, gguf_bits / weights, 1e-9 * of_gguf);
+  const auto [of_directory, directory_bits] = bits_of("directory", "w8g32");
+  EXPECT_NEAR(of_directory, directory_bits / (weights + 15), 1e-9 * of_directory);
+}
 
 }  // namespace
 }  // namespace strata

@@ -110,9 +110,9 @@ class Model:
 
     WINDOW = 512  # the default context, and the window of the perplexity protocol
 
-    def __init__(self, path, threads=1, library=None):
+    def __init__(self, path, threads=1, library=None, tolerated=None):
         self.library = open_library(library or find_library()[0])
-        self.log, self.complaints = "", ""
+        self.log, self.complaints, self.tolerated = "", "", tolerated
         self.callback = LogCallback(self._remember)
         self.library.llama_log_set(self.callback, None)
         self.library.llama_backend_init()
@@ -130,7 +130,7 @@ class Model:
     def _remember(self, level, text, _):
         line = text.decode("utf-8", "replace")
         self.log += line
-        if level in (LOG_WARNING, LOG_ERROR):
+        if level in (LOG_WARNING, LOG_ERROR) and not (self.tolerated and self.tolerated in line):
             self.complaints += line
 
     def close(self):

@@ -190,7 +190,7 @@ void export_architectures(const fs::path& files) {
     const fs::path directory = architecture_model(name).directory;
     const ModelConfig config = open_model(directory).config;
     const Architecture& architecture = architecture_of(config);
-    if (architecture.gguf_refusal != nullptr && !architecture.gguf_refusal(config).empty()) continue;
+    if (!gguf_refusal_of(config).empty()) continue;
     if (config.sliding_window == 0 || architecture.read_gguf != nullptr)
       for (const std::string type : {"F32", "Q8_0"})
         export_with_logits(directory, files, "transformers-" + name + "-" + type, type);
@@ -201,6 +201,25 @@ void export_architectures(const fs::path& files) {
     const fs::path directory = files / variant.name;
     write_random_model(directory, config, DType::F32);
     export_with_logits(directory, files, variant.name, "F32");
+  }
+}
+
+// Every model of tests/data/architectures as an MLX directory FILES/mlx-NAME, and what strata computes from
+// it.
+void export_mlx_architectures(const fs::path& files) {
+  for (const std::string& name : architecture_models()) {
+    const Model model = open_model(architecture_model(name).directory);
+    ExportPlan plan;
+    for (const Module& module : model.modules) plan.schemes[module.tensor] = parse_scheme("w8g32");
+    plan.embedding = plan.head = parse_scheme("w8g32");
+    const fs::path directory = files / ("mlx-" + name);
+    fs::remove_all(directory);
+    format_for(directory, "mlx").write(model, plan, directory);
+    const Model written = open_model(directory);
+    const at::Tensor ids = at::arange(1, 97, at::kLong).unsqueeze(0);
+    const at::Tensor logits = Decoder(written, {}).forward(ids).contiguous();
+    write_values(files / ("mlx-" + name + ".f32"), logits.data_ptr<float>(), logits.nbytes());
+    fmt::print("{}\n", name);
   }
 }
 
@@ -218,7 +237,7 @@ std::string features_of(const ModelConfig& c) {
   };
   const std::vector<LayerTensor> tensors = architecture_of(c).tensors(c, 0);
   const auto norms = std::count_if(tensors.begin(), tensors.end(), [](const LayerTensor& tensor) {
-    return !tensor.is_matrix() && tensor.name.find("self_attn.") == std::string::npos;
+    return !tensor.is_matrix() && !tensor.bare && tensor.name.find("self_attn.") == std::string::npos;
   });
   const bool head_norms = std::any_of(tensors.begin(), tensors.end(), [](const LayerTensor& tensor) {
     return tensor.name == "self_attn.q_norm";
@@ -247,7 +266,12 @@ std::string features_of(const ModelConfig& c) {
   add(c.rope.rotary_dim < c.head_dim, "part of a head rotates");
   add(c.rope.scaling.type == RopeScaling::Type::Yarn, "YaRN");
   add(c.rope.scaling.type == RopeScaling::Type::Long, "longrope");
+  add(c.rope.scaling.type == RopeScaling::Type::Dynamic, "a rope base that grows");
+  add(c.rope.scaling.type == RopeScaling::Type::Proportional, "part of a head rotates");
   add(c.query_growth > 0, "queries grow");
+  add(c.sliding_head_dim > 0 || c.sliding_kv_heads > 0, "other heads in sliding layers");
+  add(c.keys_are_values, "keys as values");
+  add(!architecture_of(c).plan(c, 0).scale.empty(), "a scalar of every layer");
   add(c.attention_softcap > 0 || c.final_softcap > 0, "softcaps");
   add(c.embedding_scale != 1 || c.residual_scale != 1 || c.logit_scale != 1, "multipliers");
   return text;
@@ -264,8 +288,7 @@ void print_architecture_table() {
     std::vector<std::string> roles;
     for (const Role role : {Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down})
       if (model.rows_of(0, role)) roles.emplace_back(name_of(role));
-    const std::string refusal =
-        architecture.gguf_refusal == nullptr ? "" : architecture.gguf_refusal(model.config);
+    const std::string refusal = gguf_refusal_of(model.config);
     const bool loses_window = model.config.sliding_window > 0 && architecture.read_gguf == nullptr;
     fmt::print("| {} | `{}` | `{}` | {} | {} | {} |\n", name, architecture.model_type, architecture.gguf_name,
                features_of(model.config), ticked(roles),
@@ -280,7 +303,8 @@ void print_architecture_table() {
 void export_tokenizers(const fs::path& files) {
   const fs::path fixtures = STRATA_SOURCE_DIR "/tests/data/tokenizer";
   for (const std::string name :
-       {"gpt4o", "tekken", "deepseek_coder", "deepseek_v3", "sentencepiece", "sentencepiece_json"}) {
+       {"gpt4o", "tekken", "deepseek_coder", "deepseek_v3", "deepseek_llm", "seed_coder", "sentencepiece",
+        "sentencepiece_json", "unigram", "unigram_bytes"}) {
     const fs::path directory = files / ("tokenizer-" + name);
     Json config = small_config("llama");
     config["vocab_size"] = read_vocabulary(fixtures / name).tokens.size();
@@ -315,6 +339,8 @@ int run(const std::vector<std::string>& arguments) {
     export_architectures(arguments.at(2));
   else if (what == "tokenizers")
     export_tokenizers(arguments.at(2));
+  else if (what == "mlx-architectures")
+    export_mlx_architectures(arguments.at(2));
   else if (what == "architecture-table")
     print_architecture_table();
   else

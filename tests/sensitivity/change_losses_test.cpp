@@ -123,12 +123,15 @@ TEST_F(ChangeLossesTest, AreThoseOfTheWholeModelWithTheMatricesReplaced) {
         const Module& module = *modules[r];
         for (size_t s = 0; s < schemes_.size(); ++s) {
           const double expected = brute_force({{&module, schemes_[s]}});
-          EXPECT_NEAR(measured[losses.index.single(r, s)], expected, 1e-4 * expected) << module.tensor;
+          EXPECT_NEAR(measured[losses.indices[static_cast<size_t>(layer)].single(r, s)], expected,
+                      1e-4 * expected)
+              << module.tensor;
           for (size_t later = r + 1; later < modules.size(); ++later) {
             const Module& other = *modules[later];
             for (size_t t = 0; t < schemes_.size(); ++t) {
               const double of_both = brute_force({{&module, schemes_[s]}, {&other, schemes_[t]}});
-              EXPECT_NEAR(measured[losses.index.pair(r, s, later, t)], of_both, 1e-4 * of_both)
+              EXPECT_NEAR(measured[losses.indices[static_cast<size_t>(layer)].pair(r, s, later, t)], of_both,
+                          1e-4 * of_both)
                   << module.tensor << " and " << other.tensor;
             }
           }

@@ -54,6 +54,9 @@ AttentionPlan separate_attention_plan(const ModelConfig& config, int layer) {
   AttentionPlan attention;
   attention.inputs = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
   attention.output = "self_attn.o_proj";
+  attention.heads = config.num_heads;
+  attention.kv_heads = config.kv_heads_of(layer);
+  attention.head_dim = config.head_dim_of(layer);
   attention.scores = config.scores_of(layer);
   return attention;
 }
@@ -81,8 +84,8 @@ void write_sliding_period(const ModelConfig& config, std::vector<GgufKey>& keys)
                     gguf_u32(static_cast<uint32_t>(sliding_period(config).value()))});
 }
 
-void read_gguf_sliding_period(const GgufKeys& keys, ModelConfig& config, int64_t period) {
-  config.sliding_window = keys.integer("attention.sliding_window", 0);
+void read_gguf_sliding_period(const GgufKeys& keys, ModelConfig& config, int64_t period, int64_t window) {
+  config.sliding_window = keys.integer("attention.sliding_window", window);
   if (config.sliding_window == 0) return;
   // Some files list which layers slide.
   const std::string key = architecture_of(config).gguf_name + ".attention.sliding_window_pattern";
@@ -120,6 +123,7 @@ std::string plain_gguf_refusal(const ModelConfig& config) {
   const RopeScaling::Type scaling = config.rope.scaling.type;
   if (scaling == RopeScaling::Type::Llama3 || scaling == RopeScaling::Type::Divisors)
     return "llama3 rope scaling";
+  if (scaling == RopeScaling::Type::Proportional) return "proportional rope";
   if (config.output_bias) return "a bias on o_proj";
   if (config.mlp_bias) return "biases in the MLP";
   return "";

@@ -36,9 +36,9 @@ FeedForwardPlan separate_feed_forward_plan();
 // slides.
 void write_sliding_period(const ModelConfig& config, std::vector<GgufKey>& keys);
 
-// attention.sliding_window and the period, which is `period` where the file has none; or a list of the
-// layers.
-void read_gguf_sliding_period(const GgufKeys& keys, ModelConfig& config, int64_t period);
+// attention.sliding_window and the period, which are `window` and `period` where the file has none; or a list
+// of the layers.
+void read_gguf_sliding_period(const GgufKeys& keys, ModelConfig& config, int64_t period, int64_t window = 0);
 
 // layer_types as transformers lists them.
 Json layer_types_json(const ModelConfig& config);

@@ -3,7 +3,8 @@
 namespace strata {
 namespace {
 
-constexpr int64_t kSlidingLayers = 64;  // llama.cpp's graph slides in models of so many layers alone
+// llama.cpp's graph slides in models of so many layers alone, with this window where a file has none.
+constexpr int64_t kSlidingLayers = 64, kWindow = 4096;
 
 }  // namespace
 
@@ -14,7 +15,7 @@ Architecture exaone4() {
   exaone4.model_type = "exaone4";
   exaone4.class_name = "Exaone4ForCausalLM";
   exaone4.gguf_name = "exaone4";
-  exaone4.defaults = {{"rms_norm_eps", 1e-5}, {"sliding_window", 4096}, {"num_key_value_heads", 32}};
+  exaone4.defaults = {{"rms_norm_eps", 1e-5}, {"sliding_window", kWindow}, {"num_key_value_heads", 32}};
   exaone4.complete = [](ModelConfig& config) {
     if (config.sliding_window > 0) config.rotating_layers = config.sliding_layers;
   };
@@ -26,7 +27,7 @@ Architecture exaone4() {
     json["layer_types"] = layer_types_json(config);
   };
   exaone4.read_gguf = [](const GgufKeys& keys, ModelConfig& config) {
-    if (config.num_layers == kSlidingLayers) read_gguf_sliding_period(keys, config, 4);
+    if (config.num_layers == kSlidingLayers) read_gguf_sliding_period(keys, config, 4, kWindow);
   };
   exaone4.gguf_keys = [](const ModelConfig& config) {
     std::vector<GgufKey> keys;

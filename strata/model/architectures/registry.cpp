@@ -13,6 +13,7 @@
   add(gemma)                      \
   add(gemma2)                     \
   add(gemma3_text)                \
+  add(gemma4_text)                \
   add(glm4)                       \
   add(granite)                    \
   add(llama)                      \
@@ -71,6 +72,15 @@ const Architecture& architecture_of(const ModelConfig& config) {
   if (const Architecture* found = find_architecture(config.architecture)) return *found;
   fail("the architecture '{}' is known by its sizes only; those that can be run are {}", config.architecture,
        known_architectures());
+}
+
+std::string gguf_refusal_of(const ModelConfig& config) {
+  const RopeScaling& scaling = config.rope.scaling;
+  if (scaling.type == RopeScaling::Type::Dynamic) return "dynamic rope scaling";
+  if (scaling.type == RopeScaling::Type::Yarn && !scaling.truncate)
+    return "YaRN whose ends are not whole dimensions";
+  const Architecture& architecture = architecture_of(config);
+  return architecture.gguf_refusal == nullptr ? "" : architecture.gguf_refusal(config);
 }
 
 std::string known_architectures() {

@@ -61,6 +61,15 @@ MODELS = {
     # llama.cpp's graph has no sliding layers in so small a model.
     "exaone4-sliding": ("Exaone4Config", dict(head_dim=16, num_hidden_layers=4, intermediate_size=64,
                                               sliding_window=7)),
+    # As the largest dense member: keys are the values of layers that do not slide.
+    "gemma4": ("Gemma4TextConfig", dict(
+        num_attention_heads=2, head_dim=16, global_head_dim=32, num_global_key_value_heads=1, attention_k_eq_v=True,
+        num_hidden_layers=4, intermediate_size=64, sliding_window=7, hidden_size_per_layer_input=0, final_logit_softcapping=2.0,
+        layer_types=["sliding_attention", "full_attention"] * 2, rope_theta=None)),
+    # The base of the rope grows with the text.
+    "llama-dynamic": ("LlamaConfig", dict(
+        intermediate_size=64, max_position_embeddings=20, rope_parameters=dict(
+            rope_type="dynamic", rope_theta=10000.0, factor=4.0))),
 }
 
 
@@ -86,10 +95,16 @@ def randomize(model, seed):
         if weight.dim() > 1:
             values = noise * 1.5 / weight.shape[1] ** 0.5
         else:
-            # The Gemmas leave 1 out of their norms.
-            gain = 0.2 * noise if "Gemma" in type(model).__name__ else 1 + 0.2 * noise
+            # The Gemmas up to 3 leave 1 out of their norms.
+            offset = type(model).__name__.startswith("Gemma") and "Gemma4" not in type(model).__name__
+            gain = 0.2 * noise if offset else 1 + 0.2 * noise
+            if "Gemma4" in type(model).__name__ and name.endswith("q_norm.weight"):
+                gain = gain / weight.shape[0] ** 0.5  # Gemma 4 scales scores in no other way
             values = 0.5 * noise if name.endswith("bias") else gain
         weight.data.copy_(values.half().float())
+    for name, scalar in model.named_buffers():
+        if name.endswith("layer_scalar"):
+            scalar.fill_(0.5 + 0.25 * torch.rand(1, generator=random).item() // 0.0625 * 0.0625)
 
 
 def main(folder, *names):

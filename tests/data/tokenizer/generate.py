@@ -27,6 +27,19 @@ DEEPSEEK_V3 = [r"\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
                r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
                r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]
 
+DEEPSEEK_LLM = ["[\r\n]", (
+    "\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-"
+    "\u0373\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481"
+    "\u048a-\u052f\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b"
+    "\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b"
+    "\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb"
+    "\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc\u2102\u2107\u210a-\u2113\u2115\u2119-\u211d\u2124\u2126\u2128"
+    "\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-\u2149\u214e\u2183\u2184\u2c00-\u2c7b\u2c7e-\u2ce4"
+    "\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-\uabbf"
+    "\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3\U000104d8"
+    "-\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943]+"), "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
+    r"\s+$", DEEPSEEK_CODER[3]]
+SEED_CODER = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def byte_level(use_regex=False, prefix=False):
@@ -155,6 +168,15 @@ def deepseek_v3():
     return save("deepseek_v3", train(pre_tokenizers.Sequence(steps), 400, ["<|end|>"]))
 
 
+def deepseek_llm():
+    steps = [split(pattern) for pattern in DEEPSEEK_LLM] + [pre_tokenizers.Digits(individual_digits=True), byte_level()]
+    return save("deepseek_llm", train(pre_tokenizers.Sequence(steps), 400, ["<|end|>"]))
+
+
+def seed_coder():
+    return save("seed_coder", train(pre_tokenizers.Sequence([split(SEED_CODER), byte_level()]), 400, ["<|end|>"]))
+
+
 def sentencepiece_json():
     """The model of sentencepiece_bpe() as a tokenizer.json alone, as Llama 2's: every way to make a piece from two."""
     processor = sentencepiece.SentencePieceProcessor(model_file=str(HERE / "sentencepiece" / "tokenizer.model"))
@@ -175,6 +197,78 @@ def sentencepiece_json():
     return save("sentencepiece_json", tokenizer, {"bos_token": "<s>", "eos_token": "</s>"})
 
 
+def trained_unigram(**options):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT.splitlines()), model_writer=model, vocab_size=600, model_type="unigram", minloglevel=2,
+        **options)
+    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+
+
+def unigram_json(name, processor, charsmap, byte_fallback):
+    """A unigram model as transformers writes it."""
+    pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(processor.get_piece_size())]
+    tokenizer = Tokenizer(models.Unigram(pieces, processor.unk_id(), byte_fallback))
+    space = "\u2581"
+    if charsmap:
+        tokenizer.normalizer = normalizers.Sequence([
+            normalizers.Precompiled(charsmap), normalizers.Strip(left=False, right=True),
+            normalizers.Replace(Regex(" {2,}"), space)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=space, prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(replacement=space, prepend_scheme="always")
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>",
+                                                             special_tokens=[("</s>", processor.eos_id())])
+    entries = save(name, tokenizer, {"eos_token": "</s>", "unk_token": "<unk>", "add_eos_token": True})
+    if not charsmap:
+        return entries
+    # tokenizers replaces characters by grapheme clusters, SentencePiece one after the other: texts on which they agree.
+    # Which of two equally likely cuts is taken (". .." or ".. .") depends on SentencePiece's release.
+    return [e for e in entries
+            if "..." not in e["text"] and (e["ids"][:-1] == processor.encode(e["text"]) or "<" in e["text"])]
+
+
+def unigram():
+    """As T5's: characters are replaced before, spaces at the ends and repeated ones go."""
+    processor = trained_unigram(normalization_rule_name="nmt_nfkc")
+    message = processor.serialized_model_proto()
+    return unigram_json("unigram", processor, charsmap_of(message), False)
+
+
+def unigram_bytes():
+    processor = trained_unigram(normalization_rule_name="identity", remove_extra_whitespaces=False, byte_fallback=True)
+    return unigram_json("unigram_bytes", processor, None, True)
+
+
+def charsmap_of(message):
+    """The field precompiled_charsmap of the normalizer_spec of a serialized model."""
+    def fields(data):
+        position = 0
+        def varint():
+            nonlocal position
+            value = shift = 0
+            while True:
+                byte = data[position]
+                position += 1
+                value |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    return value
+        while position < len(data):
+            key = varint()
+            if key & 7 == 0:
+                varint()
+            elif key & 7 == 5:
+                position += 4
+            else:
+                size = varint()
+                yield key >> 3, data[position:position + size]
+                position += size
+    (normalizer,) = [value for number, value in fields(message) if number == 3]
+    (charsmap,) = [value for number, value in fields(normalizer) if number == 2]
+    return charsmap
+
+
 def sentencepiece_bpe():
     folder = HERE / "sentencepiece"
     folder.mkdir(exist_ok=True)
@@ -189,7 +283,10 @@ def sentencepiece_bpe():
             for t in nasty_texts() if "<s>" not in t and "\0" not in t]
 
 
-expected = {f.__name__: f() for f in (gpt2, prefix, llama3, qwen2, smollm, gpt4o, tekken, deepseek_coder, deepseek_v3)}
+expected = {f.__name__: f() for f in (gpt2, prefix, llama3, qwen2, smollm, gpt4o, tekken, deepseek_coder, deepseek_v3,
+                                        deepseek_llm, seed_coder)}
 expected["sentencepiece"] = sentencepiece_bpe()
 expected["sentencepiece_json"] = sentencepiece_json()
+expected["unigram"] = unigram()
+expected["unigram_bytes"] = unigram_bytes()
 (HERE / "expected.json").write_text(json.dumps(expected, ensure_ascii=True, separators=(",", ":")) + "\n")
