@@ -126,7 +126,7 @@ void run(Arguments& arguments) {
   const double impact_seconds = all.seconds();
   const ChangeLosses losses = measure_change_losses(model, options, evidence);
   std::printf("%lld tokens: impact of rows %.1f s, %zu losses %.1f s, together %.1f s\n",
-              static_cast<long long>(ids.numel()), impact_seconds, losses.index.size(),
+              static_cast<long long>(ids.numel()), impact_seconds, losses.indices.front().size(),
               all.seconds() - impact_seconds, all.seconds());
   remove_tree(directory);
 }
