@@ -1,10 +1,22 @@
 #include <benchmark/benchmark.h>
 
+#include <cmath>
+
+#include "strata/checkpoint/safetensors_writer.h"
+#include "strata/core/json.h"
 #include "strata/core/progress.h"
+#include "strata/core/random.h"
 #include "strata/core/threads.h"
 #include "strata/evaluation/evaluate.h"
+#include "strata/model/config_json.h"
+#include "strata/model/layout.h"
+#include "tests/support/architecture_models.h"
+#include "tests/support/temporary_directory.h"
 
 // Perplexity of the bundled model over 32 windows of 512 tokens: tokens a second with a number of threads.
+// And of a random model of every architecture, all of one size (about 93 million weights), over two such
+// windows: tokens a second, and how many billion operations a second the products of their matrices come to,
+// which is what compares models whose matrices differ.
 
 namespace strata {
 namespace {
@@ -31,7 +43,77 @@ BENCHMARK(perplexity)
     ->UseRealTime()
     ->MeasureProcessCPUTime();
 
+// config.json of a model of tests/data/architectures with the sizes that all have here.
+Json common_size(const std::string& name) {
+  constexpr int kHidden = 1024, kHeads = 16, kKvHeads = 8, kHeadDim = 64;
+  Json config = read_json(architecture_model(name).directory / "config.json");
+  for (const char* key : {"layer_types", "per_layer_config", "no_rope_layers", "query_pre_attn_scalar"})
+    config.erase(key);
+  config.update({{"hidden_size", kHidden},
+                 {"intermediate_size", 2816},
+                 {"num_hidden_layers", 6},
+                 {"num_attention_heads", kHeads},
+                 {"num_key_value_heads", kKvHeads},
+                 {"head_dim", kHeadDim},
+                 {"global_head_dim", kHeadDim},
+                 {"num_global_key_value_heads", kKvHeads},
+                 {"vocab_size", 32000},
+                 {"tie_word_embeddings", true}});
+  if (config.contains("sliding_window") && !config["sliding_window"].is_null())
+    config["sliding_window"] = 256;
+  Json& rope = config["rope_parameters"];
+  const auto pairs = static_cast<size_t>(kHeadDim * rope.value("partial_rotary_factor", 1.0)) / 2;
+  for (const char* factors : {"short_factor", "long_factor"})
+    if (rope.contains(factors)) rope[factors] = std::vector<double>(pairs, 2.0);
+  return config;
+}
+
+void write_random_checkpoint(const std::filesystem::path& directory, const Json& json) {
+  write_text(directory / "config.json", json.dump());
+  std::vector<PlannedTensor> planned;
+  const std::vector<ExpectedTensor> tensors = expected_tensors(read_config(directory / "config.json"));
+  for (const ExpectedTensor& tensor : tensors) planned.push_back({tensor.name, tensor.shape, DType::BF16});
+  SafetensorsWriter writer(directory, planned);
+  Random random(1);
+  for (const ExpectedTensor& tensor : tensors) {
+    const bool is_matrix = tensor.shape.size() == 2;
+    const double size = is_matrix ? 1 / std::sqrt(static_cast<double>(tensor.shape[1])) : 0;
+    std::vector<float> values(static_cast<size_t>(tensor.shape[0] * (is_matrix ? tensor.shape[1] : 1)), 1.0f);
+    if (is_matrix)
+      for (float& value : values) value = static_cast<float>((2 * random.uniform() - 1) * size);
+    writer.write(values.data(), static_cast<int64_t>(values.size()));
+  }
+  writer.finish();
+}
+
+void architecture(benchmark::State& state, const std::string& name) {
+  set_progress_style(ProgressStyle::Quiet);
+  const TemporaryDirectory directory;
+  write_random_checkpoint(directory.path(), common_size(name));
+  const Model model = open_model(directory.path());
+  int64_t weights = model.config.vocab_size * model.config.hidden_size;  // of the head
+  for (const Module& module : model.modules) weights += module.params();
+  Random random(2);
+  std::vector<int32_t> ids(1024);
+  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(32000));
+  Decoder decoder(model, {});
+  evaluate(decoder, ids, {});  // loads the weights
+  int64_t tokens = 0;
+  for (auto _ : state) tokens += evaluate(decoder, ids, {}).tokens;
+  const auto rate = [](double count) { return benchmark::Counter(count, benchmark::Counter::kIsRate); };
+  state.counters["tokens/s"] = rate(static_cast<double>(tokens));
+  state.counters["Gop/s"] = rate(2e-9 * static_cast<double>(tokens) * static_cast<double>(weights));
+}
+
 }  // namespace
 }  // namespace strata
 
-BENCHMARK_MAIN();
+int main(int count, char** arguments) {
+  for (const std::string& name : strata::architecture_models())
+    benchmark::RegisterBenchmark(("architecture/" + name).c_str(), strata::architecture, name)
+        ->Unit(benchmark::kSecond)
+        ->UseRealTime()
+        ->MeasureProcessCPUTime();
+  benchmark::Initialize(&count, arguments);
+  benchmark::RunSpecifiedBenchmarks();
+}

@@ -77,11 +77,17 @@ Vocabulary parse_sentencepiece_model(std::string bytes, const std::string& where
   }
   require(reader, where);
   if (vocabulary.tokens.empty()) fail("{} is not a SentencePiece model: it has no pieces", where);
-  // What merges make is llama.cpp's only where nothing comes before.
-  if (vocabulary.unigram || (vocabulary.replacements.empty() && !vocabulary.removes_spaces))
-    vocabulary.pre_tokenizer = "default";
+  if (llama_cpp_knows(vocabulary)) vocabulary.pre_tokenizer = "default";
   vocabulary.sentencepiece_model = std::move(bytes);
   return vocabulary;
+}
+
+// What merges make is llama.cpp's where nothing comes before; its unigram models have no bytes for what is in
+// no piece.
+bool llama_cpp_knows(const Vocabulary& vocabulary) {
+  if (!vocabulary.unigram) return vocabulary.replacements.empty() && !vocabulary.removes_spaces;
+  return std::find(vocabulary.types.begin(), vocabulary.types.end(), TokenType::Byte) ==
+         vocabulary.types.end();
 }
 
 std::string build_sentencepiece_model(const Vocabulary& vocabulary, const std::string& where) {

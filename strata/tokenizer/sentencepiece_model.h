@@ -6,13 +6,14 @@
 
 namespace strata {
 
-// Pieces, scores, types and the settings that GGUF stores of a serialized tokenizer.model. The pre-tokenizer
-// stays unnamed for models that llama.cpp has no way to run: others than BPE, and those that rewrite
-// characters or white space first. `where` names the file in errors.
+// Pieces, scores, types and settings of a serialized tokenizer.model. The pre-tokenizer stays unnamed where
+// llama.cpp does not know the model. `where` names the file in errors.
 Vocabulary parse_sentencepiece_model(std::string bytes, const std::string& where);
 
-// A serialized BPE model without any rewriting, made of a vocabulary's tokens, scores, types and
-// add_prefix_space.
+// Whether llama.cpp does what the SentencePiece model of a vocabulary does.
+bool llama_cpp_knows(const Vocabulary& vocabulary);
+
+// A serialized model, BPE or unigram, made of a vocabulary's tokens, scores, types and settings.
 std::string build_sentencepiece_model(const Vocabulary& vocabulary, const std::string& where);
 
 }  // namespace strata

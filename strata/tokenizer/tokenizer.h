@@ -38,7 +38,7 @@ struct Vocabulary {
   std::vector<std::string> word_patterns;  // PCRE2; each splits the pieces of the one before (BPE only)
   bool normalize_nfc = false;              // Unicode normalization form C comes first (BPE only)
   bool add_prefix_space = false;
-  bool space_is_prefix = false;  // one that the text begins with serves (SentencePiece only)
+  bool space_is_prefix = false;     // one that the text begins with serves (SentencePiece only)
   bool ignore_merges = false;       // a word that is a token as it stands is not merged
   std::vector<AddedToken> added;    // in any order
   std::vector<std::string> tokens;  // BPE: in the byte-to-unicode alphabet, as tokenizer.json stores them

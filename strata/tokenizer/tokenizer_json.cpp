@@ -82,6 +82,7 @@ class Reader {
     if (!vocabulary_.unigram) set_scores();
     vocabulary_.scores.resize(vocabulary_.tokens.size(), 0);
     vocabulary_.merges.clear();
+    if (!llama_cpp_knows(vocabulary_)) vocabulary_.pre_tokenizer.clear();
     vocabulary_.sentencepiece_model = build_sentencepiece_model(vocabulary_, path_);
     return std::move(vocabulary_);
   }

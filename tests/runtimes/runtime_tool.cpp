@@ -302,9 +302,8 @@ void print_architecture_table() {
 // FILES/tokenizer-NAME.gguf. (It knows neither the flags of added tokens nor normalization.)
 void export_tokenizers(const fs::path& files) {
   const fs::path fixtures = STRATA_SOURCE_DIR "/tests/data/tokenizer";
-  for (const std::string name :
-       {"gpt4o", "tekken", "deepseek_coder", "deepseek_v3", "deepseek_llm", "seed_coder", "sentencepiece",
-        "sentencepiece_json", "unigram", "unigram_bytes"}) {
+  for (const std::string name : {"gpt4o", "tekken", "deepseek_coder", "deepseek_v3", "deepseek_llm",
+                                 "seed_coder", "sentencepiece", "sentencepiece_json", "unigram"}) {
     const fs::path directory = files / ("tokenizer-" + name);
     Json config = small_config("llama");
     config["vocab_size"] = read_vocabulary(fixtures / name).tokens.size();

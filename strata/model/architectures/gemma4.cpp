@@ -85,8 +85,9 @@ void read_turning_part(const GgufKeys& keys, Rope& rope) {
   const std::vector<float>& divisors = rope.scaling.divisors;
   const auto still =
       std::find_if(divisors.begin(), divisors.end(), [](float divisor) { return divisor != 1; });
-  constexpr float kStill = 1e20f;
-  if (divisors.empty() || std::any_of(still, divisors.end(), [](float divisor) { return divisor < kStill; }))
+  constexpr float kStandingStill = 1e20f;
+  if (divisors.empty() ||
+      std::any_of(still, divisors.end(), [](float divisor) { return divisor < kStandingStill; }))
     throw NotRunnable(keys.file().path().string() + ": rope_freqs.weight is not that of proportional rope");
   rope.scaling.turning_part =
       static_cast<double>(still - divisors.begin()) / static_cast<double>(divisors.size());
