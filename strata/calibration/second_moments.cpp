@@ -1,7 +1,9 @@
 #include "strata/calibration/second_moments.h"
 
 #include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
 
+#include "strata/core/progress.h"
 #include "strata/device/products.h"
 
 namespace strata {
@@ -39,6 +41,17 @@ std::map<std::string, InputMoments> measure_inputs(ActivationStream& stream, boo
   else
     stream.observe(see);
   return moments;
+}
+
+void note_few_tokens(const Module& module, const std::vector<int64_t>& experts) {
+  if (experts.empty()) return;
+  const bool half = 2 * static_cast<int64_t>(experts.size()) >= module.experts;
+  show_note(fmt::format(
+      "layer {}: {} of the {} experts of {} read fewer than {} of the calibration tokens and take their "
+      "layer's "
+      "average: {}{}",
+      module.layer, experts.size(), module.experts, module.name, kFewTokens, fmt::join(experts, ", "),
+      half ? "; its router sends nearly nothing to half of them, so give more or other text" : ""));
 }
 
 at::Tensor output_squares(const at::Tensor& weight, const InputMoments& moments) {

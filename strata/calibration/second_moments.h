@@ -24,6 +24,13 @@ struct InputMoments {
   void add(const at::Tensor& input, bool with_products);  // [tokens, in]
 };
 
+// An expert that so few tokens of a calibration set reach is not known by them: what is measured of it is
+// taken from all of its stack.
+inline constexpr int64_t kFewTokens = 32;
+
+// Names on stderr the experts of a stack that fewer reach, if there are any.
+void note_few_tokens(const Module& module, const std::vector<int64_t>& experts);
+
 // Of the current layer of a stream, by Module::input; the stream stays before the layer, or moves behind it.
 std::map<std::string, InputMoments> measure_inputs(ActivationStream& stream, bool with_products,
                                                    bool advance);

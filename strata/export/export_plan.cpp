@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_set>
 
 #include "strata/core/error.h"
 #include "strata/core/units.h"
@@ -10,11 +11,6 @@ namespace strata {
 namespace {
 
 constexpr int64_t kWeightsAtATime = 1 << 22;  // 16 MiB as float
-
-bool is_module(const Model& model, const std::string& tensor) {
-  return std::any_of(model.modules.begin(), model.modules.end(),
-                     [&](const Module& module) { return module.tensor == tensor; });
-}
 
 // sum (w - w')^2
 double squared_distance(const QuantizedMatrix& matrix, const std::vector<float>& weights) {
@@ -31,8 +27,10 @@ double squared_distance(const QuantizedMatrix& matrix, const std::vector<float>&
 }  // namespace
 
 void check_plan(const Model& model, const ExportPlan& plan) {
+  std::unordered_set<std::string> known;
+  for (const Module& module : model.modules) known.insert(module.tensor);
   for (const auto& [tensor, scheme] : plan.schemes)
-    if (!is_module(model, tensor))
+    if (known.count(tensor) == 0)
       fail(
           "the plan gives {} the scheme {}, but {} has no such matrix in its layers; use a plan made for "
           "this "
@@ -47,12 +45,12 @@ const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const s
   return found == plan.schemes.end() ? nullptr : &found->second;
 }
 
-const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor) {
+const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor, int64_t matrices) {
   const auto found = plan.importance.find(tensor.name);
   if (found == plan.importance.end()) return nullptr;
-  if (static_cast<int64_t>(found->second.size()) != tensor.cols())
+  if (static_cast<int64_t>(found->second.size()) != matrices * tensor.cols())
     fail("the importance of {} has {} values, but the tensor has {} columns", tensor.name,
-         found->second.size(), tensor.cols());
+         found->second.size(), matrices * tensor.cols());
   return found->second.data();
 }
 

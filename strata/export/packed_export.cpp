@@ -11,7 +11,9 @@
 #include "strata/export/hf_files.h"
 #include "strata/export/other_tensors.h"
 #include "strata/export/packed_format.h"
+#include "strata/export/split_plan.h"
 #include "strata/model/layout.h"
+#include "strata/model/split_experts.h"
 
 namespace strata {
 namespace fs = std::filesystem;
@@ -199,6 +201,7 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
                            const fs::path& target) {
   check_plan(model, plan);
   check_target(model, target);
+  if (has_stacks(model)) return export_packed(format, split_experts(model), split_plan(model, plan), target);
   const std::vector<PlannedTensor> planned = planned_tensors(format, model, plan);
   check_space(target, SafetensorsWriter::file_bytes(planned, format.metadata(), shard_bytes(plan)));
 
@@ -238,6 +241,7 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
 
 uint64_t packed_size(const PackedFormat& format, const Model& model, const ExportPlan& plan) {
   check_plan(model, plan);
+  if (has_stacks(model)) return packed_size(format, split_experts(model), split_plan(model, plan));
   return SafetensorsWriter::file_bytes(planned_tensors(format, model, plan), format.metadata(),
                                        shard_bytes(plan));
 }

@@ -43,6 +43,7 @@ void add_stages(const AttentionPlan& plan, std::vector<Stage>& stages) {
   out.reads_value = true;
   out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
   out.rows = Role::V;
+  out.givers = plan.inputs;
   stages.push_back(std::move(into));
   stages.push_back(std::move(out));
 }

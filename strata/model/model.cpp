@@ -4,12 +4,14 @@
 
 #include "strata/checkpoint/offset_checkpoint.h"
 #include "strata/checkpoint/packed_checkpoint.h"
+#include "strata/checkpoint/stacked_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/model/config_gguf.h"
 #include "strata/model/config_json.h"
 #include "strata/model/gguf_model.h"
 #include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
+#include "strata/model/routing.h"
 #include "strata/model/sized_directory.h"
 #include "strata/tokenizer/gguf_vocabulary.h"
 
@@ -52,6 +54,22 @@ std::shared_ptr<const Checkpoint> with_whole_norms(std::shared_ptr<const Checkpo
     if (expected.offset != 0) offsets[expected.name] = expected.offset;
   if (offsets.empty()) return checkpoint;
   return std::make_shared<OffsetCheckpoint>(std::move(checkpoint), std::move(offsets));
+}
+
+void check_no_more_experts(const Checkpoint& checkpoint, const MatrixStack& stack) {
+  const auto experts = static_cast<int64_t>(stack.parts.size());
+  if (const TensorInfo* more = checkpoint.find(expert_name(stack.name, experts)))
+    fail("{}: the tensor {} is of one expert more than the {} of its config", checkpoint.path().string(),
+         more->name, experts);
+}
+
+// The checkpoint with the matrices of a layer's experts as stacks.
+std::shared_ptr<const Checkpoint> with_stacks(std::shared_ptr<const Checkpoint> checkpoint,
+                                              const ModelConfig& config) {
+  std::vector<MatrixStack> stacks = expert_stacks(config);
+  if (stacks.empty()) return checkpoint;
+  for (const MatrixStack& stack : stacks) check_no_more_experts(*checkpoint, stack);
+  return std::make_shared<StackedCheckpoint>(std::move(checkpoint), std::move(stacks));
 }
 
 // How multimodal checkpoints name the tensors of their text model and its head.
@@ -110,7 +128,7 @@ Model open_hugging_face(const fs::path& path) {
   std::shared_ptr<const Checkpoint> checkpoint =
       open_packed(open_safetensors(path), read_json(config), config.string());
   find_names(*checkpoint, model.config);
-  model.checkpoint = with_whole_norms(std::move(checkpoint), model.config);
+  model.checkpoint = with_stacks(with_whole_norms(std::move(checkpoint), model.config), model.config);
   model.vocabulary = vocabulary_of(directory, model.config);
   return model;
 }

@@ -61,6 +61,16 @@ MODELS = {
     # llama.cpp's graph has no sliding layers in so small a model.
     "exaone4-sliding": ("Exaone4Config", dict(head_dim=16, num_hidden_layers=4, intermediate_size=64,
                                               sliding_window=7)),
+    "qwen3-moe": ("Qwen3MoeConfig", dict(head_dim=32, num_attention_heads=2, num_key_value_heads=1, num_experts=6,
+                                         num_experts_per_tok=2, moe_intermediate_size=32, norm_topk_prob=True)),
+    "mixtral": ("MixtralConfig", dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=32)),
+    "qwen2-moe": ("Qwen2MoeConfig", dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+                                         shared_expert_intermediate_size=64, tie_word_embeddings=False)),
+    "olmoe": ("OlmoeConfig", dict(num_experts=5, num_experts_per_tok=3, intermediate_size=32,
+                                  num_key_value_heads=4, tie_word_embeddings=False)),
+    "granitemoe": ("GraniteMoeConfig", dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=32,
+                                            embedding_multiplier=6.0, attention_multiplier=0.2,
+                                            residual_multiplier=0.4, logits_scaling=3.0)),
 }
 
 
@@ -84,7 +94,7 @@ def randomize(model, seed):
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=random)
         if weight.dim() > 1:
-            values = noise * 1.5 / weight.shape[1] ** 0.5
+            values = noise * 1.5 / weight.shape[-1] ** 0.5
         else:
             # The Gemmas leave 1 out of their norms.
             gain = 0.2 * noise if "Gemma" in type(model).__name__ else 1 + 0.2 * noise
