@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -117,18 +116,7 @@ std::string layer_key(int layer) {
 std::vector<float> Imatrix::mean_squares(const std::string& tensor) const {
   const auto found = entries.find(tensor);
   if (found == entries.end()) return {};
-  const auto& [squares, counts] = found->second;
-  const size_t inputs = squares.size() / counts.size();
-  std::vector<double> sums(inputs);
-  for (size_t i = 0; i < squares.size(); ++i) sums[i % inputs] += squares[i];
-  const double all = total_of(found->second);
-  std::vector<float> means(squares.size());
-  for (size_t i = 0; i < squares.size(); ++i) {
-    const double count = counts[i / inputs];
-    means[i] = static_cast<float>(count < std::min<double>(kFewTokens, all) ? sums[i % inputs] / all
-                                                                            : squares[i] / count);
-  }
-  return means;
+  return strata::mean_squares(found->second.squares, found->second.counts);
 }
 
 std::string Imatrix::fingerprint() const {

@@ -28,6 +28,11 @@ struct InputMoments {
 // taken from all of its stack.
 inline constexpr int64_t kFewTokens = 32;
 
+// E[x_j^2] of what a module reads, given the sums of every matrix [matrices * inputs] and its tokens; a
+// matrix that few reach takes the mean over all.
+std::vector<float> mean_squares(const std::vector<float>& squares, const std::vector<double>& tokens);
+std::vector<float> mean_squares(const Module& module, const std::map<std::string, InputMoments>& moments);
+
 // Names on stderr the experts of a stack that fewer reach, if there are any.
 void note_few_tokens(const Module& module, const std::vector<int64_t>& experts);
 

@@ -10,7 +10,7 @@
 namespace strata {
 namespace {
 
-std::string shape_text(const std::vector<int64_t>& shape) {
+std::string listed_shape(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
@@ -27,7 +27,7 @@ const TensorInfo& part_of_stack(const Checkpoint& base, const MatrixStack& stack
          base.path().string(), printable(stack.parts[part]), stack.parts.size(), printable(stack.name));
   if (info->shape != std::vector<int64_t>{stack.rows, stack.cols})
     fail("{}: the tensor {} has shape {}, but the {} matrices of {} are [{}, {}]", base.path().string(),
-         printable(info->name), shape_text(info->shape), stack.parts.size(), printable(stack.name),
+         printable(info->name), listed_shape(info->shape), stack.parts.size(), printable(stack.name),
          stack.rows, stack.cols);
   return *info;
 }
@@ -96,7 +96,7 @@ SplitCheckpoint::SplitCheckpoint(std::shared_ptr<const Checkpoint> base,
     const auto parts = static_cast<int64_t>(stack.parts.size());
     if (tensor.rows() != parts * stack.rows || tensor.cols() != stack.cols)
       fail("{}: the tensor {} has shape {}, which are not {} matrices [{}, {}]", path().string(),
-           printable(tensor.name), shape_text(tensor.shape), parts, stack.rows, stack.cols);
+           printable(tensor.name), listed_shape(tensor.shape), parts, stack.rows, stack.cols);
     for (int64_t part = 0; part < parts; ++part) {
       TensorInfo info = tensor;
       info.name = stack.parts[static_cast<size_t>(part)];

@@ -12,6 +12,12 @@ namespace {
 
 constexpr int64_t kWeightsAtATime = 1 << 22;  // 16 MiB as float
 
+int64_t matrices_of(const Model& model, const std::string& tensor) {
+  for (const Module& module : model.modules)
+    if (module.tensor == tensor) return module.matrices();
+  return 1;
+}
+
 // sum (w - w')^2
 double squared_distance(const QuantizedMatrix& matrix, const std::vector<float>& weights) {
   std::vector<float> rounded(weights.size());
@@ -54,9 +60,10 @@ const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor, int
   return found->second.data();
 }
 
-QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor) {
+QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor, int64_t matrices) {
   QuantizerOptions options = plan.quantizer;
-  options.importance = importance_of(plan, tensor);
+  options.matrices = matrices;
+  options.importance = importance_of(plan, tensor, matrices);
   options.row_impact = impacts_of(plan.row_impacts, tensor.name, tensor.rows());
   return options;
 }
@@ -82,7 +89,7 @@ QuantizedMatrix quantize_planned(const Model& model, const ExportPlan& plan, con
       is_calibrated(plan, tensor)
           ? plan.calibrated->take(tensor)
           : quantize_matrix({weights.data(), info.rows(), info.cols()}, *planned_scheme(model, plan, tensor),
-                            quantizer_of(plan, info));
+                            quantizer_of(plan, info, matrices_of(model, tensor)));
   if (squared_error != nullptr) *squared_error = squared_distance(matrix, weights);
   return matrix;
 }

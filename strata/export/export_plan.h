@@ -16,8 +16,8 @@ const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const s
 // throws when there are not as many as columns.
 const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor, int64_t matrices = 1);
 
-// How the plan quantizes a matrix that its calibrated quantizer does not give.
-QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor);
+// How the plan quantizes a matrix, or a stack of so many, that its calibrated quantizer does not give.
+QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor, int64_t matrices = 1);
 
 // Whether the plan's calibrated quantizer makes this matrix. Exporters call begin_calibrated first.
 bool is_calibrated(const ExportPlan& plan, const std::string& tensor);

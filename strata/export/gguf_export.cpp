@@ -53,7 +53,7 @@ double squared_error(GgufType type, const float* weights, const std::byte* block
   return total;
 }
 
-int64_t matrices_of(const GgufTensor& tensor) {
+int64_t matrices_in(const GgufTensor& tensor) {
   return tensor.shape.size() == 3 ? tensor.shape.front() : 1;
 }
 
@@ -63,7 +63,7 @@ double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, con
   const TensorInfo& info = checkpoint.info(source.tensor);
   const int64_t rows = info.rows(), cols = info.cols();
   const int64_t bytes = row_bytes(tensor.type, cols);
-  const int64_t matrices = matrices_of(tensor), rows_of_matrix = rows / matrices;
+  const int64_t matrices = matrices_in(tensor), rows_of_matrix = rows / matrices;
   const int64_t step = std::min(rows_at_a_time(info, 1), rows_of_matrix);
   std::vector<float> values;
   std::vector<std::byte> blocks(static_cast<size_t>(step * bytes));

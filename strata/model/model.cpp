@@ -1,5 +1,6 @@
 #include "strata/model/model.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "strata/checkpoint/offset_checkpoint.h"
@@ -66,9 +67,13 @@ void check_no_more_experts(const Checkpoint& checkpoint, const MatrixStack& stac
 // The checkpoint with the matrices of a layer's experts as stacks.
 std::shared_ptr<const Checkpoint> with_stacks(std::shared_ptr<const Checkpoint> checkpoint,
                                               const ModelConfig& config) {
-  std::vector<MatrixStack> stacks = expert_stacks(config);
+  std::vector<MatrixStack> stacks;
+  for (MatrixStack& stack : expert_stacks(config)) {
+    if (checkpoint->contains(stack.name)) continue;  // it is stored as one
+    check_no_more_experts(*checkpoint, stack);
+    stacks.push_back(std::move(stack));
+  }
   if (stacks.empty()) return checkpoint;
-  for (const MatrixStack& stack : stacks) check_no_more_experts(*checkpoint, stack);
   return std::make_shared<StackedCheckpoint>(std::move(checkpoint), std::move(stacks));
 }
 
@@ -226,8 +231,13 @@ const Module& Model::module(int layer, Role role) const {
 }
 
 std::optional<Model::Rows> Model::rows_of(int layer, Role role) const {
+  return rows_of(layer, role, {});
+}
+
+std::optional<Model::Rows> Model::rows_of(int layer, Role role, const std::vector<std::string>& names) const {
   for (const Module& module : modules) {
     if (module.layer != layer) continue;
+    if (!names.empty() && std::find(names.begin(), names.end(), module.name) == names.end()) continue;
     if (module.role == role) return Rows{&module, 0, module.rows};
     int64_t first = 0;
     for (const RowPart& part : module.parts) {

@@ -65,6 +65,7 @@ struct Model {
     int64_t first, count;
   };
   std::optional<Rows> rows_of(int layer, Role role) const;
+  std::optional<Rows> rows_of(int layer, Role role, const std::vector<std::string>& names) const;  // in these
 
   std::string final_norm_bias() const { return bias_of(final_norm); }
   static std::string bias_of(const std::string& weight);  // "model.norm.weight" -> "model.norm.bias"

@@ -3,12 +3,18 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <set>
 
 #include "strata/calibration/second_moments.h"
 #include "strata/model/load_tensor.h"
 
 namespace strata {
+
+namespace {
+
+// Of second moments that are in memory at a time where a stack has many experts.
+constexpr int64_t kMomentFloats = int64_t{1} << 28;
+
+}  // namespace
 
 Options layerwise_options(OptionValues& values) {
   return {flag("one-pass", values.get<LayerwiseOptions>().sequential,
@@ -35,64 +41,80 @@ void LayerwiseQuantizer::quantize_layer(int layer) {
   for (const std::string& input : stream_->inputs())
     if (is_planned(layer, input)) inputs.push_back(input);
   Moments moments;
-  std::set<std::string> wanted;
-  for (const Module* module : model().layer_modules(layer))
-    for (int64_t expert = 0; planned(*module) != nullptr && expert < module->matrices(); ++expert)
-      wanted.insert(input_of(*module, expert));
-  const auto see = [&](const std::string& input, const at::Tensor& values) {
-    if (wanted.count(input) == 0) return;
-    InputMoment& moment = moments[input];
-    if (values.size(0) > 0 || !moment.products.defined()) add_products(moment.products, values);
-    moment.tokens += values.size(0);
-  };
-  if (!options_.sequential && !inputs.empty()) stream_->observe(see);
-  for (const std::string& input : inputs) {
-    if (options_.sequential) stream_->proceed_to(input, see);
-    quantize_readers(layer, input, moments);
+  if (!options_.sequential) {
+    for (const Module* module : model().layer_modules(layer))
+      if (planned(*module) != nullptr) expect(*module, 0, module->matrices(), moments);
+    if (!inputs.empty()) stream_->observe(add_to(moments));
   }
+  for (const std::string& input : inputs) quantize_readers(layer, input, moments);
+}
+
+void LayerwiseQuantizer::InputMoment::add(const at::Tensor& values) {
+  if (values.size(0) > 0 || !products.defined()) add_products(products, values);
+  tokens += values.size(0);
+}
+
+// Makes room for what a matrix, or experts [first, end) of a stack, read.
+void LayerwiseQuantizer::expect(const Module& reader, int64_t first, int64_t end, Moments& moments) {
+  for (int64_t expert = first; expert < end; ++expert) moments[input_of(reader, expert)];
+}
+
+// Adds those inputs for which there is room.
+ActivationStream::See LayerwiseQuantizer::add_to(Moments& moments) {
+  return [&moments](const std::string& input, const at::Tensor& values) {
+    if (const auto found = moments.find(input); found != moments.end()) found->second.add(values);
+  };
 }
 
 void LayerwiseQuantizer::quantize_readers(int layer, const std::string& input, Moments& moments) {
   std::vector<const Module*> readers;
   for (const Module* module : model().layer_modules(layer))
     if (module->input == input && planned(*module) != nullptr) readers.push_back(module);
-  share_moments(*readers.front(), moments);
+  const Module& first_reader = *readers.front();
   std::vector<at::Tensor> weights;
   for (const Module* reader : readers)
     weights.push_back(load_tensor(*model().checkpoint, reader->tensor, at::kCPU, at::kFloat).contiguous());
   std::vector<std::vector<QuantizedMatrix>> matrices(readers.size());
-  for (int64_t expert = 0; expert < readers.front()->matrices(); ++expert) {
-    const auto of_expert = moments.find(input_of(*readers.front(), expert));
-    const MatrixQuantizer quantize = maker_(of_expert->second.products);
-    moments.erase(of_expert);
+  for (auto& of_reader : matrices) of_reader.resize(static_cast<size_t>(first_reader.matrices()));
+  const auto quantize = [&](int64_t expert, const at::Tensor& products) {
+    const MatrixQuantizer quantizer = maker_(products);
     for (size_t i = 0; i < readers.size(); ++i) {
-      const int64_t rows = readers[i]->rows_of_matrix();
-      float* own = weights[i].data_ptr<float>() + expert * rows * readers[i]->cols;
-      matrices[i].push_back(
-          quantize(*readers[i], expert, {own, rows, readers[i]->cols}, *planned(*readers[i])));
-      matrices[i].back().dequantize(own);
+      const int64_t rows = readers[i]->rows_of_matrix(), cols = readers[i]->cols;
+      float* own = weights[i].data_ptr<float>() + expert * rows * cols;
+      QuantizedMatrix& matrix = matrices[i][static_cast<size_t>(expert)];
+      matrix = quantizer(*readers[i], expert, {own, rows, cols}, *planned(*readers[i]));
+      matrix.dequantize(own);
+    }
+  };
+
+  // Experts that few tokens reach take the sum over all of their layer's, which to what quantizes is an
+  // average.
+  at::Tensor sum;
+  std::vector<int64_t> few;
+  const int64_t at_once = std::max<int64_t>(1, kMomentFloats / (first_reader.cols * first_reader.cols));
+  for (int64_t first = 0; first < first_reader.matrices(); first += at_once) {
+    const int64_t end = std::min(first + at_once, first_reader.matrices());
+    if (options_.sequential) {
+      expect(first_reader, first, end, moments);
+      stream_->proceed_to(input, add_to(moments));
+    }
+    for (int64_t expert = first; expert < end; ++expert) {
+      const InputMoment own = moments.extract(input_of(first_reader, expert)).mapped();
+      if (first_reader.experts > 0) sum = sum.defined() ? sum.add_(own.products) : own.products.clone();
+      if (first_reader.experts > 0 && own.tokens < kFewTokens)
+        few.push_back(expert);
+      else
+        quantize(expert, own.products);
     }
   }
+  for (const int64_t expert : few) quantize(expert, sum);
+  note_few_tokens(first_reader, few);
+
   for (size_t i = 0; i < readers.size(); ++i) {
     stream_->decoder().replace(readers[i]->tensor, weights[i]);
     finish(*readers[i],
            readers[i]->experts > 0 ? stack_of(std::move(matrices[i])) : std::move(matrices[i].front()));
   }
-}
-
-// Experts that few tokens reach take the sum over all of their layer's, which to what quantizes is an
-// average.
-void LayerwiseQuantizer::share_moments(const Module& reader, Moments& moments) const {
-  if (reader.experts == 0) return;
-  std::vector<int64_t> unknown;
-  at::Tensor sum;
-  for (int64_t expert = 0; expert < reader.experts; ++expert) {
-    const InputMoment& own = moments.at(input_of(reader, expert));
-    sum = sum.defined() ? sum.add_(own.products) : own.products.clone();
-    if (own.tokens < kFewTokens) unknown.push_back(expert);
-  }
-  for (const int64_t expert : unknown) moments.at(input_of(reader, expert)).products = sum;
-  note_few_tokens(reader, unknown);
 }
 
 bool LayerwiseQuantizer::is_planned(int layer, const std::string& input) const {

@@ -46,10 +46,13 @@ class LayerwiseQuantizer : public LayerByLayerQuantizer {
   struct InputMoment {
     at::Tensor products;
     int64_t tokens = 0;
+
+    void add(const at::Tensor& values);  // [tokens, in]
   };
   using Moments = std::map<std::string, InputMoment>;
   void quantize_readers(int layer, const std::string& input, Moments& moments);
-  void share_moments(const Module& reader, Moments& moments) const;
+  static void expect(const Module& reader, int64_t first, int64_t end, Moments& moments);
+  static ActivationStream::See add_to(Moments& moments);
   bool is_planned(int layer, const std::string& input) const;
 
   std::shared_ptr<const Calibration> calibration_;

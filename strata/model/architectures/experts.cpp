@@ -8,14 +8,14 @@
 namespace strata {
 namespace {
 
-LayerTensor stack(const std::string& name, const char* gguf_name, Role role, int64_t experts, int64_t rows,
-                  int64_t cols) {
+LayerTensor expert_stack(const std::string& name, const char* gguf_name, Role role, int64_t experts,
+                         int64_t rows, int64_t cols) {
   LayerTensor tensor = matrix(name, gguf_name, role, rows, cols, false);
   tensor.experts = experts;
   return tensor;
 }
 
-LayerTensor kept(const std::string& name, const char* gguf_name, int64_t rows, int64_t cols) {
+LayerTensor kept_matrix(const std::string& name, const char* gguf_name, int64_t rows, int64_t cols) {
   LayerTensor tensor = matrix(name, gguf_name, Role::Other, rows, cols, false);
   tensor.kept = true;
   return tensor;
@@ -27,13 +27,13 @@ std::vector<LayerTensor> expert_tensors(const ModelConfig& c, const ExpertNames&
   const ExpertSizes& e = c.experts;
   const std::string block = names.block + ".", experts = block + "experts.";
   std::vector<LayerTensor> tensors = {
-      kept(block + names.router, "ffn_gate_inp", e.count, c.hidden_size),
-      stack(experts + names.gate, "ffn_gate_exps", Role::Gate, e.count, e.width, c.hidden_size),
-      stack(experts + names.up, "ffn_up_exps", Role::Up, e.count, e.width, c.hidden_size),
-      stack(experts + names.down, "ffn_down_exps", Role::Down, e.count, c.hidden_size, e.width)};
+      kept_matrix(block + names.router, "ffn_gate_inp", e.count, c.hidden_size),
+      expert_stack(experts + names.gate, "ffn_gate_exps", Role::Gate, e.count, e.width, c.hidden_size),
+      expert_stack(experts + names.up, "ffn_up_exps", Role::Up, e.count, e.width, c.hidden_size),
+      expert_stack(experts + names.down, "ffn_down_exps", Role::Down, e.count, c.hidden_size, e.width)};
   if (e.shared_width == 0) return tensors;
   const std::string shared = block + "shared_expert";
-  tensors.push_back(kept(shared + "_gate", "ffn_gate_inp_shexp", 1, c.hidden_size));
+  tensors.push_back(kept_matrix(shared + "_gate", "ffn_gate_inp_shexp", 1, c.hidden_size));
   const auto add = [&](const std::string& name, const char* gguf_name, Role role, int64_t rows,
                        int64_t cols) {
     tensors.push_back(matrix(shared + "." + name, gguf_name, role, rows, cols, false));
