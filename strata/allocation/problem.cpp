@@ -10,19 +10,6 @@
 namespace strata {
 namespace {
 
-// The part of a module that a runtime fuses with its neighbours: "qkv", "gate_up", or the module itself.
-std::string fused_part(const std::string& module) {
-  static const std::map<std::string, std::string> parts = {
-      {"q_proj", "qkv"},     {"k_proj", "qkv"},       {"v_proj", "qkv"},      {"attn_q", "qkv"},
-      {"attn_k", "qkv"},     {"attn_v", "qkv"},       {"up_proj", "gate_up"}, {"gate_proj", "gate_up"},
-      {"ffn_up", "gate_up"}, {"ffn_gate", "gate_up"},
-  };
-  const size_t dot = module.rfind('.');
-  const auto found = parts.find(dot == std::string::npos ? module : module.substr(dot + 1));
-  if (found == parts.end()) return module;
-  return (dot == std::string::npos ? "" : module.substr(0, dot + 1)) + found->second;
-}
-
 std::vector<std::vector<size_t>> tie_classes(const std::vector<AllocationModule>& modules, Ties ties) {
   std::map<std::pair<int, std::string>, size_t> index;
   std::vector<std::vector<size_t>> classes;
@@ -82,6 +69,20 @@ int64_t checked_weights(const std::vector<AllocationModule>& modules) {
 }
 
 }  // namespace
+
+std::string fused_part(const std::string& module) {
+  const auto has = [&](const char* part) { return module.find(part) != std::string::npos; };
+  if (has(".experts.") || has("_exps")) return "experts";
+  static const std::map<std::string, std::string> parts = {
+      {"q_proj", "qkv"},     {"k_proj", "qkv"},       {"v_proj", "qkv"},      {"attn_q", "qkv"},
+      {"attn_k", "qkv"},     {"attn_v", "qkv"},       {"up_proj", "gate_up"}, {"gate_proj", "gate_up"},
+      {"ffn_up", "gate_up"}, {"ffn_gate", "gate_up"},
+  };
+  const size_t dot = module.rfind('.');
+  const auto found = parts.find(dot == std::string::npos ? module : module.substr(dot + 1));
+  if (found == parts.end()) return module;
+  return (dot == std::string::npos ? "" : module.substr(0, dot + 1)) + found->second;
+}
 
 AllocationProblem::AllocationProblem(const std::vector<AllocationModule>& all_modules,
                                      const Scores& file_scores, const AllocatorOptions& all_options)

@@ -41,6 +41,10 @@ struct AllocationProblem {
   std::vector<int> fill_in_layer_order(std::vector<int> from, const std::vector<int>& to) const;
 };
 
+// The part of a layer that a module belongs to where runtimes fuse matrices: "self_attn.qkv", "mlp.gate_up",
+// "experts" for all matrices of all experts, or the module's own name.
+std::string fused_part(const std::string& module);
+
 // As costs and uses to choose from: a group for every class, an option for every scheme of the menu.
 ChoiceProblem choice_problem(const AllocationProblem& problem);
 

@@ -3,10 +3,10 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "strata/core/error.h"
 #include "strata/core/interrupt.h"
-#include "strata/model/layout.h"
 
 namespace strata {
 namespace {
@@ -31,6 +31,22 @@ HiddenStateOptions state_options(const ActivationOptions& options) {
 
 at::Tensor as_rows(const at::Tensor& values) {
   return values.reshape({-1, values.size(-1)});
+}
+
+const auto& block_of(const LayerRun& run, const Stage& stage) {
+  return run.plan.blocks[stage.block].block;
+}
+
+// By the first sequence of those that went through together: names and rows of inputs, of all the same names.
+using SeenInputs = std::vector<std::vector<std::pair<std::string, at::Tensor>>>;
+
+void show(const SeenInputs& inputs, const ActivationStream::See& see) {
+  for (size_t i = 0; i < inputs.front().size(); ++i) {
+    std::vector<at::Tensor> pieces;
+    for (const auto& of_sequences : inputs)
+      if (!of_sequences.empty()) pieces.push_back(of_sequences[i].second);
+    see(inputs.front()[i].first, at::cat(pieces));
+  }
 }
 
 }  // namespace
@@ -61,11 +77,19 @@ void ActivationStream::require_layer() const {
   if (at_end()) fail("all {} layers have run: there is none behind the last", model_.config.num_layers);
 }
 
-std::vector<std::string> ActivationStream::inputs() const {
+std::string input_of(const Module& module, int64_t expert) {
+  return module.experts > 0 ? expert_name(module.input, expert) : module.input;
+}
+
+std::vector<Stage> ActivationStream::stages() const {
   require_layer();
+  return stages_of(architecture_of(model_.config).plan(model_.config, layer_));
+}
+
+std::vector<std::string> ActivationStream::inputs() const {
   std::vector<std::string> inputs;
-  for (const auto& readers : readers_of(architecture_of(model_.config).plan(model_.config, layer_)))
-    inputs.push_back(readers.front());
+  for (const Stage& stage : stages())
+    if (!stage.matrices.empty()) inputs.push_back(stage.matrices.front());
   return inputs;
 }
 
@@ -76,7 +100,7 @@ void ActivationStream::observe(const See& see) {
 void ActivationStream::advance(const See& see) {
   if (stage_ > 0 && !see) {
     require_layer();
-    run_stages(inputs().size(), nullptr);
+    run_stages(stages().size(), nullptr);
   } else {
     run(see, true);
   }
@@ -90,11 +114,10 @@ void ActivationStream::run(const See& see, bool keep) {
   const at::NoGradGuard no_grad;
   require_layer();
   if (stage_ > 0) fail("layer {} is under way and cannot be observed as a whole", layer_);
+  const std::unordered_set<std::string> seen = see ? seen_inputs() : std::unordered_set<std::string>();
   if (see)
-    decoder_.observe([&](int layer, std::string_view what, const at::Tensor& value) {
-      if (what == "layer") return;
-      const Module& module = model_.module(layer, what);
-      if (module.input == module.name) see(module.input, as_rows(value));
+    decoder_.observe([&](int, std::string_view what, const at::Tensor& value) {
+      if (const auto found = seen.find(std::string(what)); found != seen.end()) see(*found, as_rows(value));
     });
   // However this ends, nobody looks any more.
   struct StopObserving {
@@ -108,9 +131,23 @@ void ActivationStream::run(const See& see, bool keep) {
   });
 }
 
-void ActivationStream::proceed_to(const std::string& input, const SeeInput& see) {
-  const std::vector<std::string> all = inputs();
-  const auto stage = static_cast<size_t>(std::find(all.begin(), all.end(), input) - all.begin());
+// The names of the layer's inputs that are shown: of matrices that read the same the first.
+std::unordered_set<std::string> ActivationStream::seen_inputs() const {
+  std::unordered_set<std::string> seen;
+  for (const Module* module : model_.layer_modules(layer_))
+    for (int64_t expert = 0; module->input == module->name && expert < module->matrices(); ++expert)
+      seen.insert(input_of(*module, expert));
+  return seen;
+}
+
+void ActivationStream::proceed_to(const std::string& input, const See& see) {
+  const std::vector<Stage> all = stages();
+  const auto stage =
+      static_cast<size_t>(std::find_if(all.begin(), all.end(),
+                                       [&](const Stage& each) {
+                                         return !each.matrices.empty() && each.matrices.front() == input;
+                                       }) -
+                          all.begin());
   if (stage == all.size() || stage < stage_)
     fail("layer {} does not come to the input of {} any more", layer_, input);
   decoder_.hold_layer(layer_);
@@ -124,8 +161,9 @@ LayerState ActivationStream::read_state(int64_t first, int64_t count) const {
 }
 
 // Runs the stages before `end`, shows what the matrices of that one read, and keeps the states before it, or
-// before the stage before it where what it reads is wider than the stream: that then runs again.
-void ActivationStream::run_stages(size_t end, const SeeInput& see) {
+// before the stage before it where what it reads is wider than the stream, or before the router of its block
+// where experts read it: those then run again.
+void ActivationStream::run_stages(size_t end, const See& see) {
   const at::NoGradGuard no_grad;
   const LayerRun run = decoder_.layer_run(layer_, window_);
   // Of the value before a stage: what this stage and those behind it read of it.
@@ -136,14 +174,16 @@ void ActivationStream::run_stages(size_t end, const SeeInput& see) {
     return width;
   };
   const auto is_wide = [&](size_t stage) { return width_of_value(stage) > 2 * model_.config.hidden_size; };
-  const size_t kept = is_wide(end) && end > stage_ ? end - 1 : end;
+  size_t kept = is_wide(end) && end > stage_ ? end - 1 : end;
+  if (end < run.stages.size() && std::holds_alternative<ExpertsPlan>(block_of(run, run.stages[end])))
+    while (!run.stages[kept].route) --kept;
   std::optional<HiddenStates> values;
   if (kept < run.stages.size() && run.stages[kept].reads_value)
     values.emplace(blocks(), window_, width_of_value(kept), state_options_);
   for_each_piece([&](int64_t first, int64_t count) {
     const LayerState before = read_state(first, count);
     std::vector<LayerState> keep(static_cast<size_t>(count));
-    std::vector<at::Tensor> inputs(static_cast<size_t>(count));
+    SeenInputs inputs(static_cast<size_t>(count));
     decoder_.for_sequences(count, window_, [&](int64_t begin, int64_t stop) {
       LayerState state{before.hidden.narrow(0, begin, stop - begin),
                        before.value.defined() ? before.value.narrow(0, begin, stop - begin) : at::Tensor()};
@@ -152,7 +192,12 @@ void ActivationStream::run_stages(size_t end, const SeeInput& see) {
         state = run_stage(run, run.stages[stage], state);
       }
       if (kept == end) keep[static_cast<size_t>(begin)] = state;
-      if (see) inputs[static_cast<size_t>(begin)] = stage_input(run, run.stages[end], state);
+      if (!see) return;
+      const Stage& stage = run.stages[end];
+      show_input(stage, state, stage.matrices.front(), stage_input(run, stage, state),
+                 [&](std::string_view input, const at::Tensor& read) {
+                   inputs[static_cast<size_t>(begin)].emplace_back(input, as_rows(read));
+                 });
     });
     for (int64_t block = 0; block < count && kept > stage_; ++block) {
       const LayerState& state = keep[static_cast<size_t>(block)];
@@ -160,11 +205,7 @@ void ActivationStream::run_stages(size_t end, const SeeInput& see) {
       states_.write(first + block, state.hidden);
       if (values) values->write(first + block, state.value);
     }
-    if (!see) return;
-    inputs.erase(
-        std::remove_if(inputs.begin(), inputs.end(), [](const at::Tensor& x) { return !x.defined(); }),
-        inputs.end());
-    see(as_rows(at::cat(inputs)));
+    if (see) show(inputs, see);
   });
   if (kept == stage_) return;
   values_ = std::move(values);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "strata/calibration/calibration.h"
@@ -19,6 +20,9 @@ struct ActivationOptions {
   at::ScalarType dtype = at::kFloat;  // of weights and activations as they are computed
   HiddenStateOptions states;          // device and dtype are set from the above
 };
+
+// The name under which the input of a module is seen, of a stack that of an expert.
+std::string input_of(const Module& module, int64_t expert);
 
 // A calibration set on its way through the model, one layer at a time: in memory are one layer's weights, the
 // hidden states of all blocks (or a temporary file), and the activations of a piece.
@@ -39,7 +43,8 @@ class ActivationStream {
 
   // Sees the inputs of the layer's modules, piece by piece and in the order of the blocks: values [tokens,
   // in] of decoder().options().dtype on the device, once for all modules that read the same, under the name
-  // of the first of them (Module::input).
+  // of the first of them (Module::input); of a stack for every expert under input_of(), as an InputObserver
+  // sees them.
   using See = std::function<void(const std::string& input, const at::Tensor& values)>;
 
   // Runs the layer, as replaced, over all blocks and stays before it.
@@ -50,8 +55,7 @@ class ActivationStream {
   // must stay so. Inputs come in the order of inputs(); any may be left out. States of the residual stream
   // and values behind attention are kept as hidden states are, each within their limit, so that only gate and
   // up run twice.
-  using SeeInput = std::function<void(const at::Tensor& values)>;
-  void proceed_to(const std::string& input, const SeeInput& see);
+  void proceed_to(const std::string& input, const See& see);
 
   // The layer's inputs by name, in the order in which it comes to them.
   std::vector<std::string> inputs() const;
@@ -71,9 +75,11 @@ class ActivationStream {
 
  private:
   void require_layer() const;
+  std::vector<Stage> stages() const;  // of the layer
+  std::unordered_set<std::string> seen_inputs() const;
   LayerState read_state(int64_t first, int64_t count) const;
   void run(const See& see, bool keep);
-  void run_stages(size_t end, const SeeInput& see);
+  void run_stages(size_t end, const See& see);
   template <class Body>
   void for_each_piece(const Body& body);
 

@@ -22,6 +22,10 @@ namespace {
 constexpr const char* kSquares = ".in_sum2";
 constexpr const char* kCounts = ".counts";
 
+double total_of(const Imatrix::Entry& entry) {
+  return std::accumulate(entry.counts.begin(), entry.counts.end(), 0.0);
+}
+
 bool ends_with(const std::string& text, const std::string& ending) {
   return text.size() > ending.size() && text.compare(text.size() - ending.size(), ending.size(), ending) == 0;
 }
@@ -45,29 +49,14 @@ std::vector<float> read_floats(const GgufFile& file, const std::string& name, in
   return values;
 }
 
-// Matrices that share a tensor, each with a count of its own; 1 where the model's have one each, or the file
-// does not say.
-int64_t experts_of(const GgufFile& file, const Model& model, const Module& module) {
-  const GgufTensor* counts = file.find_tensor(name_in_gguf(model, module.tensor) + kCounts);
-  if (model.runnable || counts == nullptr) return 1;
-  const auto experts = static_cast<int64_t>(counts->bytes() / sizeof(float));
-  if (experts < 1 || module.rows % experts != 0)
-    fail("the imatrix {} belongs to another model: it has {} counts for {}, whose {} rows they do not divide",
-         file.path().string(), experts, module.tensor, module.rows);
-  return experts;
-}
-
 Imatrix::Entry read_entry(const GgufFile& file, const Model& model, const Module& module) {
   const std::string name = name_in_gguf(model, module.tensor);
-  const int64_t experts = experts_of(file, model, module);
-  const std::vector<float> sums = read_floats(file, name + kSquares, experts * module.cols, module.tensor);
-  const std::vector<float> counts = read_floats(file, name + kCounts, experts, module.tensor);
-  std::vector<double> squares(static_cast<size_t>(module.cols));
-  for (size_t i = 0; i < sums.size(); ++i) squares[i % squares.size()] += sums[i];
+  const int64_t matrices = module.matrices();
   Imatrix::Entry entry;
-  entry.squares.assign(squares.begin(), squares.end());
-  entry.count = std::accumulate(counts.begin(), counts.end(), 0.0);
-  if (!(entry.count > 0))
+  entry.squares = read_floats(file, name + kSquares, matrices * module.cols, module.tensor);
+  const std::vector<float> counts = read_floats(file, name + kCounts, matrices, module.tensor);
+  entry.counts.assign(counts.begin(), counts.end());
+  if (!(total_of(entry) > 0))
     fail("the imatrix {} saw no token for {}; make it from a longer text", file.path().string(), name);
   return entry;
 }
@@ -108,10 +97,13 @@ Json to_json(const std::map<std::string, InputMoments>& moments) {
 
 void add_layer(Imatrix& imatrix, const Model& model, int layer, const Json& sums) {
   for (const Module* module : model.layer_modules(layer)) {
-    const Json& found = sums.at(module->input);
     Imatrix::Entry& entry = imatrix.entries[module->tensor];
-    entry.squares = found.at("squares").get<std::vector<float>>();
-    entry.count = found.at("count").get<double>();
+    for (int64_t expert = 0; expert < module->matrices(); ++expert) {
+      const Json& found = sums.at(input_of(*module, expert));
+      const auto squares = found.at("squares").get<std::vector<float>>();
+      entry.squares.insert(entry.squares.end(), squares.begin(), squares.end());
+      entry.counts.push_back(found.at("count").get<double>());
+    }
   }
 }
 
@@ -124,9 +116,7 @@ std::string layer_key(int layer) {
 std::vector<float> Imatrix::mean_squares(const std::string& tensor) const {
   const auto found = entries.find(tensor);
   if (found == entries.end()) return {};
-  std::vector<float> means = found->second.squares;
-  for (float& mean : means) mean = static_cast<float>(mean / found->second.count);
-  return means;
+  return strata::mean_squares(found->second.squares, found->second.counts);
 }
 
 std::string Imatrix::fingerprint() const {
@@ -189,8 +179,13 @@ void write_imatrix(const std::filesystem::path& path, const Imatrix& imatrix) {
   std::vector<GgufTensor> tensors;
   for (const auto& [tensor, entry] : imatrix.entries) {
     const std::string name = matrix_name_in_gguf(tensor);
-    tensors.push_back({name + kSquares, {static_cast<int64_t>(entry.squares.size())}, GgufType::F32, 0});
-    tensors.push_back({name + kCounts, {1}, GgufType::F32, 0});
+    const auto matrices = static_cast<int64_t>(entry.counts.size());
+    const int64_t inputs = static_cast<int64_t>(entry.squares.size()) / matrices;
+    const auto shape = [&](int64_t size) {
+      return matrices == 1 ? std::vector<int64_t>{size} : std::vector<int64_t>{matrices, size};
+    };
+    tensors.push_back({name + kSquares, shape(inputs), GgufType::F32, 0});
+    tensors.push_back({name + kCounts, shape(1), GgufType::F32, 0});
   }
   GgufWriter writer(path, keys, tensors);
   const auto write = [&](const float* values, size_t count) {
@@ -198,8 +193,8 @@ void write_imatrix(const std::filesystem::path& path, const Imatrix& imatrix) {
   };
   for (const auto& [tensor, entry] : imatrix.entries) {
     write(entry.squares.data(), entry.squares.size());
-    const auto count = static_cast<float>(entry.count);
-    write(&count, 1);
+    const std::vector<float> counts(entry.counts.begin(), entry.counts.end());
+    write(counts.data(), counts.size());
   }
   writer.commit();
 }

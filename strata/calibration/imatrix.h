@@ -15,14 +15,15 @@ namespace strata {
 // llama.cpp's importance matrix: for every linear module the sums of its inputs' squares over tokens.
 struct Imatrix {
   struct Entry {
-    std::vector<float> squares;  // sum of x_j^2, one an input
-    double count = 0;            // tokens
+    std::vector<float> squares;  // sum of x_j^2, one an input; of a stack those of every expert
+    std::vector<double> counts;  // tokens; of a stack those of every expert
   };
   std::map<std::string, Entry> entries;  // by checkpoint tensor name
   std::vector<std::string> datasets;
   int64_t chunk_count = 0, chunk_size = 0;  // tokens are chunk_count blocks of chunk_size
 
-  // E[x_j^2] of a tensor's inputs; empty when it has none.
+  // E[x_j^2] of a tensor's inputs, of a stack those of every expert; empty when it has none. An expert with
+  // few tokens (second_moments.h) takes the mean over all tokens of the stack.
   std::vector<float> mean_squares(const std::string& tensor) const;
 
   // Tells caches apart.
@@ -34,11 +35,10 @@ struct Imatrix {
 Imatrix measure_imatrix(const Model& model, const Calibration& calibration, at::Device device,
                         const std::filesystem::path& cache = {});
 
-// llama.cpp's GGUF form: per tensor <name>.in_sum2 [in] and <name>.counts [1], and the keys general.type,
-// imatrix.datasets, imatrix.chunk_count and imatrix.chunk_size. Throws unless the file has sums for every
-// linear module of the model, of its size, and for no layer's tensor that the model lacks; others (such as
-// the output matrix, or a router) are ignored. Experts, which have sums and a count each, are added up: their
-// matrices share a scheme and so their importance.
+// llama.cpp's GGUF form: per tensor <name>.in_sum2 [in] and <name>.counts [1], of a stack [experts, in] and
+// [experts], and the keys general.type, imatrix.datasets, imatrix.chunk_count and imatrix.chunk_size. Throws
+// unless the file has sums for every linear module of the model, of its size, and for no layer's tensor that
+// the model lacks; others (such as the output matrix, or a router) are ignored.
 Imatrix read_imatrix(const std::filesystem::path& path, const Model& model);
 void write_imatrix(const std::filesystem::path& path, const Imatrix& imatrix);
 

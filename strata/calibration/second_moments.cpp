@@ -1,7 +1,12 @@
 #include "strata/calibration/second_moments.h"
 
 #include <ATen/core/grad_mode.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
+#include <numeric>
+
+#include "strata/core/progress.h"
 #include "strata/device/products.h"
 
 namespace strata {
@@ -39,6 +44,46 @@ std::map<std::string, InputMoments> measure_inputs(ActivationStream& stream, boo
   else
     stream.observe(see);
   return moments;
+}
+
+std::vector<float> mean_squares(const std::vector<float>& squares, const std::vector<double>& tokens) {
+  const size_t inputs = squares.size() / tokens.size();
+  std::vector<double> sums(inputs);
+  for (size_t i = 0; i < squares.size(); ++i) sums[i % inputs] += squares[i];
+  const double all = std::accumulate(tokens.begin(), tokens.end(), 0.0);
+  std::vector<float> means(squares.size());
+  for (size_t i = 0; i < squares.size(); ++i) {
+    const double count = tokens[i / inputs];
+    const bool is_known = count >= std::min<double>(kFewTokens, all);
+    means[i] = static_cast<float>(is_known ? squares[i] / count : sums[i % inputs] / all);
+  }
+  return means;
+}
+
+std::vector<float> mean_squares(const Module& module, const std::map<std::string, InputMoments>& moments) {
+  std::vector<float> squares;
+  std::vector<double> tokens;
+  std::vector<int64_t> few;
+  for (int64_t expert = 0; expert < module.matrices(); ++expert) {
+    const InputMoments& of_expert = moments.at(input_of(module, expert));
+    const at::Tensor values = of_expert.squares.to(at::kFloat).contiguous();
+    squares.insert(squares.end(), values.data_ptr<float>(), values.data_ptr<float>() + values.numel());
+    tokens.push_back(static_cast<double>(of_expert.count));
+    if (module.experts > 0 && of_expert.count < kFewTokens) few.push_back(expert);
+  }
+  note_few_tokens(module, few);
+  return mean_squares(squares, tokens);
+}
+
+void note_few_tokens(const Module& module, const std::vector<int64_t>& experts) {
+  if (experts.empty()) return;
+  const bool half = 2 * static_cast<int64_t>(experts.size()) >= module.experts;
+  show_note(fmt::format(
+      "layer {}: {} of the {} experts of {} read fewer than {} of the calibration tokens and take their "
+      "layer's "
+      "average: {}{}",
+      module.layer, experts.size(), module.experts, module.name, kFewTokens, fmt::join(experts, ", "),
+      half ? "; its router sends nearly nothing to half of them, so give more or other text" : ""));
 }
 
 at::Tensor output_squares(const at::Tensor& weight, const InputMoments& moments) {

@@ -24,6 +24,18 @@ struct InputMoments {
   void add(const at::Tensor& input, bool with_products);  // [tokens, in]
 };
 
+// An expert that so few tokens of a calibration set reach is not known by them: what is measured of it is
+// taken from all of its stack.
+inline constexpr int64_t kFewTokens = 32;
+
+// E[x_j^2] of what a module reads, given the sums of every matrix [matrices * inputs] and its tokens; a
+// matrix that few reach takes the mean over all.
+std::vector<float> mean_squares(const std::vector<float>& squares, const std::vector<double>& tokens);
+std::vector<float> mean_squares(const Module& module, const std::map<std::string, InputMoments>& moments);
+
+// Names on stderr the experts of a stack that fewer reach, if there are any.
+void note_few_tokens(const Module& module, const std::vector<int64_t>& experts);
+
 // Of the current layer of a stream, by Module::input; the stream stays before the layer, or moves behind it.
 std::map<std::string, InputMoments> measure_inputs(ActivationStream& stream, bool with_products,
                                                    bool advance);

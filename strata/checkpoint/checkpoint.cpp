@@ -11,13 +11,13 @@ int64_t TensorInfo::elements() const {
 }
 
 int64_t TensorInfo::rows() const {
-  return shape.size() < 2 ? 1 : shape[0];
+  int64_t count = 1;
+  for (size_t i = 0; i + 1 < shape.size(); ++i) count *= shape[i];
+  return count;
 }
 
 int64_t TensorInfo::cols() const {
-  int64_t count = 1;
-  for (size_t i = shape.size() < 2 ? 0 : 1; i < shape.size(); ++i) count *= shape[i];
-  return count;
+  return shape.empty() ? 1 : shape.back();
 }
 
 void Checkpoint::read_bytes(const TensorInfo& tensor, uint64_t, uint64_t, std::byte*) const {

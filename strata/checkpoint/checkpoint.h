@@ -17,8 +17,8 @@ struct TensorInfo {
   uint64_t bytes = 0;  // as stored
 
   int64_t elements() const;
-  int64_t rows() const;  // shape[0]; 1 for vectors
-  int64_t cols() const;  // product of the other dimensions; the length for vectors
+  int64_t rows() const;  // product of all dimensions but the last; 1 for vectors
+  int64_t cols() const;  // the last dimension
 };
 
 // Named tensors of a trained model, mapped from files and converted to float as they are read.

@@ -1,4 +1,5 @@
 // MLX affine quantization: codes packed along a row, w = scale q + bias.
+#include "strata/checkpoint/mlx_names.h"
 #include "strata/checkpoint/packed_groups.h"
 #include "strata/core/bit_packing.h"
 #include "strata/core/error.h"
@@ -36,10 +37,16 @@ class MlxMatrix final : public PackedMatrix {
     const TensorInfo& scale = stored.info(stem + ".scales");
     const int64_t rows = weight.rows(), cols = scale.cols() * group_size_;
     words_ = packed_words(cols, bits_);
-    part_of_shape(stored, packed_, {rows, words_});
-    part_of_shape(stored, scale.name, {rows, scale.cols()});
-    part_of_shape(stored, stem + ".biases", {rows, scale.cols()});
-    describe(*this, stored, stem, rows, cols, packed_scheme_name(bits_, group_size_, ""));
+    // Of experts the matrices of all of them one below the other.
+    const auto shape = [&](int64_t last) {
+      std::vector<int64_t> expected = weight.shape;
+      expected.back() = last;
+      return expected;
+    };
+    part_of_shape(stored, packed_, shape(words_));
+    part_of_shape(stored, scale.name, shape(scale.cols()));
+    part_of_shape(stored, stem + ".biases", shape(scale.cols()));
+    describe(*this, stored, name_of_mlx(stem), rows, cols, packed_scheme_name(bits_, group_size_, ""));
   }
 
   void read_rows(const Checkpoint& stored, int64_t first, int64_t count, float* target) const override {

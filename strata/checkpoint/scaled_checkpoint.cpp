@@ -1,5 +1,7 @@
 #include "strata/checkpoint/scaled_checkpoint.h"
 
+#include <algorithm>
+
 #include "strata/core/error.h"
 
 namespace strata {
@@ -27,7 +29,10 @@ ScaledCheckpoint::ScaledCheckpoint(std::shared_ptr<const Checkpoint> base,
   for (const auto& [name, scaling] : scalings_) {
     const TensorInfo& tensor = info(name);
     check_factors(tensor, scaling.rows, tensor.rows(), "rows");
-    check_factors(tensor, scaling.cols, tensor.cols(), "columns");
+    const auto cols = static_cast<int64_t>(scaling.cols.size());
+    const bool of_matrices = tensor.shape.size() > 1 && cols > 0 && cols % tensor.cols() == 0 &&
+                             tensor.rows() % (cols / tensor.cols()) == 0;
+    if (!of_matrices) check_factors(tensor, scaling.cols, tensor.cols(), "columns");
   }
 }
 
@@ -43,11 +48,13 @@ void ScaledCheckpoint::read_rows(const TensorInfo& tensor, int64_t first, int64_
   if (found == scalings_.end()) return;
   const auto& [rows, columns] = found->second;
   const int64_t cols = tensor.cols();
+  const int64_t matrices = std::max<int64_t>(1, static_cast<int64_t>(columns.size()) / cols);
+  const int64_t rows_of_matrix = tensor.rows() / matrices;
   for (int64_t r = 0; r < count; ++r) {
     const float of_row = rows.empty() ? 1 : rows[static_cast<size_t>(first + r)];
     float* row = target + r * cols;
-    for (int64_t c = 0; c < cols; ++c)
-      row[c] *= of_row * (columns.empty() ? 1 : columns[static_cast<size_t>(c)]);
+    const float* of_columns = columns.data() + (first + r) / rows_of_matrix * cols;
+    for (int64_t c = 0; c < cols; ++c) row[c] *= of_row * (columns.empty() ? 1 : of_columns[c]);
   }
 }
 

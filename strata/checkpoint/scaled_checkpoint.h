@@ -9,7 +9,8 @@
 
 namespace strata {
 
-// Factors of a tensor's rows and columns; empty = one everywhere. A vector has columns only.
+// Factors of a tensor's rows and columns; empty = one everywhere. A vector has columns only; a stack of
+// matrices may have factors for the columns of each.
 struct TensorScaling {
   std::vector<float> rows, cols;
 };

@@ -51,7 +51,7 @@ class CompressedTensors final : public AffinePackedFormat {
     for (const auto& [name, members] : modules.by_scheme) {
       const AffineScheme& scheme = modules.schemes.at(name).affine;
       Json targets = Json::array();
-      for (const std::string& pattern : module_patterns(members, modules.layers, false))
+      for (const std::string& pattern : module_patterns(members, modules.layers, false, modules.experts))
         targets.push_back("re:" + pattern);
       groups["group_" + std::to_string(groups.size())] = {
           {"targets", targets},
@@ -66,7 +66,7 @@ class CompressedTensors final : public AffinePackedFormat {
           {"output_activations", nullptr}};
     }
     Json ignore = Json::array({"lm_head"});
-    for (const std::string& pattern : module_patterns(modules.kept, modules.layers, false))
+    for (const std::string& pattern : module_patterns(modules.kept, modules.layers, false, modules.experts))
       ignore.push_back("re:" + pattern);
     return {{"quantization_config",
              {{"quant_method", "compressed-tensors"},

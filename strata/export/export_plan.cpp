@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_set>
 
 #include "strata/core/error.h"
 #include "strata/core/units.h"
@@ -11,9 +12,10 @@ namespace {
 
 constexpr int64_t kWeightsAtATime = 1 << 22;  // 16 MiB as float
 
-bool is_module(const Model& model, const std::string& tensor) {
-  return std::any_of(model.modules.begin(), model.modules.end(),
-                     [&](const Module& module) { return module.tensor == tensor; });
+int64_t matrices_of(const Model& model, const std::string& tensor) {
+  for (const Module& module : model.modules)
+    if (module.tensor == tensor) return module.matrices();
+  return 1;
 }
 
 // sum (w - w')^2
@@ -31,8 +33,10 @@ double squared_distance(const QuantizedMatrix& matrix, const std::vector<float>&
 }  // namespace
 
 void check_plan(const Model& model, const ExportPlan& plan) {
+  std::unordered_set<std::string> known;
+  for (const Module& module : model.modules) known.insert(module.tensor);
   for (const auto& [tensor, scheme] : plan.schemes)
-    if (!is_module(model, tensor))
+    if (known.count(tensor) == 0)
       fail(
           "the plan gives {} the scheme {}, but {} has no such matrix in its layers; use a plan made for "
           "this "
@@ -47,18 +51,19 @@ const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const s
   return found == plan.schemes.end() ? nullptr : &found->second;
 }
 
-const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor) {
+const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor, int64_t matrices) {
   const auto found = plan.importance.find(tensor.name);
   if (found == plan.importance.end()) return nullptr;
-  if (static_cast<int64_t>(found->second.size()) != tensor.cols())
+  if (static_cast<int64_t>(found->second.size()) != matrices * tensor.cols())
     fail("the importance of {} has {} values, but the tensor has {} columns", tensor.name,
-         found->second.size(), tensor.cols());
+         found->second.size(), matrices * tensor.cols());
   return found->second.data();
 }
 
-QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor) {
+QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor, int64_t matrices) {
   QuantizerOptions options = plan.quantizer;
-  options.importance = importance_of(plan, tensor);
+  options.matrices = matrices;
+  options.importance = importance_of(plan, tensor, matrices);
   options.row_impact = impacts_of(plan.row_impacts, tensor.name, tensor.rows());
   return options;
 }
@@ -84,7 +89,7 @@ QuantizedMatrix quantize_planned(const Model& model, const ExportPlan& plan, con
       is_calibrated(plan, tensor)
           ? plan.calibrated->take(tensor)
           : quantize_matrix({weights.data(), info.rows(), info.cols()}, *planned_scheme(model, plan, tensor),
-                            quantizer_of(plan, info));
+                            quantizer_of(plan, info, matrices_of(model, tensor)));
   if (squared_error != nullptr) *squared_error = squared_distance(matrix, weights);
   return matrix;
 }

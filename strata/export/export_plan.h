@@ -12,12 +12,12 @@ void check_plan(const Model& model, const ExportPlan& plan);
 // The scheme the plan gives a matrix; null when it is kept.
 const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const std::string& tensor);
 
-// The plan's importance of a tensor's inputs, null where it has none; throws when there are not as many as
-// columns.
-const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor);
+// The plan's importance of a tensor's inputs, of a stack those of every matrix, null where it has none;
+// throws when there are not as many as columns.
+const float* importance_of(const ExportPlan& plan, const TensorInfo& tensor, int64_t matrices = 1);
 
-// How the plan quantizes a matrix that its calibrated quantizer does not give.
-QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor);
+// How the plan quantizes a matrix, or a stack of so many, that its calibrated quantizer does not give.
+QuantizerOptions quantizer_of(const ExportPlan& plan, const TensorInfo& tensor, int64_t matrices = 1);
 
 // Whether the plan's calibrated quantizer makes this matrix. Exporters call begin_calibrated first.
 bool is_calibrated(const ExportPlan& plan, const std::string& tensor);

@@ -53,19 +53,25 @@ double squared_error(GgufType type, const float* weights, const std::byte* block
   return total;
 }
 
+int64_t matrices_in(const GgufTensor& tensor) {
+  return tensor.shape.size() == 3 ? tensor.shape.front() : 1;
+}
+
 // Reads, orders, encodes and writes a matrix or vector a few rows at a time. Returns the squared error.
 double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, const GgufSource& source,
                      const ExportPlan& plan, GgufPartsWriter& writer) {
   const TensorInfo& info = checkpoint.info(source.tensor);
   const int64_t rows = info.rows(), cols = info.cols();
   const int64_t bytes = row_bytes(tensor.type, cols);
-  const int64_t step = rows_at_a_time(info, 1);
+  const int64_t matrices = matrices_in(tensor), rows_of_matrix = rows / matrices;
+  const int64_t step = std::min(rows_at_a_time(info, 1), rows_of_matrix);
   std::vector<float> values;
   std::vector<std::byte> blocks(static_cast<size_t>(step * bytes));
-  const float* importance = importance_of(plan, info);
+  const float* of_all = importance_of(plan, info, matrices);
   double error = 0;
-  for (int64_t first = 0; first < rows; first += step) {
-    const int64_t count = std::min(step, rows - first);
+  for (int64_t first = 0, count; first < rows; first += count) {
+    count = std::min(step, rows_of_matrix - first % rows_of_matrix);
+    const float* importance = of_all == nullptr ? nullptr : of_all + first / rows_of_matrix * cols;
     read_ordered(checkpoint, info, source.rows, first, count, values);
     if (tensor.type == GgufType::F16) check_half_range(info.name, values.data(), count * cols);
     encode_gguf(tensor.type, values.data(), count, cols, importance, blocks.data());
@@ -90,8 +96,10 @@ double write_calibrated(const Model& model, const ExportPlan& plan, const GgufSo
                         GgufPartsWriter& writer) {
   double error = 0;
   QuantizedMatrix matrix = quantize_planned(model, plan, source.tensor, &error);
-  if (!source.rows.empty()) permute_block_rows(matrix.blocks, source.rows);
-  writer.write(matrix.blocks.data(), matrix.blocks.size());
+  for_each_part(matrix, [&](QuantizedMatrix& part) {
+    if (!source.rows.empty()) permute_block_rows(part.blocks, source.rows);
+    writer.write(part.blocks.data(), part.blocks.size());
+  });
   return error;
 }
 

@@ -86,6 +86,13 @@ void add(GgufLayout& layout, std::string name, std::vector<int64_t> shape, GgufT
   layout.sources.push_back(std::move(source));
 }
 
+// Stacks have three dimensions; matrices of one row are vectors.
+std::vector<int64_t> shape_in_gguf(const ExpectedTensor& tensor) {
+  const std::vector<int64_t>& shape = tensor.shape;
+  if (tensor.experts > 0) return {tensor.experts, shape.front() / tensor.experts, shape.back()};
+  return tensor.kept && shape.front() == 1 ? std::vector<int64_t>{shape.back()} : shape;
+}
+
 GgufLayout layout_from_checkpoint(const Model& model, const ExportPlan& plan) {
   require_runnable(model, "writing a GGUF of a directory");  // names and keys are an architecture's
   require_place(model.config);
@@ -96,7 +103,8 @@ GgufLayout layout_from_checkpoint(const Model& model, const ExportPlan& plan) {
     source.tensor = tensor.name;
     source.rows = row_order(expected.parts);
     source.planned = plan.schemes.count(tensor.name) > 0;
-    add(layout, expected.gguf_name, tensor.shape, type_of(model, plan, tensor), std::move(source));
+    const GgufType type = expected.kept ? GgufType::F32 : type_of(model, plan, tensor);
+    add(layout, expected.gguf_name, shape_in_gguf(expected), type, std::move(source));
   }
   for (auto& [name, divisors] : stored_divisors(model.config)) {
     GgufSource source;

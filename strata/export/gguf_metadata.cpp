@@ -72,6 +72,13 @@ void add_dimensions(KeyList& keys, const ModelConfig& config) {
   if (config.sliding_window > 0) keys.integer("attention.sliding_window", config.sliding_window);
 }
 
+void add_experts(KeyList& keys, const ExpertSizes& experts) {
+  keys.integer("expert_count", experts.count);
+  keys.integer("expert_used_count", experts.used);
+  keys.integer("expert_feed_forward_length", experts.width);
+  if (experts.scale != 1) keys.real("expert_weights_scale", experts.scale);
+}
+
 void add_rope(KeyList& keys, const ModelConfig& config) {
   keys.integer("rope.dimension_count", config.rope.rotary_dim);
   keys.real("rope.freq_base", config.rope.theta);
@@ -135,6 +142,7 @@ std::vector<GgufKey> gguf_keys(const Model& model, const std::vector<GgufTensor>
   keys.push_back(file_type_key(tensors));
   KeyList list(keys, architecture.gguf_name);
   add_dimensions(list, model.config);
+  if (model.config.experts.count > 0) add_experts(list, model.config.experts);
   add_rope(list, model.config);
   if (architecture.gguf_keys != nullptr)
     for (GgufKey& key : architecture.gguf_keys(model.config))

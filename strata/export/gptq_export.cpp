@@ -77,9 +77,9 @@ class Gptq final : public AffinePackedFormat {
     Json section = settings(most.empty() ? AffineScheme{4, 128, true} : modules.schemes.at(most).affine);
     Json dynamic = Json::object();
     for (const auto& [name, members] : modules.by_scheme)
-      for (const std::string& pattern : module_patterns(members, modules.layers, true))
+      for (const std::string& pattern : module_patterns(members, modules.layers, true, modules.experts))
         if (name != most) dynamic["+:" + pattern] = settings(modules.schemes.at(name).affine);
-    for (const std::string& pattern : module_patterns(modules.kept, modules.layers, true))
+    for (const std::string& pattern : module_patterns(modules.kept, modules.layers, true, modules.experts))
       dynamic["-:" + pattern] = Json::object();
     section["quant_method"] = "gptq";
     section["checkpoint_format"] = version_2_ ? "gptq_v2" : "gptq";

@@ -9,7 +9,9 @@
 #include "strata/export/export_plan.h"
 #include "strata/export/hf_files.h"
 #include "strata/export/other_tensors.h"
+#include "strata/export/split_plan.h"
 #include "strata/model/layout.h"
+#include "strata/model/split_experts.h"
 
 namespace strata {
 namespace fs = std::filesystem;
@@ -94,6 +96,7 @@ uint64_t bytes_in(const fs::path& directory) {
 ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::path& target) {
   check_plan(model, plan);
   check_target(model, target);
+  if (has_stacks(model)) return export_hf(split_experts(model), split_plan(model, plan), target);
   const std::vector<PlannedTensor> tensors = planned_tensors(model);
   const std::vector<PlannedTensor> others = other_tensors(model);
   std::vector<PlannedTensor> all = tensors;
@@ -130,6 +133,7 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
 
 uint64_t stored_size(const Model& model, const ExportPlan& plan) {
   check_plan(model, plan);
+  if (has_stacks(model)) return stored_size(split_experts(model), split_plan(model, plan));
   uint64_t bytes = 0;
   for (const ExpectedTensor& expected : stored_tensors(model)) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "strata/checkpoint/mlx_names.h"
 #include "strata/core/bit_packing.h"
 #include "strata/export/packed_format.h"
 
@@ -35,6 +36,9 @@ class Mlx final : public AffinePackedFormat {
   }
 
   bool stores_otherwise() const override { return true; }
+
+  bool stacks_experts() const override { return true; }
+  std::string name_of(const std::string& module) const override { return mlx_name(module); }
 
   // The bias is rounded to fp16 once more.
   void store_affine(AffineMatrix& matrix) const override {
@@ -81,7 +85,7 @@ class Mlx final : public AffinePackedFormat {
   static std::string stem_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
 
   static std::string path_of(const PackedModules& modules, const LayerModule& module) {
-    return fmt::format("{}{}.{}", modules.prefix, module.layer, module.name);
+    return mlx_name(fmt::format("{}{}.{}", modules.prefix, module.layer, module.name));
   }
 
   static Json settings(const AffineScheme& scheme) {

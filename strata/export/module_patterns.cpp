@@ -59,6 +59,42 @@ std::optional<LayerModule> place_of(const std::string& tensor, const std::string
                      tensor.substr(dot + 1, tensor.size() - ending.size() - dot - 1)};
 }
 
+constexpr char kAnyExpert = '#';
+
+// "mlp.experts.3.gate_proj" to "mlp.experts.#.gate_proj"; none for another kind of name.
+std::optional<std::string> of_any_expert(const std::string& name) {
+  constexpr std::string_view kExperts = ".experts.";
+  const size_t at = name.find(kExperts);
+  if (at == std::string::npos) return std::nullopt;
+  const size_t digits = at + kExperts.size(), dot = name.find('.', digits);
+  if (dot == std::string::npos) return std::nullopt;
+  return name.substr(0, digits) + kAnyExpert + name.substr(dot);
+}
+
+// The modules, one in the place of those of all experts where they are all there.
+std::vector<LayerModule> with_all_experts(const std::vector<LayerModule>& modules, int64_t experts) {
+  std::map<std::pair<int, std::string>, int64_t> counts;
+  for (const LayerModule& module : modules)
+    if (const auto any = of_any_expert(module.name)) ++counts[{module.layer, *any}];
+  std::vector<LayerModule> merged;
+  for (const LayerModule& module : modules) {
+    const auto any = of_any_expert(module.name);
+    int64_t* count = any ? &counts[{module.layer, *any}] : nullptr;
+    if (count == nullptr || (*count > 0 && *count != experts)) {
+      merged.push_back(module);
+    } else if (*count > 0) {
+      merged.push_back({module.layer, *any});
+      *count = 0;  // the others stand for themselves no more
+    }
+  }
+  return merged;
+}
+
+std::string with_any_expert(std::string pattern) {
+  const size_t at = pattern.find(kAnyExpert);
+  return at == std::string::npos ? pattern : pattern.replace(at, 1, "[0-9]+");
+}
+
 }  // namespace
 
 LayerModule layer_module(const std::string& tensor) {
@@ -94,11 +130,11 @@ std::string layers_pattern(const std::vector<int>& layers, int64_t all) {
   return alternatives(numbers);
 }
 
-std::vector<std::string> module_patterns(const std::vector<LayerModule>& modules, int64_t layers,
-                                         bool fused) {
+std::vector<std::string> module_patterns(const std::vector<LayerModule>& modules, int64_t layers, bool fused,
+                                         int64_t experts) {
   std::vector<std::string> names;  // in the order of the modules
   std::map<std::string, std::vector<int>> layers_of;
-  for (const LayerModule& module : modules) {
+  for (const LayerModule& module : with_all_experts(modules, experts)) {
     if (layers_of.count(module.name) == 0) names.push_back(module.name);
     layers_of[module.name].push_back(module.layer);
   }
@@ -115,7 +151,8 @@ std::vector<std::string> module_patterns(const std::vector<LayerModule>& modules
     if (fused && has_all(leaves, {"q", "k", "v"})) leaves.push_back("qkv");
     if (fused && has_all(leaves, {"gate", "up"})) leaves.push_back("gate_up");
     patterns.push_back(fmt::format(".*layers\\.{}\\.{}\\.{}{}$", layers_pattern(layers_of[name], layers),
-                                   escaped(split.parent), alternatives(leaves), split.ending));
+                                   with_any_expert(escaped(split.parent)), alternatives(leaves),
+                                   split.ending));
   }
   return patterns;
 }

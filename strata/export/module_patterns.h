@@ -25,8 +25,10 @@ std::string escaped(const std::string& name);
 // Regular expressions (Python's and PCRE2's common part) that together match the names of exactly these
 // modules among those of a model with so many layers (0 = not known): one for every set of layers, such as
 // ".*layers\.(0|7)\.self_attn\.(q|k|v)_proj$". With `fused` also the names that runtimes give to fused
-// modules all of whose parts are among them (qkv_proj, gate_up_proj).
-std::vector<std::string> module_patterns(const std::vector<LayerModule>& modules, int64_t layers, bool fused);
+// modules all of whose parts are among them (qkv_proj, gate_up_proj). Where the matrices of all `experts` of
+// a layer are among them, one expression stands for all ("mlp\.experts\.[0-9]+\.").
+std::vector<std::string> module_patterns(const std::vector<LayerModule>& modules, int64_t layers, bool fused,
+                                         int64_t experts = 0);
 
 // The part that stands for a set of layers: "7", "(0|7)", or "[0-9]+" where these are
 // all layers of the model (`all`; 0 = not known).

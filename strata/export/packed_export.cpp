@@ -11,7 +11,9 @@
 #include "strata/export/hf_files.h"
 #include "strata/export/other_tensors.h"
 #include "strata/export/packed_format.h"
+#include "strata/export/split_plan.h"
 #include "strata/model/layout.h"
+#include "strata/model/split_experts.h"
 
 namespace strata {
 namespace fs = std::filesystem;
@@ -38,12 +40,20 @@ std::vector<PlannedTensor> planned_tensors(const PackedFormat& format, const Mod
   for (const ExpectedTensor& expected : stored_tensors(model)) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);
     const auto scheme = packed_scheme(format, model, plan, tensor);
+    // Of a stack the tensors of its matrices one after the other.
+    const auto stacked = [&](std::vector<int64_t> shape) {
+      if (expected.experts == 0) return shape;
+      shape.front() /= expected.experts;
+      shape.insert(shape.begin(), expected.experts);
+      return shape;
+    };
     if (!scheme) {
-      planned.push_back({tensor.name, tensor.shape, written_type(tensor)});
+      planned.push_back({format.name_of(tensor.name), stacked(tensor.shape), written_type(tensor)});
       continue;
     }
     for (PackedTensor& part : format.tensors(*scheme, tensor.rows(), tensor.cols()))
-      planned.push_back({stem_of(tensor.name) + part.ending, std::move(part.shape), part.type});
+      planned.push_back(
+          {format.name_of(stem_of(tensor.name)) + part.ending, stacked(std::move(part.shape)), part.type});
   }
   for (PlannedTensor& other : other_tensors(model)) planned.push_back(std::move(other));
   return planned;
@@ -52,6 +62,7 @@ std::vector<PlannedTensor> planned_tensors(const PackedFormat& format, const Mod
 PackedModules packed_modules(const PackedFormat& format, const Model& model, const ExportPlan& plan) {
   PackedModules modules;
   modules.layers = model.config.num_layers;
+  modules.experts = model.config.experts.count;
   modules.prefix = model.layer_prefix();
   for (const Module& module : model.modules) {
     const auto scheme = packed_scheme(format, model, plan, model.checkpoint->info(module.tensor));
@@ -138,13 +149,15 @@ bool has_scattered_groups(const PackedFormat& format, const QuantizedMatrix& mat
 
 // Quantizes a matrix, a few rows at a time where that is possible, packs it in memory and writes its tensors.
 Written write_packed(const PackedFormat& format, const Model& model, const ExportPlan& plan,
-                     const TensorInfo& tensor, const Scheme& scheme, SafetensorsWriter& writer) {
+                     const TensorInfo& tensor, bool is_stack, const Scheme& scheme,
+                     SafetensorsWriter& writer) {
   constexpr int64_t kWordRows = 32;  // so that what is packed down the rows falls into whole words
   PackedBytes packed = room_for(format.tensors(scheme, tensor.rows(), tensor.cols()));
   const bool calibrated = is_calibrated(plan, tensor.name);
   const bool whole = calibrated || format.needs_whole_matrix(scheme);
   const int64_t step = whole ? tensor.rows() : rows_at_a_time(tensor, kWordRows);
-  const QuantizerOptions quantizer = quantizer_of(plan, tensor);
+  // Rows of a stack are quantized for themselves: importance is for types of GGUF files.
+  const QuantizerOptions quantizer = is_stack ? plan.quantizer : quantizer_of(plan, tensor);
   std::vector<float> values;
   Written written;
   for (int64_t first = 0; first < tensor.rows(); first += step) {
@@ -154,10 +167,14 @@ Written write_packed(const PackedFormat& format, const Model& model, const Expor
     QuantizedMatrix matrix = calibrated
                                  ? plan.calibrated->take(tensor.name)
                                  : quantize_matrix({values.data(), count, tensor.cols()}, scheme, quantizer);
-    written.scattered_groups = has_scattered_groups(format, matrix, tensor.name);
-    format.store(matrix);
+    int64_t row = first;
+    for_each_part(matrix, [&](QuantizedMatrix& part) {
+      written.scattered_groups = has_scattered_groups(format, part, tensor.name) || written.scattered_groups;
+      format.store(part);
+      format.pack(part, row, tensor.rows(), packed);
+      row += part.rows;
+    });
     written.squared_error += squared_error(values.data(), matrix);
-    format.pack(matrix, first, tensor.rows(), packed);
   }
   write_parts(packed, writer);
   written.bytes = size_of(packed);
@@ -199,6 +216,8 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
                            const fs::path& target) {
   check_plan(model, plan);
   check_target(model, target);
+  if (has_stacks(model) && !format.stacks_experts())
+    return export_packed(format, split_experts(model), split_plan(model, plan), target);
   const std::vector<PlannedTensor> planned = planned_tensors(format, model, plan);
   check_space(target, SafetensorsWriter::file_bytes(planned, format.metadata(), shard_bytes(plan)));
 
@@ -214,7 +233,8 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
   for (const ExpectedTensor& expected : tensors) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);
     if (const auto scheme = packed_scheme(format, model, plan, tensor)) {
-      const Written written = write_packed(format, model, plan, tensor, *scheme, writer);
+      const Written written =
+          write_packed(format, model, plan, tensor, expected.experts > 0, *scheme, writer);
       modules.scattered_groups = modules.scattered_groups || written.scattered_groups;
       if (plan.schemes.count(tensor.name) > 0) {
         result.squared_error += written.squared_error;
@@ -238,6 +258,8 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
 
 uint64_t packed_size(const PackedFormat& format, const Model& model, const ExportPlan& plan) {
   check_plan(model, plan);
+  if (has_stacks(model) && !format.stacks_experts())
+    return packed_size(format, split_experts(model), split_plan(model, plan));
   return SafetensorsWriter::file_bytes(planned_tensors(format, model, plan), format.metadata(),
                                        shard_bytes(plan));
 }

@@ -34,6 +34,7 @@ struct PackedModules {
   std::map<std::string, Scheme> schemes;
   std::vector<LayerModule> kept;  // stored as they were
   int64_t layers = 0;
+  int64_t experts = 0;                                // of a layer
   std::string prefix;                                 // of their names: "model.layers."
   bool scattered_groups = false;                      // some groups are of columns that are not neighbours
   std::map<std::string, PackedModule> beside_layers;  // by tensor name
@@ -57,6 +58,10 @@ class PackedFormat {
 
   // Whether store() changes anything.
   virtual bool stores_otherwise() const { return false; }
+
+  // Whether the experts of a projection are one module, a stack of tensors, and the name of a module.
+  virtual bool stacks_experts() const { return false; }
+  virtual std::string name_of(const std::string& module) const { return module; }
 
   // Whether a matrix must be quantized and packed as a whole, and not a few rows at a time.
   virtual bool needs_whole_matrix(const Scheme&) const { return false; }

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <map>
 
+#include "strata/allocation/problem.h"
 #include "strata/core/error.h"
 #include "strata/export/export_plan.h"
+#include "strata/model/split_experts.h"
 
 namespace strata {
 namespace {
@@ -153,7 +155,8 @@ Menu storable_menu(const ExportFormat& format, const Runtime* runtime, const std
   menu.ties = ties;
   if (ties == Ties::None && format.ties == Ties::Fused && (runtime == nullptr || runtime->fuses)) {
     menu.ties = Ties::Fused;
-    menu.notes.push_back(fmt::format("{{q, k, v}} and {{gate, up}} share a scheme, since {} fuse{} them",
+    menu.notes.push_back(fmt::format("{{q, k, v}} and {{gate, up}}{} share a scheme, since {} fuse{} them",
+                                     has_stacks(model) ? " and a layer's experts" : "",
                                      runtime == nullptr ? "runtimes of " + format.name : runtime->name,
                                      runtime == nullptr ? "" : "s"));
   }
@@ -162,7 +165,7 @@ Menu storable_menu(const ExportFormat& format, const Runtime* runtime, const std
 
 void check_plan_loads(const ExportFormat& format, const Runtime* runtime, const ExportPlan& plan,
                       const Model& model) {
-  std::map<std::pair<int, bool>, std::pair<const Module*, std::string>> tied;  // by layer, attention or not
+  std::map<std::pair<int, std::string>, std::pair<const Module*, std::string>> tied;  // by fused part
   for (const Module& module : model.modules) {
     const auto found = plan.schemes.find(module.tensor);
     const std::string scheme = found == plan.schemes.end() ? "its own type" : found->second.name();
@@ -177,10 +180,8 @@ void check_plan_loads(const ExportFormat& format, const Runtime* runtime, const 
         fail_usage("the plan gives {} the scheme {}, but {} {}", module.tensor, scheme, runtime->name,
                    refusal);
     }
-    const bool attention = module.role == Role::Q || module.role == Role::K || module.role == Role::V;
-    const bool feed_forward = module.role == Role::Gate || module.role == Role::Up;
-    if (runtime == nullptr || !runtime->fuses || (!attention && !feed_forward)) continue;
-    const auto [first, is_new] = tied.try_emplace({module.layer, attention}, &module, scheme);
+    if (runtime == nullptr || !runtime->fuses) continue;
+    const auto [first, is_new] = tied.try_emplace({module.layer, fused_part(module.name)}, &module, scheme);
     if (!is_new && first->second.second != scheme)
       fail_usage("the plan gives {} the scheme {} and {} {}, but {} fuses them, so they must agree",
                  first->second.first->tensor, first->second.second, module.tensor, scheme, runtime->name);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -23,18 +24,21 @@ struct RowPart {
   int64_t permuted_heads = 0;
 };
 
-// A weight of a layer: a norm or another vector, or a matrix with the bias that goes with it.
+// A weight of a layer: a norm or another vector, a matrix with the bias that goes with it, or a stack of the
+// matrices of all experts, one below the other.
 struct LayerTensor {
   std::string name;            // without ".weight", inside the layer: "self_attn.q_proj"
   std::string gguf_name;       // the same in a GGUF's block: "attn_q"
   int64_t cols = 0;            // of a matrix, or the norm's size
-  std::vector<RowPart> parts;  // a matrix's rows; none of a norm
+  std::vector<RowPart> parts;  // a matrix's rows, of a stack those of one expert; none of a norm
   bool bias = false;           // of a matrix or a norm
   bool bare = false;           // a checkpoint stores it without ".weight" behind its name
+  int64_t experts = 0;         // of a stack; otherwise 0
+  bool kept = false;           // a small matrix that is not quantized, such as a router
 
   std::string weight() const { return bare ? name : name + ".weight"; }
   bool is_matrix() const { return !parts.empty(); }
-  int64_t rows() const;  // of a matrix
+  int64_t rows() const;  // of a matrix, or of the whole stack
 };
 
 // Attention over the queries, keys and values that the products of `inputs` hold in this order, in as many
@@ -61,6 +65,25 @@ struct FeedForwardPlan {
   bool gated = true;  // false: activation(up), without gate
 };
 
+// Which experts read a token, and their gates: the largest of the scores that the product of `router`
+// becomes.
+struct RouterPlan {
+  std::string router;  // a matrix of a row an expert, "mlp.gate"
+  enum class Score { Softmax, Sigmoid } score = Score::Softmax;
+  int64_t used = 0;          // experts of a token
+  bool renormalized = true;  // the gates are the scores over the sum of those used
+  double scale = 1;          // of the gates
+};
+
+// Experts of which a token reads those that its router chooses: the sum of their outputs times their gates.
+// An expert that all tokens read may stand beside them, its output times the sigmoid of a product.
+struct ExpertsPlan {
+  RouterPlan router;
+  FeedForwardPlan experts;                // of stacks
+  std::optional<FeedForwardPlan> shared;  // of plain matrices
+  std::string shared_gate;                // a matrix of one row; empty: the shared expert has no gate
+};
+
 // Both behind one norm, so that neither reads what the other adds.
 struct ParallelPlan {
   AttentionPlan attention;
@@ -71,7 +94,7 @@ struct ParallelPlan {
 // are names of the layer's tensors; empty: none stands there.
 struct BlockPlan {
   std::string norm_before, norm_after;
-  std::variant<AttentionPlan, FeedForwardPlan, ParallelPlan> block;
+  std::variant<AttentionPlan, FeedForwardPlan, ExpertsPlan, ParallelPlan> block;
 };
 
 // What a layer computes.
@@ -90,6 +113,7 @@ struct Architecture {
   Json defaults;  // keys that config.json may leave to the class
   bool partial_rotary = false;  // whether heads may rotate in part
   bool sizes_by_layer = false;  // whether GGUF keys may list sizes of layers
+  bool experts = false;  // whether its layers have experts: GGUF files of one name may be of either kind
   // What config.json calls the activation of the feed-forward block; the first is what is written there.
   std::vector<std::string> activations = {"silu"};
   // What a checkpoint's norms leave out of their gains, which GGUF files hold whole.

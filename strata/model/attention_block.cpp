@@ -45,6 +45,7 @@ void add_stages(const AttentionPlan& plan, std::vector<Stage>& stages) {
   out.reads_value = out.reads_attention = true;
   out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
   if (!plan.norms_values) out.rows = Role::V;
+  out.givers = plan.inputs;
   stages.push_back(std::move(into));
   stages.push_back(std::move(out));
 }

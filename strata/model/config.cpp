@@ -32,6 +32,10 @@ const Rope& ModelConfig::rope_of(int layer) const {
   return sliding_rope && slides(layer) ? *sliding_rope : rope;
 }
 
+bool ModelConfig::has_experts(int layer) const {
+  return experts.count > 0 && (expert_layers.empty() || expert_layers.at(static_cast<size_t>(layer)));
+}
+
 void slide_by_period(ModelConfig& config, int64_t period) {
   if (period < 1) fail("the pattern of sliding layers repeats after {} layers, expected 1 or more", period);
   config.sliding_layers.clear();

@@ -47,6 +47,16 @@ struct AttentionScores {
   double scale_for(int64_t head_dim) const;
 };
 
+// Experts of which every token reads a few.
+struct ExpertSizes {
+  int64_t count = 0;         // in a layer; 0: none has experts
+  int64_t used = 0;          // by a token
+  int64_t width = 0;         // intermediate features of each
+  int64_t shared_width = 0;  // of the expert that all tokens read; 0: there is none
+  bool renormalized = true;  // a token's gates add up to `scale`
+  double scale = 1;          // of the gates
+};
+
 // config.json of a decoder-only transformer.
 struct ModelConfig {
   std::string
@@ -66,6 +76,8 @@ struct ModelConfig {
   bool attention_bias = false;  // q, k, v have biases
   bool output_bias = false;     // o has one too
   bool mlp_bias = false;
+  ExpertSizes experts;
+  std::vector<bool> expert_layers;  // that have experts where experts.count > 0; empty = all
   bool tied_embeddings = false;
   int64_t sliding_window = 0;                         // 0 = none
   std::vector<bool> sliding_layers;                   // layers it applies to; empty = all
@@ -87,6 +99,7 @@ struct ModelConfig {
   int64_t kv_heads_of(int layer) const;
   AttentionScores scores_of(int layer) const;
   const Rope& rope_of(int layer) const;
+  bool has_experts(int layer) const;
 };
 
 // All layers slide but for the last of every `period`; throws where that is not positive.

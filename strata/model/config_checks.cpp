@@ -9,6 +9,7 @@ namespace {
 
 // Far above any published model, and small enough that a product of three fits 63 bits.
 constexpr int64_t kLargestWidth = 1 << 20;
+constexpr int64_t kMostExperts = 1 << 14;
 constexpr int64_t kLargestVocabulary = 1 << 24;
 
 void check_size(const std::string& where, const char* name, int64_t value, int64_t limit) {
@@ -64,6 +65,15 @@ void check_rope(const Rope& rope, const std::string& where) {
              int64_t{1} << 40);
 }
 
+void check_experts(const ExpertSizes& experts, const std::string& where) {
+  check_size(where, "the number of experts", experts.count, kMostExperts);
+  check_size(where, "the number of experts that a token uses", experts.used, experts.count);
+  check_size(where, "the intermediate size of an expert", experts.width, kLargestWidth);
+  if (experts.shared_width != 0)
+    check_size(where, "the intermediate size of the shared expert", experts.shared_width, kLargestWidth);
+  check_real(where, "the scale of the experts' gates", experts.scale, 1e-6, 1e6);
+}
+
 }  // namespace
 
 void check_config(const ModelConfig& config, const std::string& where) {
@@ -95,6 +105,7 @@ void check_config(const ModelConfig& config, const std::string& where) {
          config.rope.rotary_dim, config.head_dim);
   if (config.sliding_window < 0)
     fail("{}: sliding_window is {}, but must be positive, or null for none", where, config.sliding_window);
+  if (config.experts.count > 0) check_experts(config.experts, where);
   check_real(where, "rms_norm_eps", config.rms_norm_eps, 0, 1);
   check_rope(config.rope, where);
   if (config.sliding_rope) check_rope(*config.sliding_rope, where);

@@ -57,6 +57,16 @@ void read_sizes(const GgufFile& file, const Architecture& architecture, const Gg
                                   where, config.rope.rotary_dim, config.head_dim));
 }
 
+// llama.cpp's graphs renormalize the gates unless they say so.
+void read_experts(const GgufKeys& keys, ModelConfig& config) {
+  ExpertSizes& experts = config.experts;
+  experts.count = keys.integer("expert_count");
+  experts.used = keys.integer("expert_used_count");
+  experts.width = keys.integer("expert_feed_forward_length", config.intermediate_size);
+  experts.scale = keys.real("expert_weights_scale", 1);
+  if (experts.scale == 0) experts.scale = 1;  // as llama.cpp takes it
+}
+
 // F32 values of a tensor, one for each pair of rotated features.
 std::vector<float> read_divisors(const GgufFile& file, const GgufTensor& tensor, int64_t count) {
   if (tensor.type != GgufType::F32 || tensor.shape != std::vector<int64_t>{count})
@@ -184,6 +194,7 @@ ModelConfig read_gguf_config(const GgufFile& file) {
   config.attention_bias = file.find_tensor("blk.0.attn_q.bias") != nullptr;
   config.output_bias = file.find_tensor("blk.0.attn_output.bias") != nullptr;
   config.mlp_bias = file.find_tensor("blk.0.ffn_gate.bias") != nullptr;
+  if (architecture.experts) read_experts(keys, config);
   if (architecture.read_gguf != nullptr) architecture.read_gguf(keys, config);
   if (architecture.complete != nullptr) architecture.complete(config);
   config.bos = token_id(keys, "tokenizer.ggml.bos_token_id", config.vocab_size);

@@ -27,9 +27,13 @@ constexpr int64_t kSpreadElements = int64_t{1} << 26;
 // Rows of the head that are in memory at a time when weights are not kept.
 constexpr int64_t kHeadElements = int64_t{1} << 26;
 
+// Features that a token has at most between the matrices of a layer; several experts read it together.
 int64_t widest_matrix(const Model& model) {
   int64_t widest = model.config.hidden_size;
-  for (const Module& module : model.modules) widest = std::max({widest, module.rows, module.cols});
+  for (const Module& module : model.modules) {
+    const int64_t matrices = module.experts > 0 ? model.config.experts.used : 1;
+    widest = std::max({widest, matrices * module.rows_of_matrix(), matrices * module.cols});
+  }
   return widest;
 }
 

@@ -12,8 +12,10 @@ at::Tensor activated(Activation activation, const at::Tensor& x) {
 void add_stages(const FeedForwardPlan& plan, std::vector<Stage>& stages) {
   Stage into;
   into.matrices = plan.inputs;
-  into.combine = [plan](const LayerRun& run, const std::vector<at::Tensor>& products) {
-    const int64_t width = run.config.intermediate_size;
+  into.combine = [plan](const LayerRun&, const std::vector<at::Tensor>& products) {
+    int64_t width = 0;
+    for (const at::Tensor& product : products) width += product.size(-1);
+    if (plan.gated) width /= 2;
     if (!plan.gated) return activated(plan.activation, split_products(products, {width})[0]);
     const std::vector<at::Tensor> parts = split_products(products, {width, width});
     return activated(plan.activation, parts[0]).mul_(parts[1]);
@@ -23,6 +25,7 @@ void add_stages(const FeedForwardPlan& plan, std::vector<Stage>& stages) {
   out.reads_value = true;
   out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
   if (plan.gated) out.rows = Role::Up;
+  out.givers = plan.inputs;
   stages.push_back(std::move(into));
   stages.push_back(std::move(out));
 }

@@ -1,3 +1,5 @@
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>
@@ -22,7 +24,7 @@ class GgufCheckpoint final : public Checkpoint {
     for (const GgufTensor& tensor : file_->tensors()) {
       const auto found = expected.find(tensor.name);
       if (found == expected.end()) continue;
-      add(tensor, found->second->name, tensor.shape);
+      add(tensor, found->second->name, shape_of(tensor, *found->second));
       // A tensor whose size does not fit the config is not permuted: comparing shapes with the config will
       // refuse it.
       if (is_permuted(found->second->parts) && tensor.shape == found->second->shape)
@@ -34,10 +36,7 @@ class GgufCheckpoint final : public Checkpoint {
   explicit GgufCheckpoint(std::shared_ptr<const GgufFile> file) : file_(std::move(file)) {
     for (const GgufTensor& tensor : file_->tensors()) {
       std::vector<int64_t> shape = tensor.shape;
-      while (shape.size() > 2) {
-        shape[1] *= shape[0];
-        shape.erase(shape.begin());
-      }
+      while (shape.size() > 2) flatten(shape);
       add(tensor, tensor.name, std::move(shape));
     }
   }
@@ -70,6 +69,29 @@ class GgufCheckpoint final : public Checkpoint {
   }
 
  private:
+  static void flatten(std::vector<int64_t>& shape) {
+    shape[1] *= shape[0];
+    shape.erase(shape.begin());
+  }
+
+  // The matrices of a stack one below the other; llama.cpp stores matrices of one row as vectors.
+  std::vector<int64_t> shape_of(const GgufTensor& tensor, const ExpectedTensor& expected) const {
+    if (expected.experts > 0) return stacked(tensor, expected);
+    const bool is_row = expected.shape.size() == 2 && expected.shape.front() == 1;
+    return is_row && tensor.shape.size() == 1 ? std::vector<int64_t>{1, tensor.shape.front()} : tensor.shape;
+  }
+
+  std::vector<int64_t> stacked(const GgufTensor& tensor, const ExpectedTensor& expected) const {
+    std::vector<int64_t> shape = tensor.shape;
+    const int64_t rows = expected.shape.front() / expected.experts;
+    if (shape != std::vector<int64_t>{expected.experts, rows, expected.shape.back()})
+      fail("{}: the tensor {} has shape [{}], but the config asks for {} experts of [{}, {}]",
+           path().string(), printable(tensor.name), fmt::join(shape, ", "), expected.experts, rows,
+           expected.shape.back());
+    flatten(shape);
+    return shape;
+  }
+
   void add(const GgufTensor& tensor, const std::string& name, std::vector<int64_t> shape) {
     TensorInfo info;
     info.name = name;

@@ -19,11 +19,6 @@ std::string text_of(const GgufFile& file, const std::string& key) {
   return text == nullptr ? "" : *text;
 }
 
-std::optional<int64_t> integer_of(const GgufFile& file, const std::string& key) {
-  const GgufValue* value = file.find(key);
-  return value == nullptr ? std::nullopt : gguf_integer(*value);
-}
-
 // Routers, short convolutions, decay and mixing matrices, position tables: small, and sensitive beyond their
 // size.
 bool is_left_alone(std::string_view name) {
@@ -57,8 +52,7 @@ bool is_runnable(const GgufFile& file) {
   const std::string architecture = text_of(file, "general.architecture");
   if (architecture.empty())
     fail("{} has no key general.architecture, so the kind of model is not known", file.path().string());
-  return find_gguf_architecture(architecture, file) != nullptr &&
-         integer_of(file, architecture + ".expert_count").value_or(0) == 0;
+  return find_gguf_architecture(architecture, file) != nullptr;
 }
 
 std::vector<Module> sized_modules(const GgufFile& file) {
@@ -69,6 +63,7 @@ std::vector<Module> sized_modules(const GgufFile& file) {
     if (!is_coded(tensor.type)) continue;
     module.cols = tensor.shape.back();
     module.rows = 1;
+    if (tensor.shape.size() == 3) module.experts = tensor.shape.front();
     for (size_t i = 0; i + 1 < tensor.shape.size(); ++i) module.rows *= tensor.shape[i];
     if (module.rows >= kSmallestSide && module.cols >= kSmallestSide) modules.push_back(std::move(module));
   }

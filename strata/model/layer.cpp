@@ -24,19 +24,43 @@ at::Tensor rest_of_value(const LayerRun& run, const Stage& stage, const at::Tens
 }
 
 // What comes out of the stage, before it is added to the stream where it is.
-at::Tensor stage_output(const LayerRun& run, const Stage& stage, const std::vector<at::Tensor>& products) {
-  const at::Tensor output = stage.combine(run, products);
+at::Tensor stage_output(const LayerRun& run, const Stage& stage, const LayerState& state,
+                        const std::vector<at::Tensor>& products) {
+  at::Tensor output = stage.combine(run, products);
   if (!stage.ends_block) return output;
+  if (stage.by_expert) output = sum_of_experts(*state.routing, output, state.hidden);
+  if (stage.shared_gate) output = output * state.routing->shared_gate;
   const at::Tensor added = behind_norm(run, run.plan.blocks[stage.block].norm_after, output);
   return run.config.residual_scale == 1 ? added : added * run.config.residual_scale;
 }
 
-std::vector<at::Tensor> products_of(const LayerRun& run, const Stage& stage, const at::Tensor& input,
+// Adds to the stream, or waits for the next stage.
+void take_output(const LayerRun& run, const Stage& stage, const at::Tensor& output, LayerState& state) {
+  at::Tensor& waiting = stage.by_expert ? state.of_experts : state.value;
+  if (!stage.ends_block) {
+    waiting = output;
+    return;
+  }
+  state.hidden = state.hidden + output;
+  if (stage.ends_layer && !run.plan.scale.empty())
+    state.hidden = state.hidden * run.weights.weight(run.plan.scale);
+  waiting = stage.by_expert ? at::Tensor() : rest_of_value(run, stage, waiting);
+}
+
+at::Tensor rounded_input(const LayerWeights& weights, const std::string& matrix, const at::Tensor& input) {
+  return weights.round_input ? weights.round_input(matrix, input) : input;
+}
+
+std::vector<at::Tensor> products_of(const LayerRun& run, const Stage& stage, const LayerState& state,
                                     const InputObserver& observe) {
+  if (stage.route) return {};
+  const at::Tensor input = stage_input(run, stage, state);
   if (observe)
-    for (const std::string& matrix : stage.matrices) observe(matrix, input);
+    for (const std::string& matrix : stage.matrices) show_input(stage, state, matrix, input, observe);
   std::vector<at::Tensor> products;
-  for (const std::string& matrix : stage.matrices) products.push_back(project(run.weights, matrix, input));
+  for (const std::string& matrix : stage.matrices)
+    products.push_back(stage_product(stage, state, rounded_input(run.weights, matrix, input),
+                                     run.weights.weight(matrix), run.weights.bias(matrix)));
   return products;
 }
 
@@ -64,7 +88,8 @@ std::vector<Stage> stages_of(const LayerPlan& plan) {
     const size_t first = stages.size();
     std::visit([&](const auto& of_block) { add_stages(of_block, stages); }, plan.blocks[block].block);
     for (size_t s = first; s < stages.size(); ++s) stages[s].block = block;
-    stages[first].norm = plan.blocks[block].norm_before;
+    for (size_t s = first; s < stages.size(); ++s)
+      if (!stages[s].reads_value) stages[s].norm = plan.blocks[block].norm_before;
     stages.back().ends_block = true;
   }
   if (!stages.empty()) stages.back().ends_layer = true;
@@ -72,27 +97,42 @@ std::vector<Stage> stages_of(const LayerPlan& plan) {
 }
 
 at::Tensor project(const LayerWeights& weights, const std::string& matrix, const at::Tensor& input) {
-  return strata::linear(weights.round_input ? weights.round_input(matrix, input) : input,
-                        weights.weight(matrix), weights.bias(matrix));
+  return strata::linear(rounded_input(weights, matrix, input), weights.weight(matrix), weights.bias(matrix));
+}
+
+at::Tensor stage_product(const Stage& stage, const LayerState& state, const at::Tensor& input,
+                         const at::Tensor& weight, const at::Tensor& bias) {
+  return stage.by_expert ? expert_products(*state.routing, input, weight, bias)
+                         : strata::linear(input, weight, bias);
 }
 
 at::Tensor stage_input(const LayerRun& run, const Stage& stage, const LayerState& state) {
-  if (!stage.reads_value) return behind_norm(run, stage.norm, state.hidden);
-  return state.value.narrow(-1, 0, inputs_of(run, stage));
+  if (stage.by_expert && stage.reads_value) return state.of_experts;
+  if (stage.reads_value) return state.value.narrow(-1, 0, inputs_of(run, stage));
+  const at::Tensor input = behind_norm(run, stage.norm, state.hidden);
+  return stage.by_expert ? rows_of_experts(*state.routing, input) : input;
+}
+
+void show_input(const Stage& stage, const LayerState& state, const std::string& matrix,
+                const at::Tensor& input, const InputObserver& observe) {
+  if (!stage.by_expert) return observe(matrix, input);
+  for (int64_t expert = 0; expert < state.routing->experts; ++expert)
+    observe(expert_name(matrix, expert), gated_rows(*state.routing, input, expert));
 }
 
 LayerState finish_stage(const LayerRun& run, const Stage& stage, const LayerState& state,
                         const std::vector<at::Tensor>& products) {
-  const at::Tensor output = stage_output(run, stage, products);
-  if (!stage.ends_block) return {state.hidden, output};
-  at::Tensor hidden = state.hidden + output;
-  if (stage.ends_layer && !run.plan.scale.empty()) hidden = hidden * run.weights.weight(run.plan.scale);
-  return {std::move(hidden), rest_of_value(run, stage, state.value)};
+  LayerState behind = state;
+  if (stage.route)
+    behind.routing = std::make_shared<const Routing>(stage.route(run, stage_input(run, stage, state)));
+  else
+    take_output(run, stage, stage_output(run, stage, state, products), behind);
+  return behind;
 }
 
 LayerState run_stage(const LayerRun& run, const Stage& stage, const LayerState& state,
                      const InputObserver& observe) {
-  return finish_stage(run, stage, state, products_of(run, stage, stage_input(run, stage, state), observe));
+  return finish_stage(run, stage, state, products_of(run, stage, state, observe));
 }
 
 at::Tensor run_layer(const LayerRun& run, const at::Tensor& hidden, const InputObserver& observe) {
@@ -106,10 +146,13 @@ at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& hid
   at::Tensor sum;
   for (const Stage& stage : run.stages) {
     if (stage.block != block) continue;
-    const at::Tensor output =
-        stage_output(run, stage, products_of(run, stage, stage_input(run, stage, state), nullptr));
+    if (stage.route) {
+      state = run_stage(run, stage, state);
+      continue;
+    }
+    const at::Tensor output = stage_output(run, stage, state, products_of(run, stage, state, nullptr));
     if (stage.ends_block) sum = sum.defined() ? sum + output : output;
-    state.value = stage.ends_block ? rest_of_value(run, stage, state.value) : output;
+    take_output(run, stage, output, state);
   }
   if (!sum.defined()) fail("a layer of {} blocks has none with the number {}", run.plan.blocks.size(), block);
   return sum;

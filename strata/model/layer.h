@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 
 #include "strata/model/architecture.h"
 #include "strata/model/rope.h"
+#include "strata/model/routing.h"
 
 namespace strata {
 
@@ -37,12 +39,18 @@ using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor
 struct LayerState {
   at::Tensor hidden;  // [B, T, hidden_size]
   at::Tensor value;   // [B, T, any]
+  // In a block of experts, behind its router: the routing, and what the experts' last matrices read, [1,
+  // rows, any].
+  std::shared_ptr<const Routing> routing = nullptr;
+  at::Tensor of_experts = {};
 };
 
 struct LayerRun;
 
 // Matrices that read one input, and what their products become. A layer is its stages, one after the other;
-// a block has one into what mixes or gates, and one out of it (two where blocks are parallel).
+// a block has one into what mixes or gates, and one out of it (two where blocks are parallel or experts stand
+// beside a shared one), and a block of experts begins with one that has no matrices to be quantized, but
+// routes.
 struct Stage {
   size_t block = 0;                   // of the plan
   std::vector<std::string> matrices;  // W x + b of each is a product
@@ -51,11 +59,16 @@ struct Stage {
   bool ends_block = false;            // what comes out is normed as the plan has it and added to the stream
   bool ends_layer = false;            // and the plan's scale multiplies the stream
   std::function<at::Tensor(const LayerRun& run, const std::vector<at::Tensor>& products)> combine;
+  // Of the stage that routes: from its input [B, T, hidden_size].
+  std::function<Routing(const LayerRun& run, const at::Tensor& input)> route;
+  bool by_expert = false;    // the matrices are stacks, each of which reads its expert's rows
+  bool shared_gate = false;  // what comes out is multiplied by Routing::shared_gate
 
   // What scales a feature of the input where it is scaled itself: the norm before the block (empty: none), or
-  // rows of the stage before that do this.
+  // rows of `givers` that do this.
   std::string norm;
   std::optional<Role> rows;
+  std::vector<std::string> givers;
 };
 
 // The stages of a plan, in order.
@@ -71,11 +84,17 @@ struct LayerRun {
   Attention attention;
 };
 
-// Called with a matrix's name and its input.
+// Called with a matrix's name and its input; of a stack for every expert, under the name of its own matrix
+// (expert_name): the rows of its tokens [tokens, in], each times its gate, which is what an error weighs
+// there.
 using InputObserver = std::function<void(std::string_view matrix, const at::Tensor& input)>;
 
 // W x + b of a matrix of the layer: input [B, T, in] -> [B, T, out].
 at::Tensor project(const LayerWeights& weights, const std::string& matrix, const at::Tensor& input);
+
+// W x + b of a matrix that a stage has, or of one in its place: input as stage_input gives it.
+at::Tensor stage_product(const Stage& stage, const LayerState& state, const at::Tensor& input,
+                         const at::Tensor& weight, const at::Tensor& bias);
 
 // The layer, or one of its stages. Nobody looks where `observe` is null.
 at::Tensor run_layer(const LayerRun& run, const at::Tensor& hidden, const InputObserver& observe = nullptr);
@@ -86,6 +105,10 @@ LayerState run_stage(const LayerRun& run, const Stage& stage, const LayerState& 
 at::Tensor stage_input(const LayerRun& run, const Stage& stage, const LayerState& state);
 LayerState finish_stage(const LayerRun& run, const Stage& stage, const LayerState& state,
                         const std::vector<at::Tensor>& products);
+
+// Shows what a matrix of the stage reads, as an InputObserver sees it.
+void show_input(const Stage& stage, const LayerState& state, const std::string& matrix,
+                const at::Tensor& input, const InputObserver& observe);
 
 // What a block of the plan adds to its input [B, T, hidden_size].
 at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& hidden);
@@ -101,10 +124,11 @@ at::Tensor normed(const ModelConfig& config, const at::Tensor& x, const at::Tens
 std::vector<at::Tensor> split_products(const std::vector<at::Tensor>& products,
                                        const std::vector<int64_t>& sizes);
 
-// The stages of each kind of block, added to those before; attention_block.cpp, feed_forward_block.cpp and
-// parallel_block.cpp.
+// The stages of each kind of block, added to those before; attention_block.cpp, feed_forward_block.cpp,
+// experts_block.cpp and parallel_block.cpp.
 void add_stages(const AttentionPlan& attention, std::vector<Stage>& stages);
 void add_stages(const FeedForwardPlan& feed_forward, std::vector<Stage>& stages);
+void add_stages(const ExpertsPlan& experts, std::vector<Stage>& stages);
 void add_stages(const ParallelPlan& parallel, std::vector<Stage>& stages);
 
 }  // namespace strata

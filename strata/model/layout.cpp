@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "strata/model/gguf_names.h"
+#include "strata/model/layer.h"
 
 namespace strata {
 namespace {
@@ -16,9 +18,9 @@ NamePair in_layer(const ModelConfig& config, int64_t layer, const LayerTensor& t
 }
 
 void add_tensor(std::vector<ExpectedTensor>& tensors, const NamePair& names, std::vector<int64_t> shape,
-                std::vector<RowPart> parts = {}) {
+                std::vector<RowPart> parts = {}, int64_t experts = 0) {
   tensors.push_back(
-      {names.name + ".weight", names.gguf_name + ".weight", std::move(shape), std::move(parts)});
+      {names.name + ".weight", names.gguf_name + ".weight", std::move(shape), std::move(parts), experts});
 }
 
 void add_bias(std::vector<ExpectedTensor>& tensors, const NamePair& names, int64_t size,
@@ -38,7 +40,7 @@ void add_norm(std::vector<ExpectedTensor>& tensors, const Architecture& architec
 int64_t LayerTensor::rows() const {
   int64_t sum = 0;
   for (const RowPart& part : parts) sum += part.rows;
-  return sum;
+  return sum * std::max<int64_t>(1, experts);
 }
 
 std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
@@ -53,7 +55,8 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
         if (tensor.bare) tensors.back().name = names.name;
         continue;
       }
-      add_tensor(tensors, names, {tensor.rows(), tensor.cols}, tensor.parts);
+      add_tensor(tensors, names, {tensor.rows(), tensor.cols}, tensor.parts, tensor.experts);
+      tensors.back().kept = tensor.kept;
       if (tensor.bias) add_bias(tensors, names, tensor.rows(), tensor.parts);
     }
   }
@@ -63,8 +66,39 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
   return tensors;
 }
 
+std::vector<MatrixStack> expert_stacks(const ModelConfig& config) {
+  std::vector<MatrixStack> stacks;
+  for (const ExpectedTensor& tensor : expected_tensors(config)) {
+    if (tensor.experts == 0) continue;
+    MatrixStack stack{tensor.name, tensor.shape.front() / tensor.experts, tensor.shape.back(), {}};
+    for (int64_t expert = 0; expert < tensor.experts; ++expert)
+      stack.parts.push_back(expert_name(tensor.name, expert));
+    stacks.push_back(std::move(stack));
+  }
+  return stacks;
+}
+
+namespace {
+
+std::vector<ExpectedTensor> with_experts_apart(const std::vector<ExpectedTensor>& tensors) {
+  std::vector<ExpectedTensor> apart;
+  for (const ExpectedTensor& tensor : tensors) {
+    ExpectedTensor own = tensor;
+    own.experts = 0;
+    if (tensor.experts > 0) own.shape.front() /= tensor.experts;
+    for (int64_t expert = 0; expert < std::max<int64_t>(1, tensor.experts); ++expert) {
+      if (tensor.experts > 0) own.name = expert_name(tensor.name, expert);
+      apart.push_back(own);
+    }
+  }
+  return apart;
+}
+
+}  // namespace
+
 std::vector<ExpectedTensor> stored_tensors(const Model& model) {
-  if (model.runnable) return expected_tensors(model.config);
+  if (model.runnable && !model.experts_apart) return expected_tensors(model.config);
+  if (model.runnable) return with_experts_apart(expected_tensors(model.config));
   if (model.path.extension() == ".gguf") require_runnable(model, "writing a Hugging Face directory");
   std::vector<std::string> names = {model.embedding};
   for (const Module& module : model.modules) names.push_back(module.tensor);
@@ -82,7 +116,7 @@ std::vector<Module> linear_modules(const ModelConfig& config) {
     for (const std::vector<std::string>& readers : readers_of(architecture.plan(config, layer)))
       for (const std::string& reader : readers) input_of[reader] = readers.front();
     for (const LayerTensor& tensor : architecture.tensors(config, layer)) {
-      if (!tensor.is_matrix()) continue;
+      if (!tensor.is_matrix() || tensor.kept) continue;
       Module module;
       module.layer = layer;
       module.role = tensor.parts.size() == 1 ? tensor.parts.front().role : Role::Other;
@@ -90,6 +124,7 @@ std::vector<Module> linear_modules(const ModelConfig& config) {
       module.tensor = in_layer(config, layer, tensor).name + ".weight";
       module.rows = tensor.rows();
       module.cols = tensor.cols;
+      module.experts = tensor.experts;
       module.parts = tensor.parts;
       module.input = input_of.at(tensor.name);
       modules.push_back(std::move(module));
@@ -100,21 +135,8 @@ std::vector<Module> linear_modules(const ModelConfig& config) {
 
 std::vector<std::vector<std::string>> readers_of(const LayerPlan& plan) {
   std::vector<std::vector<std::string>> readers;
-  for (const BlockPlan& block : plan.blocks) {
-    if (const auto* parallel = std::get_if<ParallelPlan>(&block.block)) {
-      readers.push_back(parallel->attention.inputs);
-      for (const std::string& input : parallel->feed_forward.inputs) readers.back().push_back(input);
-      readers.push_back({parallel->attention.output});
-      readers.push_back({parallel->feed_forward.output});
-    } else if (const auto* attention = std::get_if<AttentionPlan>(&block.block)) {
-      readers.push_back(attention->inputs);
-      readers.push_back({attention->output});
-    } else {
-      const auto& feed_forward = std::get<FeedForwardPlan>(block.block);
-      readers.push_back(feed_forward.inputs);
-      readers.push_back({feed_forward.output});
-    }
-  }
+  for (const Stage& stage : stages_of(plan))
+    if (!stage.matrices.empty()) readers.push_back(stage.matrices);
   return readers;
 }
 

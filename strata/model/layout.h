@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "strata/checkpoint/stacked_checkpoint.h"
 #include "strata/model/architecture.h"
 #include "strata/model/model.h"
 
@@ -13,12 +14,17 @@ struct ExpectedTensor {
   std::string name, gguf_name;
   std::vector<int64_t> shape;
   std::vector<RowPart> parts;  // of a layer's matrices and their biases
+  int64_t experts = 0;         // of a stack, whose shape is [experts * rows, cols]; otherwise 0
+  bool kept = false;           // LayerTensor::kept
   float offset = 0;            // what a Hugging Face checkpoint leaves out of the values (norm_offset)
 };
 
 // Every tensor a model of this config consists of, under Hugging Face's names: embedding, the layers in
 // order, final norm, and the head unless it is tied.
 std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config);
+
+// The stacks among them, and the tensors of a Hugging Face directory that they consist of.
+std::vector<MatrixStack> expert_stacks(const ModelConfig& config);
 
 // The same of a model: where it cannot be run, the matrices of its layers, its embedding and its head, as far
 // as they are known. Throws for such a GGUF, whose tensors have no names of Hugging Face's.
@@ -27,8 +33,8 @@ std::vector<ExpectedTensor> stored_tensors(const Model& model);
 // The linear modules of every layer, in the order of its tensors.
 std::vector<Module> linear_modules(const ModelConfig& config);
 
-// The matrices of a layer that read one input, in the order in which the layer comes to them: the inputs and
-// the output of each of its blocks.
+// The matrices of a layer that read one input, in the order in which the layer comes to them: those of each
+// of its stages that has any.
 std::vector<std::vector<std::string>> readers_of(const LayerPlan& plan);
 
 }  // namespace strata

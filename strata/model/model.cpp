@@ -1,9 +1,11 @@
 #include "strata/model/model.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "strata/checkpoint/offset_checkpoint.h"
 #include "strata/checkpoint/packed_checkpoint.h"
+#include "strata/checkpoint/stacked_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/text.h"
@@ -12,6 +14,7 @@
 #include "strata/model/gguf_model.h"
 #include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
+#include "strata/model/routing.h"
 #include "strata/model/sized_directory.h"
 #include "strata/tokenizer/gguf_vocabulary.h"
 
@@ -67,6 +70,26 @@ std::shared_ptr<const Checkpoint> with_whole_norms(std::shared_ptr<const Checkpo
     if (expected.offset != 0) offsets[expected.name] = expected.offset;
   if (offsets.empty()) return checkpoint;
   return std::make_shared<OffsetCheckpoint>(std::move(checkpoint), std::move(offsets));
+}
+
+void check_no_more_experts(const Checkpoint& checkpoint, const MatrixStack& stack) {
+  const auto experts = static_cast<int64_t>(stack.parts.size());
+  if (const TensorInfo* more = checkpoint.find(expert_name(stack.name, experts)))
+    fail("{}: the tensor {} is of one expert more than the {} of its config", checkpoint.path().string(),
+         more->name, experts);
+}
+
+// The checkpoint with the matrices of a layer's experts as stacks.
+std::shared_ptr<const Checkpoint> with_stacks(std::shared_ptr<const Checkpoint> checkpoint,
+                                              const ModelConfig& config) {
+  std::vector<MatrixStack> stacks;
+  for (MatrixStack& stack : expert_stacks(config)) {
+    if (checkpoint->contains(stack.name)) continue;  // it is stored as one
+    check_no_more_experts(*checkpoint, stack);
+    stacks.push_back(std::move(stack));
+  }
+  if (stacks.empty()) return checkpoint;
+  return std::make_shared<StackedCheckpoint>(std::move(checkpoint), std::move(stacks));
 }
 
 // How multimodal checkpoints name the tensors of their text model and its head.
@@ -125,7 +148,7 @@ Model open_hugging_face(const fs::path& path) {
   std::shared_ptr<const Checkpoint> checkpoint =
       open_packed(open_safetensors(path), read_json(config), config.string());
   find_names(*checkpoint, model.config);
-  model.checkpoint = with_whole_norms(std::move(checkpoint), model.config);
+  model.checkpoint = with_stacks(with_whole_norms(std::move(checkpoint), model.config), model.config);
   model.vocabulary = vocabulary_of(directory, model.config);
   return model;
 }
@@ -223,8 +246,13 @@ const Module& Model::module(int layer, Role role) const {
 }
 
 std::optional<Model::Rows> Model::rows_of(int layer, Role role) const {
+  return rows_of(layer, role, {});
+}
+
+std::optional<Model::Rows> Model::rows_of(int layer, Role role, const std::vector<std::string>& names) const {
   for (const Module& module : modules) {
     if (module.layer != layer) continue;
+    if (!names.empty() && std::find(names.begin(), names.end(), module.name) == names.end()) continue;
     if (module.role == role) return Rows{&module, 0, module.rows};
     int64_t first = 0;
     for (const RowPart& part : module.parts) {

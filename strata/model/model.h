@@ -18,15 +18,18 @@ namespace strata {
 struct Module {
   int layer = 0;
   Role role = Role::Other;
-  std::string name;    // inside the layer: "self_attn.q_proj"
-  std::string tensor;  // in the checkpoint: "model.layers.0.self_attn.q_proj.weight"
-  int64_t rows = 0, cols = 0;
-  // Its rows by what they do; empty in models that can be sized only.
+  std::string name;            // inside the layer: "self_attn.q_proj"
+  std::string tensor;          // in the checkpoint: "model.layers.0.self_attn.q_proj.weight"
+  int64_t rows = 0, cols = 0;  // of a stack those of all its matrices, one below the other
+  int64_t experts = 0;         // matrices of a stack; otherwise 0
+  // Its rows by what they do, of a stack those of one matrix; empty in models that can be sized only.
   std::vector<RowPart> parts;
   // The first module of the layer that reads what this one reads; empty in models that can be sized only.
   std::string input;
 
   int64_t params() const { return rows * cols; }
+  int64_t matrices() const { return experts > 0 ? experts : 1; }
+  int64_t rows_of_matrix() const { return rows / matrices(); }
 };
 
 // A decoder model opened for reading: nothing but headers is in memory.
@@ -42,6 +45,7 @@ struct Model {
   // False where the forward pass is not known here: the matrices (experts stacked as the rows of one in a
   // GGUF) can be scored without data, quantized and exported, under the names that they have in the file.
   bool runnable = true;
+  bool experts_apart = false;  // modules are the matrices of single experts (split_experts.h), not stacks
   std::string
       refusal;  // why not, as the end of a sentence: "the architecture 'x' is known by its sizes only"
 
@@ -61,6 +65,7 @@ struct Model {
     int64_t first, count;
   };
   std::optional<Rows> rows_of(int layer, Role role) const;
+  std::optional<Rows> rows_of(int layer, Role role, const std::vector<std::string>& names) const;  // in these
 
   std::string final_norm_bias() const { return bias_of(final_norm); }
   static std::string bias_of(const std::string& weight);  // "model.norm.weight" -> "model.norm.bias"

@@ -21,6 +21,8 @@ void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& scheme
     decoder.replace(tensor, weight.to(decoder.options().device, decoder.options().dtype));
     progress.advance();
   };
+  std::map<std::string, int64_t> matrices_of;  // stacks
+  for (const Module& module : decoder.model().modules) matrices_of[module.tensor] = module.matrices();
   std::map<std::string, Scheme> of_layers;
   if (calibrated != nullptr)
     for (const Module& module : decoder.model().modules)
@@ -31,6 +33,8 @@ void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& scheme
     at::Tensor weight = at::empty({info.rows(), info.cols()}, at::kFloat);
     checkpoint.read(info, weight.data_ptr<float>());
     QuantizerOptions options = quantizer;
+    if (const auto found = matrices_of.find(name); found != matrices_of.end())
+      options.matrices = found->second;
     if (const auto found = importance.find(name); found != importance.end())
       options.importance = found->second.data();
     options.row_impact = impacts_of(row_impacts, name, info.rows());

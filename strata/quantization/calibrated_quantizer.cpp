@@ -9,14 +9,36 @@
 namespace strata {
 
 void QuantizedMatrix::dequantize(float* weights) const {
+  for (const QuantizedMatrix& part : parts) {
+    part.dequantize(weights);
+    weights += part.rows * part.cols;
+  }
+  if (!parts.empty()) return;
   if (scheme.kind == Scheme::Kind::Affine) return affine.dequantize(weights);
   if (scheme.kind == Scheme::Kind::MixedRows) return mixed.dequantize(weights);
   if (scheme.kind == Scheme::Kind::Nf4) return nf4.dequantize(weights);
   decode_gguf(stored_type(scheme.gguf, cols), blocks.data(), rows * cols, weights);
 }
 
+QuantizedMatrix stack_of(std::vector<QuantizedMatrix> parts) {
+  QuantizedMatrix stack;
+  stack.scheme = parts.front().scheme;
+  stack.rows = parts.front().rows * static_cast<int64_t>(parts.size());
+  stack.cols = parts.front().cols;
+  stack.parts = std::move(parts);
+  return stack;
+}
+
 QuantizedMatrix quantize_matrix(MatrixView<const float> weights, const Scheme& scheme,
                                 const QuantizerOptions& options) {
+  if (options.matrices > 1) {
+    const int64_t rows = weights.rows / options.matrices;
+    std::vector<QuantizedMatrix> parts;
+    for (int64_t part = 0; part < options.matrices; ++part)
+      parts.push_back(quantize_matrix({weights.row(part * rows), rows, weights.cols}, scheme,
+                                      options_of_matrix(options, part, rows, weights.cols)));
+    return stack_of(std::move(parts));
+  }
   QuantizedMatrix matrix;
   matrix.scheme = scheme;
   matrix.rows = weights.rows;

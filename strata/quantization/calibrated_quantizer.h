@@ -11,7 +11,7 @@
 
 namespace strata {
 
-// One matrix as a quantizer leaves it, in one of these forms.
+// One matrix as a quantizer leaves it, in one of these forms; or a stack of matrices.
 struct QuantizedMatrix {
   Scheme scheme;
   int64_t rows = 0, cols = 0;
@@ -19,11 +19,22 @@ struct QuantizedMatrix {
   MixedRowsMatrix mixed;          // of schemes that mix rows
   std::vector<std::byte> blocks;  // of GGUF types, after stored_type(), row by row
   Nf4Matrix nf4;
+  std::vector<QuantizedMatrix> parts;  // of a stack, of one scheme and size, one below the other
 
   void dequantize(float* weights) const;
 };
 
-// Quantizes a whole matrix without calibration. Throws as quantize_affine does.
+// One below the other, as a stack of this many matrices.
+QuantizedMatrix stack_of(std::vector<QuantizedMatrix> parts);
+
+// Calls `see` with the matrix, or with every one of a stack.
+template <class Matrix, class See>
+void for_each_part(Matrix& matrix, const See& see) {
+  if (matrix.parts.empty()) return see(matrix);
+  for (auto& part : matrix.parts) see(part);
+}
+
+// Quantizes a whole matrix, or every one of a stack, without calibration. Throws as quantize_affine does.
 QuantizedMatrix quantize_matrix(MatrixView<const float> weights, const Scheme& scheme,
                                 const QuantizerOptions& options);
 

@@ -78,15 +78,35 @@ double round(MatrixView<const float> weights, const Scheme& scheme, const Quanti
   return round_affine(weights, scheme.affine, options, rounded);
 }
 
+double round_each(MatrixView<const float> weights, const Scheme& scheme, const QuantizerOptions& options,
+                  float* rounded) {
+  const int64_t rows = weights.rows / options.matrices;
+  double error = 0;
+  for (int64_t matrix = 0; matrix < options.matrices; ++matrix)
+    error += round({weights.row(matrix * rows), rows, weights.cols}, scheme,
+                   options_of_matrix(options, matrix, rows, weights.cols),
+                   rounded == nullptr ? nullptr : rounded + matrix * rows * weights.cols);
+  return error;
+}
+
 }  // namespace
 
+QuantizerOptions options_of_matrix(const QuantizerOptions& options, int64_t matrix, int64_t rows,
+                                   int64_t cols) {
+  QuantizerOptions own = options;
+  own.matrices = 1;
+  if (own.importance != nullptr) own.importance += matrix * cols;
+  if (own.row_impact != nullptr) own.row_impact += matrix * rows;
+  return own;
+}
+
 double fake_quantize(MatrixView<float> weights, const Scheme& scheme, const QuantizerOptions& options) {
-  return round(weights, scheme, options, weights.data);
+  return round_each(weights, scheme, options, weights.data);
 }
 
 double quantization_error(MatrixView<const float> weights, const Scheme& scheme,
                           const QuantizerOptions& options) {
-  return round(weights, scheme, options, nullptr);
+  return round_each(weights, scheme, options, nullptr);
 }
 
 }  // namespace strata

@@ -39,10 +39,15 @@ struct AffineMatrix {
 
 struct QuantizerOptions {
   std::string name = "hqq";           // "rtn" or "hqq", for affine schemes
-  const float* importance = nullptr;  // cols values or null; used by GGUF encoders
+  const float* importance = nullptr;  // cols values a matrix or null; used by GGUF encoders
   int hqq_iterations = 20;
   const float* row_impact = nullptr;  // rows values or null: which rows get high bits, see mixed_rows.h
+  int64_t matrices = 1;  // of a stack: so many matrices one below the other, each quantized for itself
 };
+
+// What holds of one matrix [rows, cols] of a stack.
+QuantizerOptions options_of_matrix(const QuantizerOptions& options, int64_t matrix, int64_t rows,
+                                   int64_t cols);
 
 // Quantizes into codes, scales and zeros. `weights` is left as it is. Throws Error where a weight is not
 // finite, UsageError for an unknown quantizer.

@@ -28,6 +28,7 @@ struct InputSample {
 
 // Keeps the same number of tokens of every piece.
 void add(InputSample& sample, const at::Tensor& input, int64_t of_a_piece) {
+  if (input.size(0) == 0) return;
   const at::Tensor sum = input.abs().sum(0, false, at::kFloat).to(at::kDouble).cpu();
   sample.magnitudes = sample.magnitudes.defined() ? sample.magnitudes + sum : sum;
   sample.count += input.size(0);
@@ -50,10 +51,8 @@ class LayerSearch {
   // The factors of what the matrices of a stage read, where there is something that they can be folded into.
   void search(const Stage& stage, const InputSample& sample, std::map<std::string, TensorScaling>& scalings) {
     if (stage.norm.empty() && !stage.rows) return;
-    std::vector<const Module*> planned;
-    for (const std::string& reader : stage.matrices)
-      if (schemes_.count(model_.module(layer_, reader).tensor) > 0)
-        planned.push_back(&model_.module(layer_, reader));
+    std::vector<Planned> planned;
+    for (const std::string& reader : stage.matrices) add_planned(model_.module(layer_, reader), 0, planned);
     if (planned.empty()) return;
     const at::Tensor magnitudes = shared_magnitudes(stage, sample);
     const std::optional<at::Tensor> scales = best_scales(planned, magnitudes, sample.tokens);
@@ -66,10 +65,49 @@ class LayerSearch {
       for (const std::string& vector : {gains, Model::bias_of(gains)})
         if (model_.checkpoint->contains(vector)) multiply(scalings[vector].cols, to_vector(inverse));
     }
-    if (stage.rows) divide_rows(*stage.rows, to_vector(one_a_row(*stage.rows, inverse)), scalings);
+    if (stage.rows) divide_rows(stage, 0, to_vector(one_a_row(*stage.rows, inverse)), scalings);
+  }
+
+  // The same for what the experts' last matrices read, each for itself.
+  void search_experts(const Stage& stage, const std::map<std::string, InputSample>& samples,
+                      std::map<std::string, TensorScaling>& scalings) {
+    if (!stage.rows) return;
+    const Module& stack = model_.module(layer_, stage.matrices.front());
+    std::vector<float> of_columns(static_cast<size_t>(stack.experts * stack.cols), 1.0f);
+    bool is_scaled = false;
+    for (int64_t expert = 0; expert < stack.experts; ++expert) {
+      const InputSample& sample = samples.at(input_of(stack, expert));
+      std::vector<Planned> planned;
+      add_planned(stack, expert, planned);
+      if (planned.empty() || sample.count == 0) continue;
+      const at::Tensor mean = sample.magnitudes / static_cast<double>(sample.count);
+      const std::optional<at::Tensor> scales = best_scales(planned, mean, sample.tokens);
+      if (!scales) continue;
+      const std::vector<float> factors = to_vector(*scales);
+      std::copy(factors.begin(), factors.end(), of_columns.begin() + expert * stack.cols);
+      divide_rows(stage, expert * stack.cols, to_vector(scales->reciprocal()), scalings);
+      is_scaled = true;
+    }
+    if (is_scaled) multiply(scalings[stack.tensor].cols, of_columns);
   }
 
  private:
+  // A matrix that will be quantized.
+  struct Planned {
+    at::Tensor weights;  // [rows, cols] float on the CPU
+    const Scheme& scheme;
+  };
+
+  // The module's matrix, or that of an expert of its stack, where it has a scheme.
+  void add_planned(const Module& module, int64_t expert, std::vector<Planned>& planned) const {
+    const auto found = schemes_.find(module.tensor);
+    if (found == schemes_.end()) return;
+    const int64_t rows = module.rows_of_matrix();
+    planned.push_back({load_rows(*model_.checkpoint, model_.checkpoint->info(module.tensor), expert * rows,
+                                 rows, at::kCPU, at::kFloat),
+                       found->second});
+  }
+
   static void multiply(std::vector<float>& factors, const std::vector<float>& by) {
     if (factors.empty()) {
       factors = by;
@@ -98,36 +136,33 @@ class LayerSearch {
         .reshape({-1});
   }
 
-  // Of the matrix that holds them, beside others or alone, and of its bias.
-  void divide_rows(Role giver, const std::vector<float>& inverse,
+  // Of the matrix that holds what gives the stage its input, beside others or alone, from the row `first` on,
+  // and of its bias.
+  void divide_rows(const Stage& stage, int64_t first, const std::vector<float>& inverse,
                    std::map<std::string, TensorScaling>& scalings) const {
-    const std::optional<Model::Rows> rows = model_.rows_of(layer_, giver);
-    if (!rows) fail("layer {} has no rows that are {}", layer_, name_of(giver));
+    const std::optional<Model::Rows> rows = model_.rows_of(layer_, *stage.rows, stage.givers);
+    if (!rows) fail("layer {} has no rows that are {}", layer_, name_of(*stage.rows));
     std::vector<float> of_all(static_cast<size_t>(rows->module->rows), 1.0f);
-    std::copy(inverse.begin(), inverse.end(), of_all.begin() + rows->first);
+    std::copy(inverse.begin(), inverse.end(), of_all.begin() + rows->first + first);
     multiply(scalings[rows->module->tensor].rows, of_all);
     const std::string bias = model_.layer_tensor(layer_, rows->module->name + ".bias");
     if (model_.checkpoint->contains(bias)) multiply(scalings[bias].cols, of_all);
   }
 
   // Nothing where no exponent is better than leaving the weights alone.
-  std::optional<at::Tensor> best_scales(const std::vector<const Module*>& planned,
-                                        const at::Tensor& magnitudes, const at::Tensor& tokens) const {
-    std::vector<at::Tensor> weights;
-    for (const Module* module : planned)
-      weights.push_back(load_tensor(*model_.checkpoint, module->tensor, at::kCPU, at::kFloat));
+  std::optional<at::Tensor> best_scales(const std::vector<Planned>& planned, const at::Tensor& magnitudes,
+                                        const at::Tensor& tokens) const {
     std::vector<double> errors(static_cast<size_t>(options_.grid));
     const auto measure = [&](int64_t begin, int64_t end) {
       const at::NoGradGuard no_grad;
       for (int64_t step = begin; step < end; ++step) {
         const at::Tensor scales = scales_of(magnitudes, static_cast<int>(step));
-        for (size_t i = 0; i < planned.size(); ++i)
-          errors[static_cast<size_t>(step)] +=
-              output_error(weights[i], scales, tokens, schemes_.at(planned[i]->tensor));
+        for (const Planned& matrix : planned)
+          errors[static_cast<size_t>(step)] += output_error(matrix.weights, scales, tokens, matrix.scheme);
       }
     };
     // Threads share small matrices best by taking an exponent each.
-    if (tokens.device().is_cpu() && weights.front().numel() <= kSmallMatrix) {
+    if (tokens.device().is_cpu() && planned.front().weights.numel() <= kSmallMatrix) {
       const BlasThreads one_thread(1);
       parallel_for(options_.grid, 1, measure);
     } else {
@@ -178,8 +213,16 @@ std::map<std::string, TensorScaling> search_awq_scales(const Model& model,
     stream.advance(
         [&](const std::string& input, const at::Tensor& values) { add(samples[input], values, of_a_piece); });
     LayerSearch search(model, layer, schemes, options);
-    for (const Stage& stage : stages_of(architecture_of(model.config).plan(model.config, layer)))
-      search.search(stage, samples.at(stage.matrices.front()), scalings);
+    const LayerPlan plan = architecture_of(model.config).plan(model.config, layer);
+    for (const Stage& stage : stages_of(plan)) {
+      // What the norm before experts gives is read by their router too.
+      const bool is_routed = std::holds_alternative<ExpertsPlan>(plan.blocks[stage.block].block);
+      if (is_routed && !stage.reads_value) continue;
+      if (stage.by_expert)
+        search.search_experts(stage, samples, scalings);
+      else
+        search.search(stage, samples.at(stage.matrices.front()), scalings);
+    }
     progress.advance();
   }
   return scalings;

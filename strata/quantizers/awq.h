@@ -16,8 +16,9 @@ namespace strata {
 //   q, k, v <- the norm before attention;  o <- rows of v;  gate, up <- the norm before the feed-forward
 //   block;  down <- rows of up.
 // Matrices that read the residual stream itself, as those of layers with norms behind their blocks do, keep
-// their values' scales. With grouped queries a row of v feeds a column of o in every head of its group; they
-// share a factor.
+// their values' scales, and so do those of a block of experts that read what its router reads; every expert's
+// down has factors of its own. With grouped queries a row of v feeds a column of o in every head of its
+// group; they share a factor.
 
 struct AwqOptions {
   int grid = 20;                // exponents 0, 1/grid, ..., 1 - 1/grid

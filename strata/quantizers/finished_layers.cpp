@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
@@ -13,7 +14,7 @@
 namespace strata {
 namespace {
 
-constexpr uint64_t kVersion = 1;
+constexpr uint64_t kVersion = 2;
 
 // A file is its fields one after the other, little-endian: numbers, and vectors behind the number of their
 // elements. Both directions go through each().
@@ -162,9 +163,19 @@ bool FinishedLayers::read(int layer, std::map<std::string, QuantizedMatrix>& mat
   fields.vector(identity);
   if (version != kVersion || std::string(identity.begin(), identity.end()) != identity_) fields.damaged();
   for (auto& [tensor, matrix] : matrices) {
-    matrix.affine.scheme = matrix.mixed.low.scheme = matrix.scheme.affine;
-    matrix.mixed.high.scheme = matrix.scheme.high_affine();
-    each(fields, matrix);
+    uint64_t parts;
+    fields.number(parts);
+    if (parts > 0 && matrix.rows % static_cast<int64_t>(parts) != 0) fields.damaged();
+    QuantizedMatrix part;
+    part.scheme = matrix.scheme;
+    part.rows = matrix.rows / static_cast<int64_t>(std::max<uint64_t>(1, parts));
+    part.cols = matrix.cols;
+    matrix.parts.assign(parts, part);
+    for_each_part(matrix, [&](QuantizedMatrix& one) {
+      one.affine.scheme = one.mixed.low.scheme = one.scheme.affine;
+      one.mixed.high.scheme = one.scheme.high_affine();
+      each(fields, one);
+    });
   }
   fields.end();
   return true;
@@ -176,7 +187,10 @@ void FinishedLayers::write(int layer, const std::map<std::string, QuantizedMatri
   FieldWriter fields(file);
   fields.number(kVersion);
   fields.vector(std::vector<char>(identity_.begin(), identity_.end()));
-  for (const auto& [tensor, matrix] : matrices) each(fields, matrix);
+  for (const auto& [tensor, matrix] : matrices) {
+    fields.number(static_cast<uint64_t>(matrix.parts.size()));
+    for_each_part(matrix, [&](const QuantizedMatrix& part) { each(fields, part); });
+  }
   file.commit();
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "strata/calibration/second_moments.h"
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/random.h"
@@ -208,17 +209,10 @@ class LayerOutputQuantizer : public LayerByLayerQuantizer {
   std::map<std::string, std::vector<float>> squares_of_inputs() {
     std::map<std::string, std::vector<float>> means;
     if (!learning_.mean_squares) return means;
-    std::map<std::string, at::Tensor> sums;
-    quantized_->observe([&](const std::string& input, const at::Tensor& values) {
-      const at::Tensor sum = values.to(at::kFloat).square().sum(0, false, at::kDouble);
-      at::Tensor& total = sums[input];
-      total = total.defined() ? total + sum : sum;
-    });
-    for (const auto& [input, sum] : sums) {
-      const at::Tensor mean =
-          (sum / static_cast<double>(calibration_->tokens())).to(at::kCPU, at::kFloat).contiguous();
-      means[input] = {mean.data_ptr<float>(), mean.data_ptr<float>() + mean.numel()};
-    }
+    const int layer = quantized_->layer();
+    const std::map<std::string, InputMoments> moments = measure_inputs(*quantized_, false, false);
+    for (const Module* module : model().layer_modules(layer))
+      if (module->input == module->name) means[module->input] = mean_squares(*module, moments);
     return means;
   }
 

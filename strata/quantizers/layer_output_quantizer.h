@@ -34,9 +34,10 @@ struct LayerLearning {
 struct LearnedModuleInputs {
   const Module& module;
   const Scheme& scheme;
-  const at::Tensor& weights;               // [rows, cols] float on the CPU
-  const std::vector<float>& mean_squares;  // of its inputs, cols values; empty where nobody asked for them
-  int64_t layer_weights;                   // of all matrices of the layer that are planned
+  const at::Tensor& weights;  // [rows, cols] float on the CPU
+  // Of its inputs, cols values a matrix; empty where nobody asked for them.
+  const std::vector<float>& mean_squares;
+  int64_t layer_weights;  // of all matrices of the layer that are planned
 };
 
 // A matrix that is learned, or what it is where there is nothing to learn.

@@ -9,6 +9,13 @@
 
 namespace strata {
 
+namespace {
+
+// Of second moments that are in memory at a time where a stack has many experts.
+constexpr int64_t kMomentFloats = int64_t{1} << 28;
+
+}  // namespace
+
 Options layerwise_options(OptionValues& values) {
   return {flag("one-pass", values.get<LayerwiseOptions>().sequential,
                "take all inputs of a layer from the layer as it was, not as its earlier matrices are "
@@ -33,30 +40,80 @@ void LayerwiseQuantizer::quantize_layer(int layer) {
   std::vector<std::string> inputs;
   for (const std::string& input : stream_->inputs())
     if (is_planned(layer, input)) inputs.push_back(input);
-  std::map<std::string, at::Tensor> moments;
-  if (!options_.sequential && !inputs.empty())
-    stream_->observe([&](const std::string& input, const at::Tensor& values) {
-      if (is_planned(layer, input)) add_products(moments[input], values);
-    });
-  for (const std::string& input : inputs) {
-    if (options_.sequential)
-      stream_->proceed_to(input, [&](const at::Tensor& values) { add_products(moments[input], values); });
-    quantize_readers(layer, input, moments.at(input));
-    moments.erase(input);
+  Moments moments;
+  if (!options_.sequential) {
+    for (const Module* module : model().layer_modules(layer))
+      if (planned(*module) != nullptr) expect(*module, 0, module->matrices(), moments);
+    if (!inputs.empty()) stream_->observe(add_to(moments));
   }
+  for (const std::string& input : inputs) quantize_readers(layer, input, moments);
 }
 
-void LayerwiseQuantizer::quantize_readers(int layer, const std::string& input, const at::Tensor& moments) {
-  const MatrixQuantizer quantize = maker_(moments);
-  for (const Module& module : model().modules) {
-    if (module.layer != layer || module.input != input) continue;
-    const Scheme* scheme = planned(module);
-    if (scheme == nullptr) continue;
-    at::Tensor weights = load_tensor(*model().checkpoint, module.tensor, at::kCPU, at::kFloat).contiguous();
-    QuantizedMatrix matrix = quantize(module, {weights.data_ptr<float>(), module.rows, module.cols}, *scheme);
-    matrix.dequantize(weights.data_ptr<float>());
-    stream_->decoder().replace(module.tensor, weights);
-    finish(module, std::move(matrix));
+void LayerwiseQuantizer::InputMoment::add(const at::Tensor& values) {
+  if (values.size(0) > 0 || !products.defined()) add_products(products, values);
+  tokens += values.size(0);
+}
+
+// Makes room for what a matrix, or experts [first, end) of a stack, read.
+void LayerwiseQuantizer::expect(const Module& reader, int64_t first, int64_t end, Moments& moments) {
+  for (int64_t expert = first; expert < end; ++expert) moments[input_of(reader, expert)];
+}
+
+// Adds those inputs for which there is room.
+ActivationStream::See LayerwiseQuantizer::add_to(Moments& moments) {
+  return [&moments](const std::string& input, const at::Tensor& values) {
+    if (const auto found = moments.find(input); found != moments.end()) found->second.add(values);
+  };
+}
+
+void LayerwiseQuantizer::quantize_readers(int layer, const std::string& input, Moments& moments) {
+  std::vector<const Module*> readers;
+  for (const Module* module : model().layer_modules(layer))
+    if (module->input == input && planned(*module) != nullptr) readers.push_back(module);
+  const Module& first_reader = *readers.front();
+  std::vector<at::Tensor> weights;
+  for (const Module* reader : readers)
+    weights.push_back(load_tensor(*model().checkpoint, reader->tensor, at::kCPU, at::kFloat).contiguous());
+  std::vector<std::vector<QuantizedMatrix>> matrices(readers.size());
+  for (auto& of_reader : matrices) of_reader.resize(static_cast<size_t>(first_reader.matrices()));
+  const auto quantize = [&](int64_t expert, const at::Tensor& products) {
+    const MatrixQuantizer quantizer = maker_(products);
+    for (size_t i = 0; i < readers.size(); ++i) {
+      const int64_t rows = readers[i]->rows_of_matrix(), cols = readers[i]->cols;
+      float* own = weights[i].data_ptr<float>() + expert * rows * cols;
+      QuantizedMatrix& matrix = matrices[i][static_cast<size_t>(expert)];
+      matrix = quantizer(*readers[i], expert, {own, rows, cols}, *planned(*readers[i]));
+      matrix.dequantize(own);
+    }
+  };
+
+  // Experts that few tokens reach take the sum over all of their layer's, which to what quantizes is an
+  // average.
+  at::Tensor sum;
+  std::vector<int64_t> few;
+  const int64_t at_once = std::max<int64_t>(1, kMomentFloats / (first_reader.cols * first_reader.cols));
+  for (int64_t first = 0; first < first_reader.matrices(); first += at_once) {
+    const int64_t end = std::min(first + at_once, first_reader.matrices());
+    if (options_.sequential) {
+      expect(first_reader, first, end, moments);
+      stream_->proceed_to(input, add_to(moments));
+    }
+    for (int64_t expert = first; expert < end; ++expert) {
+      const InputMoment own = moments.extract(input_of(first_reader, expert)).mapped();
+      if (first_reader.experts > 0) sum = sum.defined() ? sum.add_(own.products) : own.products.clone();
+      if (first_reader.experts > 0 && own.tokens < kFewTokens)
+        few.push_back(expert);
+      else
+        quantize(expert, own.products);
+    }
+  }
+  for (const int64_t expert : few) quantize(expert, sum);
+  note_few_tokens(first_reader, few);
+
+  for (size_t i = 0; i < readers.size(); ++i) {
+    stream_->decoder().replace(readers[i]->tensor, weights[i]);
+    finish(*readers[i],
+           readers[i]->experts > 0 ? stack_of(std::move(matrices[i])) : std::move(matrices[i].front()));
   }
 }
 
@@ -71,8 +128,10 @@ namespace {
 MatrixQuantizer gptq_of_moments(const at::Tensor& moments, const GptqOptions& options,
                                 const std::shared_ptr<const RowImpacts>& row_impacts) {
   return [factor = factor_inverse(moments, options), options, row_impacts](
-             const Module& module, MatrixView<const float> weights, const Scheme& scheme) {
-    return gptq(weights, factor, scheme, options, impacts_of(*row_impacts, module.tensor, module.rows));
+             const Module& module, int64_t expert, MatrixView<const float> weights, const Scheme& scheme) {
+    const float* impacts = impacts_of(*row_impacts, module.tensor, module.rows);
+    return gptq(weights, factor, scheme, options,
+                impacts == nullptr ? nullptr : impacts + expert * module.rows_of_matrix());
   };
 }
 

@@ -13,9 +13,9 @@
 
 namespace strata {
 
-// Quantizes one matrix [rows, cols].
-using MatrixQuantizer = std::function<QuantizedMatrix(const Module& module, MatrixView<const float> weights,
-                                                      const Scheme& scheme)>;
+// Quantizes one matrix [rows, cols]: the module's, or that of an expert of its stack.
+using MatrixQuantizer = std::function<QuantizedMatrix(const Module& module, int64_t expert,
+                                                      MatrixView<const float> weights, const Scheme& scheme)>;
 
 // A quantizer for the matrices that read one input, made from the input's second moments sum x x^T [cols,
 // cols] (float, on the stream's device).
@@ -41,7 +41,18 @@ class LayerwiseQuantizer : public LayerByLayerQuantizer {
  private:
   void start() override;
   void quantize_layer(int layer) override;
-  void quantize_readers(int layer, const std::string& input, const at::Tensor& moments);
+
+  // Sums of x x' over tokens, by the names of inputs.
+  struct InputMoment {
+    at::Tensor products;
+    int64_t tokens = 0;
+
+    void add(const at::Tensor& values);  // [tokens, in]
+  };
+  using Moments = std::map<std::string, InputMoment>;
+  void quantize_readers(int layer, const std::string& input, Moments& moments);
+  static void expect(const Module& reader, int64_t first, int64_t end, Moments& moments);
+  static ActivationStream::See add_to(Moments& moments);
   bool is_planned(int layer, const std::string& input) const;
 
   std::shared_ptr<const Calibration> calibration_;

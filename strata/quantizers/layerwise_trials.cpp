@@ -28,11 +28,15 @@ void LayerwiseTrials::quantize(const std::string& tensor, const Scheme& scheme, 
   const auto found = modules_.find(tensor);
   if (found == modules_.end()) fail("{} is not a matrix of the model's layers", tensor);
   const Module& module = *found->second;
-  quantizer_of(module)(module, {weights.data, weights.rows, weights.cols}, scheme).dequantize(weights.data);
+  const int64_t rows = module.rows_of_matrix();
+  for (int64_t expert = 0; expert < module.matrices(); ++expert) {
+    float* own = weights.data + expert * rows * weights.cols;
+    quantizer_of(module, expert)(module, expert, {own, rows, weights.cols}, scheme).dequantize(own);
+  }
 }
 
-const MatrixQuantizer& LayerwiseTrials::quantizer_of(const Module& module) {
-  const Input input{module.layer, module.input};
+const MatrixQuantizer& LayerwiseTrials::quantizer_of(const Module& module, int64_t expert) {
+  const Input input{module.layer, input_of(module, expert)};
   if (quantizers_.count(input) == 0) measure(module.layer);
   return quantizers_.at(input);
 }
@@ -46,12 +50,21 @@ void LayerwiseTrials::measure(int layer) {
   if (!stream_ || stream_->layer() > layer)
     stream_ = std::make_unique<ActivationStream>(model_, *calibration_, activations_);
   while (stream_->layer() < layer) stream_->advance();
-  std::map<std::string, at::Tensor> moments;
-  stream_->observe(
-      [&](const std::string& input, const at::Tensor& values) { add_products(moments[input], values); });
-  for (auto& [input, sum] : moments) {
-    quantizers_[{layer, input}] = maker_(sum);
-    kept_ += sum.numel();
+  std::map<std::string, InputMoments> moments = measure_inputs(*stream_, true, false);
+  for (const Module* module : model_.layer_modules(layer)) {
+    at::Tensor all;  // what stands in for experts that few tokens reach
+    for (int64_t expert = 0; module->experts > 0 && expert < module->experts; ++expert) {
+      const at::Tensor& own = moments.at(input_of(*module, expert)).products;
+      all = all.defined() ? all.add_(own) : own.clone();
+    }
+    for (int64_t expert = 0; expert < module->matrices(); ++expert) {
+      const Input input{layer, input_of(*module, expert)};
+      if (quantizers_.count(input) > 0) continue;
+      const InputMoments& own = moments.at(input.second);
+      const bool few = module->experts > 0 && own.count < kFewTokens;
+      quantizers_[input] = maker_(few ? all : own.products);
+      kept_ += own.products.numel();
+    }
   }
 }
 

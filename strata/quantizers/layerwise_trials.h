@@ -23,8 +23,8 @@ class LayerwiseTrials : public SchemeTrials {
   void quantize(const std::string& tensor, const Scheme& scheme, MatrixView<float> weights) override;
 
  private:
-  using Input = std::pair<int, std::string>;  // layer, Module::input
-  const MatrixQuantizer& quantizer_of(const Module& module);
+  using Input = std::pair<int, std::string>;  // layer, as input_of() names it
+  const MatrixQuantizer& quantizer_of(const Module& module, int64_t expert);
   void measure(int layer);
 
   const Model& model_;

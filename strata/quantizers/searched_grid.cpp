@@ -34,6 +34,17 @@ AffineMatrix search_affine(MatrixView<const float> weights, const AffineScheme& 
 
 }  // namespace
 
+QuantizedMatrix search_grids(MatrixView<const float> weights, int64_t matrices, const Scheme& scheme,
+                             const float* mean_squares, const float* row_impact) {
+  const int64_t rows = weights.rows / matrices;
+  std::vector<QuantizedMatrix> parts;
+  for (int64_t matrix = 0; matrix < matrices; ++matrix)
+    parts.push_back(search_grid({weights.row(matrix * rows), rows, weights.cols}, scheme,
+                                mean_squares == nullptr ? nullptr : mean_squares + matrix * weights.cols,
+                                row_impact == nullptr ? nullptr : row_impact + matrix * rows));
+  return stack_of(std::move(parts));
+}
+
 QuantizedMatrix search_grid(MatrixView<const float> weights, const Scheme& scheme, const float* mean_squares,
                             const float* row_impact) {
   QuantizerOptions plain;

@@ -11,4 +11,8 @@ namespace strata {
 QuantizedMatrix search_grid(MatrixView<const float> weights, const Scheme& scheme, const float* mean_squares,
                             const float* row_impact);
 
+// The same for every matrix of a stack, with mean squares of its own.
+QuantizedMatrix search_grids(MatrixView<const float> weights, int64_t matrices, const Scheme& scheme,
+                             const float* mean_squares, const float* row_impact);
+
 }  // namespace strata

@@ -266,9 +266,12 @@ std::shared_ptr<CalibratedQuantizer> make_sign_round_quantizer(const Model& mode
       model, std::move(calibration), layers,
       [layers](const LearnedModuleInputs& inputs) -> LearnedOrFixed {
         const Module& module = inputs.module;
-        QuantizedMatrix start = search_grid({inputs.weights.data_ptr<float>(), module.rows, module.cols},
-                                            inputs.scheme, inputs.mean_squares.data(),
-                                            impacts_of(layers.row_impacts, module.tensor, module.rows));
+        const MatrixView<const float> weights = {inputs.weights.data_ptr<float>(), module.rows, module.cols};
+        const float* impacts = impacts_of(layers.row_impacts, module.tensor, module.rows);
+        QuantizedMatrix start =
+            module.experts > 0
+                ? search_grids(weights, module.experts, inputs.scheme, inputs.mean_squares.data(), impacts)
+                : search_grid(weights, inputs.scheme, inputs.mean_squares.data(), impacts);
         if (!has_grid(inputs.scheme, module.cols)) return start;
         return std::make_unique<SignRoundModule>(inputs.weights, std::move(start), layers);
       },

@@ -193,6 +193,20 @@ struct WeightsOfCodes : torch::autograd::Function<WeightsOfCodes> {
   }
 };
 
+OpenedMatrix open_stack(const QuantizedMatrix& stack, at::Device device) {
+  OpenedMatrix opened;
+  std::vector<at::Tensor> places;
+  int64_t first = 0;
+  for (const QuantizedMatrix& matrix : stack.parts) {
+    OpenedMatrix own = open_grid(matrix, device);
+    if (own.place_of_row.defined()) places.push_back(own.place_of_row + first);
+    first += matrix.rows;
+    for (StoredGrid& part : own.parts) opened.parts.push_back(std::move(part));
+  }
+  if (!places.empty()) opened.place_of_row = at::cat(places);
+  return opened;
+}
+
 at::Tensor half(const at::Tensor& values) {
   constexpr double kLargest = 65504;
   return values.clamp(-kLargest, kLargest).to(at::kHalf).to(at::kFloat);
@@ -241,6 +255,7 @@ bool has_grid(const Scheme& scheme, int64_t cols) {
 OpenedMatrix open_grid(const QuantizedMatrix& matrix, at::Device device) {
   if (!has_grid(matrix.scheme, matrix.cols))
     fail("a matrix in {} has no codes of its own to be learned", matrix.scheme.name());
+  if (!matrix.parts.empty()) return open_stack(matrix, device);
   OpenedMatrix opened;
   if (matrix.scheme.kind == Scheme::Kind::Gguf) {
     opened.parts.push_back(open_gguf(matrix, device));
@@ -261,20 +276,24 @@ OpenedMatrix open_grid(const QuantizedMatrix& matrix, at::Device device) {
 }
 
 void close_grid(const OpenedMatrix& opened, QuantizedMatrix& matrix) {
-  if (matrix.scheme.kind == Scheme::Kind::Gguf) return close_gguf(opened.parts.at(0), matrix);
-  if (matrix.scheme.kind == Scheme::Kind::Affine) return close_affine(opened.parts.at(0), matrix.affine);
   size_t next = 0;
-  for (AffineMatrix* part : {&matrix.mixed.low, &matrix.mixed.high})
-    if (part->rows > 0) close_affine(opened.parts.at(next++), *part);
+  for_each_part(matrix, [&](QuantizedMatrix& one) {
+    if (one.scheme.kind == Scheme::Kind::Gguf) return close_gguf(opened.parts.at(next++), one);
+    if (one.scheme.kind == Scheme::Kind::Affine) return close_affine(opened.parts.at(next++), one.affine);
+    for (AffineMatrix* part : {&one.mixed.low, &one.mixed.high})
+      if (part->rows > 0) close_affine(opened.parts.at(next++), *part);
+  });
 }
 
 at::Tensor join_rows(const OpenedMatrix& opened, const std::vector<at::Tensor>& parts) {
-  return opened.place_of_row.defined() ? at::cat(parts).index_select(0, opened.place_of_row) : parts.at(0);
+  const at::Tensor all = parts.size() == 1 ? parts.front() : at::cat(parts);
+  return opened.place_of_row.defined() ? all.index_select(0, opened.place_of_row) : all;
 }
 
 std::vector<at::Tensor> part_rows(const OpenedMatrix& opened, const at::Tensor& matrix) {
-  if (!opened.place_of_row.defined()) return {matrix};
-  const at::Tensor ordered = matrix.index_select(0, at::argsort(opened.place_of_row));
+  if (opened.parts.size() == 1) return {matrix};
+  const at::Tensor ordered =
+      opened.place_of_row.defined() ? matrix.index_select(0, at::argsort(opened.place_of_row)) : matrix;
   std::vector<at::Tensor> parts;
   int64_t first = 0;
   for (const StoredGrid& part : opened.parts) {

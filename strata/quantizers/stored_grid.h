@@ -50,10 +50,10 @@ at::Tensor weights_of(const StoredGrid& grid, const GridFloats& floats);
 GridFloats as_stored(const StoredGrid& grid, const GridFloats& floats);
 
 // A matrix as its grids: one, or, where a scheme mixes rows, those of the rows at low and at high bits, of
-// which either may be missing.
+// which either may be missing; of a stack those of all its matrices.
 struct OpenedMatrix {
   std::vector<StoredGrid> parts;
-  at::Tensor place_of_row;  // [rows] int64: where a row stands among the parts' rows; undefined with one part
+  at::Tensor place_of_row;  // [rows] int64: where a row stands among the parts' rows; undefined: in order
 };
 
 // Whether rows of so many columns have a grid in this scheme: affine schemes, those that mix rows, and GGUF

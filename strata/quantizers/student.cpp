@@ -81,7 +81,7 @@ Student::Student(const Model& model, std::map<std::string, QuantizedMatrix> matr
     fail("{}: tuning makes up for what quantizing loses, and the plan keeps all matrices as they are",
          model.path.string());
   for (auto& [tensor, matrix] : matrices) {
-    if (options_.form.matrix) options_.form.matrix(matrix);
+    if (options_.form.matrix) for_each_part(matrix, options_.form.matrix);
     if (has_grid(matrix.scheme, matrix.cols))
       matrices_[tensor] = std::make_unique<StoredFloats>(std::move(matrix), options_.device);
     else
@@ -214,7 +214,7 @@ at::Tensor Student::stored_value(const std::string& tensor, Form form) const {
 
 QuantizedMatrix Student::written(const StoredFloats& matrix) const {
   QuantizedMatrix stored = matrix.stored();
-  if (options_.form.matrix) options_.form.matrix(stored);
+  if (options_.form.matrix) for_each_part(stored, options_.form.matrix);
   return stored;
 }
 

@@ -142,6 +142,7 @@ class ChangeMeasurement {
     for (const Module* module : model_.layer_modules(layer)) {
       const at::Tensor weight = load_tensor(*model_.checkpoint, module->tensor, at::kCPU, at::kFloat);
       QuantizerOptions quantizer = options_.quantizer;
+      quantizer.matrices = module->matrices();
       if (evidence_.row_impacts)
         quantizer.row_impact = impacts_of(*evidence_.row_impacts, module->tensor, module->rows);
       std::vector<at::Tensor>& of_module = options.emplace_back();

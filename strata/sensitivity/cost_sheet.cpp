@@ -88,6 +88,7 @@ void CostSheet::for_each_missing(const Module& module, const SeeQuantized& see) 
   const std::vector<float> importance =
       evidence_.imatrix ? evidence_.imatrix->mean_squares(module.tensor) : std::vector<float>();
   QuantizerOptions quantizer = options_.quantizer;
+  quantizer.matrices = module.matrices();
   if (!importance.empty()) quantizer.importance = importance.data();
   if (evidence_.row_impacts)
     quantizer.row_impact = impacts_of(*evidence_.row_impacts, module.tensor, module.rows);

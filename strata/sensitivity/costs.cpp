@@ -40,13 +40,12 @@ WeightErrors measure_weight_errors(const Model& model, const std::vector<Scheme>
   std::vector<Module> modules = model.modules;
   modules.insert(modules.end(), boundaries.begin(), boundaries.end());
   for_each_matrix(model, modules, "measuring weight errors",
-                  [&](const Module& module, MatrixView<const float> weights) {
-                    WeightErrors::Row row;
-                    row.module = module;
-                    row.squared_norm = sum_of_squares(weights);
-                    for (const Scheme& scheme : schemes)
-                      row.squared_errors.push_back(quantization_error(weights, scheme, quantizer));
-                    errors.rows.push_back(std::move(row));
+                  [&](const Module& module, int64_t expert, MatrixView<const float> weights) {
+                    if (expert == 0) errors.rows.push_back({module, 0, std::vector<double>(schemes.size())});
+                    WeightErrors::Row& row = errors.rows.back();
+                    row.squared_norm += sum_of_squares(weights);
+                    for (size_t s = 0; s < schemes.size(); ++s)
+                      row.squared_errors[s] += quantization_error(weights, schemes[s], quantizer);
                   });
   return errors;
 }

@@ -32,11 +32,7 @@ double softmax_entropy(MatrixView<const float> weights) {
 // Entropy, in nats, of the softmax over all weights of a matrix (entropy-weighted quantization, arXiv
 // 2503.04704).
 Scores score_ewq(const Model& model, const SensitivityOptions&, const Evidence&) {
-  std::vector<double> values;
-  for_each_module(model, "scoring by entropy", [&](const Module&, MatrixView<const float> weights) {
-    values.push_back(softmax_entropy(weights));
-  });
-  return mean_layer_scores(model, "ewq", values);
+  return mean_layer_scores(model, "ewq", module_values(model, "scoring by entropy", softmax_entropy));
 }
 
 }  // namespace strata

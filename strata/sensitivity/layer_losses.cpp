@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "strata/core/error.h"
-#include "strata/model/linear.h"
 
 namespace strata {
 namespace {
@@ -38,7 +37,7 @@ class ChangedLayer {
                      Products& products) {
     if (matrix == stages_[stage].size()) {
       std::vector<at::Tensor> chosen;
-      for (size_t m = 0; m < matrix; ++m) chosen.push_back(product(stage, m, input, products));
+      for (size_t m = 0; m < matrix; ++m) chosen.push_back(product(stage, m, state, input, products));
       return choose_stage(stage + 1, finish_stage(run_, run_.stages[stage], state, chosen));
     }
     for_each_option(stages_[stage][matrix],
@@ -58,7 +57,8 @@ class ChangedLayer {
     choice_[module] = 0;
   }
 
-  const at::Tensor& product(size_t stage, size_t matrix, const at::Tensor& input, Products& products) {
+  const at::Tensor& product(size_t stage, size_t matrix, const LayerState& state, const at::Tensor& input,
+                            Products& products) {
     const size_t module = stages_[stage][matrix];
     std::vector<at::Tensor>& of_matrix = products[matrix];
     of_matrix.resize(options_[module].size() + 1);
@@ -68,7 +68,7 @@ class ChangedLayer {
       const at::Tensor& weight = choice_[module] == 0
                                      ? run_.weights.weight(name)
                                      : options_[module][static_cast<size_t>(choice_[module] - 1)];
-      product = strata::linear(input, weight, run_.weights.bias(name));
+      product = stage_product(run_.stages[stage], state, input, weight, run_.weights.bias(name));
     }
     return product;
   }

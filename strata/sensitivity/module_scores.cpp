@@ -29,19 +29,29 @@ std::vector<double> layer_means(const Model& model, const std::vector<double>& v
 
 }  // namespace
 
-void for_each_module(const Model& model, const std::string& what,
-                     const std::function<void(const Module&, MatrixView<const float>)>& visit) {
-  for_each_matrix(model, model.modules, what, visit);
+std::vector<double> module_values(const Model& model, const std::string& what,
+                                  const std::function<double(MatrixView<const float>)>& value) {
+  std::vector<double> values;
+  for_each_matrix(model, model.modules, what,
+                  [&](const Module& module, int64_t expert, MatrixView<const float> weights) {
+                    if (expert == 0) values.push_back(0);
+                    values.back() += value(weights) / static_cast<double>(module.matrices());
+                  });
+  return values;
 }
 
 void for_each_matrix(const Model& model, const std::vector<Module>& modules, const std::string& what,
-                     const std::function<void(const Module&, MatrixView<const float>)>& visit) {
+                     const SeeMatrix& visit) {
   Progress progress(what, static_cast<int64_t>(modules.size()), "matrices");
   std::vector<float> values;
   for (const Module& module : modules) {
-    values.resize(static_cast<size_t>(module.params()));
-    model.checkpoint->read(model.checkpoint->info(module.tensor), values.data());
-    visit(module, {values.data(), module.rows, module.cols});
+    const TensorInfo& tensor = model.checkpoint->info(module.tensor);
+    const int64_t rows = module.rows_of_matrix();
+    values.resize(static_cast<size_t>(rows * module.cols));
+    for (int64_t expert = 0; expert < module.matrices(); ++expert) {
+      model.checkpoint->read_rows(tensor, expert * rows, rows, values.data());
+      visit(module, expert, {values.data(), rows, module.cols});
+    }
     progress.advance();
   }
 }

@@ -12,13 +12,15 @@
 
 namespace strata {
 
-// Reads the model's modules one by one as float and hands each to `visit`, with a progress bar over layers.
-void for_each_module(const Model& model, const std::string& what,
-                     const std::function<void(const Module&, MatrixView<const float>)>& visit);
-
-// The same for any matrices.
+// Reads modules one by one as float, of a stack one expert's matrix at a time, and hands each to `visit`,
+// with a progress bar over modules.
+using SeeMatrix = std::function<void(const Module& module, int64_t expert, MatrixView<const float> weights)>;
 void for_each_matrix(const Model& model, const std::vector<Module>& modules, const std::string& what,
-                     const std::function<void(const Module&, MatrixView<const float>)>& visit);
+                     const SeeMatrix& visit);
+
+// A value of each of the model's modules, of a stack the mean over its matrices.
+std::vector<double> module_values(const Model& model, const std::string& what,
+                                  const std::function<double(MatrixView<const float>)>& value);
 
 // As allocators know them.
 std::vector<AllocationModule> allocation_modules(const std::vector<Module>& modules);

@@ -14,12 +14,15 @@ Scores score_mxq(const Model& model, const SensitivityOptions& asked, const Evid
   SensitivityOptions options = asked;
   options.quantizer = QuantizerOptions();  // HQQ
   CostSheet sheet(model, "mxq", options, {});
+  std::vector<double> sums;  // of a module's squared errors, by scheme
   for_each_matrix(model, sheet.modules(), "measuring Frobenius norms",
-                  [&](const Module& module, MatrixView<const float> weights) {
+                  [&](const Module& module, int64_t expert, MatrixView<const float> weights) {
+                    if (expert == 0) sums.assign(sheet.schemes().size(), 0);
                     for (const size_t s : sheet.missing(module)) {
                       Scheme scheme = sheet.schemes()[s];
                       scheme.affine.scales = ScaleStorage::Half;
-                      sheet.set(module, s, std::sqrt(quantization_error(weights, scheme, options.quantizer)));
+                      sums[s] += quantization_error(weights, scheme, options.quantizer);
+                      if (expert + 1 == module.matrices()) sheet.set(module, s, std::sqrt(sums[s]));
                     }
                   });
   return sheet.scores();

@@ -118,6 +118,8 @@ Scores score_nsds(const Model& model, const SensitivityOptions& options, const E
   if (!(nsds.tau > 0 && nsds.tau <= 1))
     fail_usage("tau is {}, expected a share of the squared singular values in (0, 1]", nsds.tau);
   require_runnable(model, "scoring with NSDS, which looks at matrices by their roles,");
+  if (model.config.experts.count > 0)
+    fail("{}: NSDS has no rule for experts; choose another method, such as kl or prior", model.path.string());
   const at::NoGradGuard no_gradients;
   // Below this size BLAS's threads wait for each other longer than they work.
   constexpr int64_t kWorthThreads = 1024;

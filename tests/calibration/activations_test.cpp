@@ -75,7 +75,7 @@ TEST_F(Activations, ALayerProceedsFromInputToInput) {
       for (const std::string& input : all) {
         if (std::find(way.begin(), way.end(), input) != way.end()) {
           at::Tensor seen;
-          parted.proceed_to(input, [&](const at::Tensor& values) { seen = values; });
+          parted.proceed_to(input, [&](const std::string&, const at::Tensor& values) { seen = values; });
           EXPECT_TRUE(at::equal(seen, expected.at(input))) << input;
         }
         // Matrices are replaced once their inputs have been seen.
@@ -91,14 +91,13 @@ TEST_F(Activations, ALayerProceedsFromInputToInput) {
 
 TEST_F(Activations, ALayerDoesNotGoBack) {
   ActivationStream stream(model_, calibration_, {});
-  const auto ignore = [](const at::Tensor&) {};
-  const auto ignore_all = [](const std::string&, const at::Tensor&) {};
+  const auto ignore = [](const std::string&, const at::Tensor&) {};
   stream.proceed_to("mlp.gate_proj", ignore);
   EXPECT_THROW(stream.proceed_to("self_attn.q_proj", ignore), Error);
   EXPECT_THROW(stream.proceed_to("self_attn.o_proj", ignore), Error);
   EXPECT_THROW(stream.proceed_to("mlp.up_proj", ignore), Error);  // the first reader stands for all
-  EXPECT_THROW(stream.observe(ignore_all), Error);
-  EXPECT_THROW(stream.advance(ignore_all), Error);
+  EXPECT_THROW(stream.observe(ignore), Error);
+  EXPECT_THROW(stream.advance(ignore), Error);
   stream.proceed_to("mlp.gate_proj", ignore);
   stream.proceed_to("mlp.down_proj", ignore);
   stream.advance();

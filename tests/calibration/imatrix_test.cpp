@@ -62,7 +62,7 @@ TEST_F(ImatrixTest, HoldsTheSumsOfSquaredInputsAndSurvivesTheFile) {
   });
   decoder.forward(calibration_.ids);
   for (const Module& module : model_.modules) {
-    EXPECT_EQ(read.entries.at(module.tensor).count, 60);
+    EXPECT_EQ(read.entries.at(module.tensor).counts, std::vector<double>{60});
     const std::vector<float> means = read.mean_squares(module.tensor);
     ASSERT_EQ(static_cast<int64_t>(means.size()), module.cols);
     const at::Tensor expected = squares.at(module.tensor) / 60;
@@ -115,7 +115,7 @@ TEST_F(ImatrixTest, OfAnotherModelIsRefusedByName) {
   write_imatrix(path, wrong);
   EXPECT_NE(error_of(path, model_).find("the value -1"), std::string::npos);
   wrong.entries.begin()->second.squares[3] = 1;
-  wrong.entries.begin()->second.count = 0;
+  wrong.entries.begin()->second.counts = {0};
   write_imatrix(path, wrong);
   EXPECT_NE(error_of(path, model_).find("saw no token"), std::string::npos);
 
@@ -164,33 +164,41 @@ class ImatrixOfExperts : public ImatrixTest {
       add(layer + "ffn_gate_inp.weight", 1);
       add(layer + "ffn_up_exps.weight", experts);
     }
-    // Expert e has seen 10 e tokens, whose squares add up to 10 e (column + 1).
+    // Expert e has seen 40 e tokens, whose squares are e (column + 1).
     write(directory_ / "imatrix.gguf", "imatrix", tensors, [&](size_t t, size_t i) {
       const bool single = t % 6 < 4, counts = t % 2 == 1;
-      const double tokens = single ? 20 : 10 * static_cast<double>(counts ? i : i / 64);
-      return static_cast<float>(counts ? tokens : tokens * static_cast<double>(i % 64 + 1));
+      const auto expert = static_cast<double>(counts ? i : i / 64);
+      const double tokens = single ? 20 : 40 * expert;
+      return static_cast<float>(counts ? tokens
+                                       : tokens * (single ? 1 : expert) * static_cast<double>(i % 64 + 1));
     });
     return directory_ / "imatrix.gguf";
   }
 };
 
-TEST_F(ImatrixOfExperts, IsReadByTheNamesOfTheFileAndAddedUp) {
+TEST_F(ImatrixOfExperts, IsReadByTheNamesOfTheFileExpertByExpert) {
   const Imatrix read = read_imatrix(write_sums(3), model_);
   EXPECT_EQ(read.entries.size(), 4U);  // without the routers
-  EXPECT_EQ(read.entries.at("blk.1.ffn_up_exps.weight").count, 0 + 10 + 20);
+  EXPECT_EQ(read.entries.at("blk.1.ffn_up_exps.weight").counts, (std::vector<double>{0, 40, 80}));
   for (const Module& module : model_.modules) {
     const std::vector<float> means = read.mean_squares(module.tensor);
-    ASSERT_EQ(means.size(), 64U) << module.tensor;
-    for (size_t i = 0; i < means.size(); ++i) EXPECT_FLOAT_EQ(means[i], static_cast<float>(i + 1));
+    ASSERT_EQ(means.size(), 64U * static_cast<size_t>(module.matrices())) << module.tensor;
+    // The first expert, which has seen nothing, takes the mean of all.
+    const double all = (40 * 1.0 + 80 * 2.0) / 120;
+    for (size_t i = 0; i < means.size(); ++i) {
+      const double of_expert = module.experts == 0 ? 1 : i < 64 ? all : i / 64 < 2 ? 1 : 2;
+      EXPECT_FLOAT_EQ(means[i], static_cast<float>(of_expert * static_cast<double>(i % 64 + 1)));
+    }
   }
   write_imatrix(directory_ / "again.gguf", read);
   EXPECT_EQ(read_imatrix(directory_ / "again.gguf", model_).fingerprint(), read.fingerprint());
 }
 
 TEST_F(ImatrixOfExperts, OfAnotherNumberOfExpertsIsRefused) {
-  EXPECT_NE(error_of(write_sums(5), model_)
-                .find("has 5 counts for blk.0.ffn_up_exps.weight, whose 96 rows they do not divide"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of(write_sums(5), model_)
+          .find("blk.0.ffn_up_exps.weight.in_sum2 has 1280 bytes, but blk.0.ffn_up_exps.weight needs 192"),
+      std::string::npos);
 }
 
 }  // namespace

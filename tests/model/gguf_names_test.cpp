@@ -70,16 +70,22 @@ TEST(GgufNames, OfMatricesAgreeAmongArchitectures) {
 
 TEST(Architectures, AreFoundByAllTheirNames) {
   const TemporaryDirectory directory;
-  GgufWriter(directory / "empty.gguf", {{"general.architecture", gguf_string("llama")}}, {}).commit();
-  const GgufFile file(directory / "empty.gguf");
   for (const Architecture& architecture : architectures()) {
     EXPECT_EQ(find_architecture(architecture.model_type), &architecture);
     EXPECT_EQ(find_architecture_of_class(architecture.class_name), &architecture);
+    GgufWriter(directory / "empty.gguf",
+               {{architecture.gguf_name + ".expert_count", gguf_u32(architecture.experts ? 4 : 0)}}, {})
+        .commit();
+    const GgufFile file(directory / "empty.gguf");
     if (architecture.fits_gguf == nullptr) {
-      EXPECT_NE(find_gguf_architecture(architecture.gguf_name, file), nullptr) << architecture.model_type;
+      ASSERT_NE(find_gguf_architecture(architecture.gguf_name, file), nullptr) << architecture.model_type;
+      EXPECT_EQ(find_gguf_architecture(architecture.gguf_name, file)->experts, architecture.experts);
+    }
+    if (architecture.gguf_name == "llama") {
+      EXPECT_EQ(find_gguf_architecture("llama", file)->model_type,
+                architecture.experts ? "mixtral" : "llama");
     }
   }
-  EXPECT_EQ(find_gguf_architecture("llama", file)->model_type, "llama");
   EXPECT_EQ(find_architecture("gpt2"), nullptr);
   EXPECT_THROW(architecture_of(config_of("gpt2")), Error);
 }

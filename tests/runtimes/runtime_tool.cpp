@@ -176,7 +176,10 @@ void export_with_logits(const fs::path& directory, const fs::path& files, const 
     for (const Module& module : model.modules) plan.schemes[module.tensor] = parse_scheme(type);
   export_gguf(model, plan, files / (name + ".gguf"));
   const Model written = open_model(files / (name + ".gguf"));
-  Decoder decoder(written, DecoderOptions{});
+  DecoderOptions options;
+  // Experts are chosen: what is near a boundary falls on its other side where inputs are rounded.
+  if (written.config.experts.count > 0) options.rounding = RuntimeRounding::LlamaCpp;
+  Decoder decoder(written, options);
   const at::Tensor ids = at::arange(1, 97, at::kLong).unsqueeze(0);
   const at::Tensor logits = decoder.forward(ids).contiguous();
   write_values(files / (name + ".f32"), logits.data_ptr<float>(), logits.nbytes());
@@ -272,6 +275,7 @@ std::string features_of(const ModelConfig& c) {
   add(c.sliding_head_dim > 0 || c.sliding_kv_heads > 0, "other heads in sliding layers");
   add(c.keys_are_values, "keys as values");
   add(!architecture_of(c).plan(c, 0).scale.empty(), "a scalar of every layer");
+  add(c.experts.count > 0, c.experts.shared_width > 0 ? "experts and a shared one" : "experts");
   add(c.attention_softcap > 0 || c.final_softcap > 0, "softcaps");
   add(c.embedding_scale != 1 || c.residual_scale != 1 || c.logit_scale != 1, "multipliers");
   return text;
@@ -287,11 +291,11 @@ void print_architecture_table() {
     const Architecture& architecture = architecture_of(model.config);
     std::vector<std::string> roles;
     for (const Role role : {Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down})
-      if (model.rows_of(0, role)) roles.emplace_back(name_of(role));
+      if (!model.config.has_experts(0) && model.rows_of(0, role)) roles.emplace_back(name_of(role));
     const std::string refusal = gguf_refusal_of(model.config);
     const bool loses_window = model.config.sliding_window > 0 && architecture.read_gguf == nullptr;
     fmt::print("| {} | `{}` | `{}` | {} | {} | {} |\n", name, architecture.model_type, architecture.gguf_name,
-               features_of(model.config), ticked(roles),
+               features_of(model.config), roles.empty() ? "none" : ticked(roles),
                !refusal.empty() ? "no: " + refusal
                : loses_window   ? "without its window"
                                 : "yes");

@@ -19,11 +19,15 @@
   add(llama)                      \
   add(ministral3)                 \
   add(mistral)                    \
+  add(mixtral)                    \
   add(olmo3)                      \
   add(olmo2)                      \
+  add(olmoe)                      \
   add(phi3)                       \
   add(qwen2)                      \
+  add(qwen2_moe)                  \
   add(qwen3)                      \
+  add(qwen3_moe)                  \
   add(seed_oss)                   \
   add(smollm3)                    \
   add(starcoder2)
@@ -62,9 +66,11 @@ const Architecture* find_architecture_of_class(std::string_view class_name) {
 }
 
 const Architecture* find_gguf_architecture(std::string_view gguf_name, const GgufFile& file) {
+  const GgufKeys keys(file, std::string(gguf_name));
+  const bool has_experts = keys.integer("expert_count", 0) > 0;
   return find_if([&](const Architecture& known) {
-    return known.gguf_name == gguf_name &&
-           (known.fits_gguf == nullptr || known.fits_gguf(GgufKeys(file, known.gguf_name)));
+    return known.gguf_name == gguf_name && known.experts == has_experts &&
+           (known.fits_gguf == nullptr || known.fits_gguf(keys));
   });
 }
 

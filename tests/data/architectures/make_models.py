@@ -30,7 +30,7 @@ MODELS = {
     # As Phi-4-mini: half of the tokens lie beyond the original context, where the long factors hold.
     "phi4-mini": ("Phi3Config", dict(max_position_embeddings=128, original_max_position_embeddings=24,
                                      partial_rotary_factor=0.75, rope_scaling=LONGROPE)),
-    # New ones stand at the end: their places seed their weights.
+    # Their places seed their weights, where they name no seed: new ones stand at the end.
     "gemma": ("GemmaConfig", dict(head_dim=32)),
     "gemma2": ("Gemma2Config", dict(head_dim=32, sliding_window=7, query_pre_attn_scalar=32,
                                     attn_logit_softcapping=1.5, final_logit_softcapping=2.0)),
@@ -61,15 +61,25 @@ MODELS = {
     # llama.cpp's graph has no sliding layers in so small a model.
     "exaone4-sliding": ("Exaone4Config", dict(head_dim=16, num_hidden_layers=4, intermediate_size=64,
                                               sliding_window=7)),
+    "qwen3-moe": ("Qwen3MoeConfig", dict(head_dim=32, num_attention_heads=2, num_key_value_heads=1, num_experts=6,
+                                         num_experts_per_tok=2, moe_intermediate_size=32, norm_topk_prob=True)),
+    "mixtral": ("MixtralConfig", dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=32)),
+    "qwen2-moe": ("Qwen2MoeConfig", dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+                                         shared_expert_intermediate_size=64, tie_word_embeddings=False)),
+    "olmoe": ("OlmoeConfig", dict(num_experts=5, num_experts_per_tok=3, intermediate_size=32,
+                                  num_key_value_heads=4, tie_word_embeddings=False)),
+    "granitemoe": ("GraniteMoeConfig", dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=32,
+                                            embedding_multiplier=6.0, attention_multiplier=0.2,
+                                            residual_multiplier=0.4, logits_scaling=3.0)),
     # As the largest dense member: keys are the values of layers that do not slide.
     "gemma4": ("Gemma4TextConfig", dict(
         num_attention_heads=2, head_dim=16, global_head_dim=32, num_global_key_value_heads=1, attention_k_eq_v=True,
         num_hidden_layers=4, intermediate_size=64, sliding_window=7, hidden_size_per_layer_input=0, final_logit_softcapping=2.0,
-        layer_types=["sliding_attention", "full_attention"] * 2, rope_theta=None)),
+        layer_types=["sliding_attention", "full_attention"] * 2, rope_theta=None), 20),
     # The base of the rope grows with the text.
     "llama-dynamic": ("LlamaConfig", dict(
         intermediate_size=64, max_position_embeddings=20, rope_parameters=dict(
-            rope_type="dynamic", rope_theta=10000.0, factor=4.0))),
+            rope_type="dynamic", rope_theta=10000.0, factor=4.0)), 21),
 }
 
 
@@ -93,7 +103,7 @@ def randomize(model, seed):
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=random)
         if weight.dim() > 1:
-            values = noise * 1.5 / weight.shape[1] ** 0.5
+            values = noise * 1.5 / weight.shape[-1] ** 0.5
         else:
             # The Gemmas up to 3 leave 1 out of their norms.
             offset = type(model).__name__.startswith("Gemma") and "Gemma4" not in type(model).__name__
@@ -108,12 +118,13 @@ def randomize(model, seed):
 
 
 def main(folder, *names):
-    for number, (name, (config_class, changes)) in enumerate(MODELS.items()):
+    for place, (name, (config_class, changes, *seed)) in enumerate(MODELS.items()):
         if names and name not in names:
             continue
         config = getattr(transformers, config_class)(**{**SIZES, **changes})
         config._attn_implementation = "eager"
         model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
+        number = seed[0] if seed else place
         randomize(model, number + 1)
         model.tie_weights()
         random = np.random.default_rng(number)

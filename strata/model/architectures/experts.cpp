@@ -1,0 +1,117 @@
+#include "strata/model/architectures/experts.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "strata/core/error.h"
+
+namespace strata {
+namespace {
+
+LayerTensor expert_stack(const std::string& name, const char* gguf_name, Role role, int64_t experts,
+                         int64_t rows, int64_t cols) {
+  LayerTensor tensor = matrix(name, gguf_name, role, rows, cols, false);
+  tensor.experts = experts;
+  return tensor;
+}
+
+LayerTensor kept_matrix(const std::string& name, const char* gguf_name, int64_t rows, int64_t cols) {
+  LayerTensor tensor = matrix(name, gguf_name, Role::Other, rows, cols, false);
+  tensor.kept = true;
+  return tensor;
+}
+
+}  // namespace
+
+std::vector<LayerTensor> expert_tensors(const ModelConfig& c, const ExpertNames& names) {
+  const ExpertSizes& e = c.experts;
+  const std::string block = names.block + ".", experts = block + "experts.";
+  std::vector<LayerTensor> tensors = {
+      kept_matrix(block + names.router, "ffn_gate_inp", e.count, c.hidden_size),
+      expert_stack(experts + names.gate, "ffn_gate_exps", Role::Gate, e.count, e.width, c.hidden_size),
+      expert_stack(experts + names.up, "ffn_up_exps", Role::Up, e.count, e.width, c.hidden_size),
+      expert_stack(experts + names.down, "ffn_down_exps", Role::Down, e.count, c.hidden_size, e.width)};
+  if (e.shared_width == 0) return tensors;
+  const std::string shared = block + "shared_expert";
+  tensors.push_back(kept_matrix(shared + "_gate", "ffn_gate_inp_shexp", 1, c.hidden_size));
+  const auto add = [&](const std::string& name, const char* gguf_name, Role role, int64_t rows,
+                       int64_t cols) {
+    tensors.push_back(matrix(shared + "." + name, gguf_name, role, rows, cols, false));
+  };
+  add(names.gate, "ffn_gate_shexp", Role::Gate, e.shared_width, c.hidden_size);
+  add(names.up, "ffn_up_shexp", Role::Up, e.shared_width, c.hidden_size);
+  add(names.down, "ffn_down_shexp", Role::Down, c.hidden_size, e.shared_width);
+  return tensors;
+}
+
+ExpertsPlan experts_plan(const ModelConfig& config, const ExpertNames& names) {
+  const auto of = [&](const std::string& prefix) {
+    return FeedForwardPlan{{prefix + names.gate, prefix + names.up}, prefix + names.down};
+  };
+  const std::string block = names.block + ".";
+  ExpertsPlan plan;
+  plan.router.router = block + names.router;
+  plan.router.used = config.experts.used;
+  plan.router.renormalized = config.experts.renormalized;
+  plan.router.scale = config.experts.scale;
+  plan.experts = of(block + "experts.");
+  if (config.experts.shared_width == 0) return plan;
+  plan.shared = of(block + "shared_expert.");
+  plan.shared_gate = block + "shared_expert_gate";
+  return plan;
+}
+
+std::vector<LayerTensor> pre_norm_expert_tensors(const ModelConfig& config, int layer, bool permuted,
+                                                 const ExpertNames& names) {
+  std::vector<LayerTensor> tensors = pre_norm_tensors(config, permuted);
+  if (!config.has_experts(layer)) return tensors;
+  while (tensors.back().is_matrix()) tensors.pop_back();  // the plain feed-forward block behind its norm
+  for (LayerTensor& tensor : expert_tensors(config, names)) tensors.push_back(std::move(tensor));
+  return tensors;
+}
+
+LayerPlan pre_norm_expert_plan(const ModelConfig& config, int layer, const ExpertNames& names) {
+  LayerPlan plan = pre_norm_plan(config, layer);
+  if (config.has_experts(layer)) plan.blocks.back().block = experts_plan(config, names);
+  return plan;
+}
+
+void read_experts(const ConfigFields& fields, const char* width_key, ModelConfig& config) {
+  config.experts.count =
+      fields.integer(fields.has("num_local_experts") ? "num_local_experts" : "num_experts");
+  config.experts.used = fields.integer("num_experts_per_tok");
+  config.experts.width = fields.integer(width_key);
+}
+
+void read_qwen_experts(const ConfigFields& fields, ModelConfig& config) {
+  read_experts(fields, "moe_intermediate_size", config);
+  config.experts.renormalized = fields.flag("norm_topk_prob", false);
+  const int64_t step = fields.integer("decoder_sparse_step", 1);
+  if (step < 1) fail("{}: decoder_sparse_step is {}, but must be positive", fields.where(), step);
+  std::vector<int64_t> plain;
+  if (const Json* layers = fields.find("mlp_only_layers")) plain = layers->get<std::vector<int64_t>>();
+  if (step == 1 && plain.empty()) return;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer)
+    config.expert_layers.push_back((layer + 1) % step == 0 &&
+                                   std::find(plain.begin(), plain.end(), layer) == plain.end());
+}
+
+void write_qwen_experts(const ModelConfig& config, Json& json) {
+  json["num_experts"] = config.experts.count;
+  json["num_experts_per_tok"] = config.experts.used;
+  json["moe_intermediate_size"] = config.experts.width;
+  json["norm_topk_prob"] = config.experts.renormalized;
+  json["decoder_sparse_step"] = 1;
+  json["mlp_only_layers"] = Json::array();
+  for (int layer = 0; layer < config.num_layers; ++layer)
+    if (!config.has_experts(layer)) json["mlp_only_layers"].push_back(layer);
+}
+
+std::string expert_gguf_refusal(const ModelConfig& config, bool renormalizes) {
+  if (!config.expert_layers.empty()) return "layers without experts";
+  if (config.experts.renormalized != renormalizes)
+    return renormalizes ? "gates of experts that are not renormalized" : "renormalized gates of experts";
+  return plain_gguf_refusal(config);
+}
+
+}  // namespace strata

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "strata/model/architectures/common.h"
+
+// What mixtures of experts say in the same words.
+namespace strata {
+
+// How a directory names the matrices of a layer's experts.
+struct ExpertNames {
+  std::string block = "mlp", router = "gate";
+  std::string gate = "gate_proj", up = "up_proj", down = "down_proj";  // of an expert, BLOCK.experts.N.NAME
+};
+
+// The router and the stacks of the experts; with a shared expert its matrices and gate, BLOCK.shared_expert
+// and BLOCK.shared_expert_gate.
+std::vector<LayerTensor> expert_tensors(const ModelConfig& config, const ExpertNames& names = {});
+ExpertsPlan experts_plan(const ModelConfig& config, const ExpertNames& names = {});
+
+// The layer of Llama with experts in those layers that have some.
+std::vector<LayerTensor> pre_norm_expert_tensors(const ModelConfig& config, int layer, bool permuted,
+                                                 const ExpertNames& names = {});
+LayerPlan pre_norm_expert_plan(const ModelConfig& config, int layer, const ExpertNames& names = {});
+
+// config.json's numbers of experts and of those that a token uses; the width of each is under `width_key`.
+void read_experts(const ConfigFields& fields, const char* width_key, ModelConfig& config);
+
+// The Qwens': decoder_sparse_step and mlp_only_layers say which layers have experts, norm_topk_prob whether
+// gates are renormalized.
+void read_qwen_experts(const ConfigFields& fields, ModelConfig& config);
+void write_qwen_experts(const ModelConfig& config, Json& json);
+
+// Why llama.cpp cannot run it where its graph wants experts in all layers, and gates renormalized or not, as
+// the end of a sentence; empty where it can.
+std::string expert_gguf_refusal(const ModelConfig& config, bool renormalizes);
+
+}  // namespace strata

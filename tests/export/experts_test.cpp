@@ -1,0 +1,83 @@
+// Experts in every format: one matrix each in directories, stacks in GGUF and MLX.
+
+#include <gtest/gtest.h>
+
+#include "strata/checkpoint/checkpoint.h"
+#include "strata/export/formats.h"
+#include "strata/export/module_patterns.h"
+#include "tests/support/architecture_models.h"
+#include "tests/support/temporary_directory.h"
+
+namespace strata {
+namespace {
+
+struct StoredExperts {
+  std::string format, scheme;
+  std::string tensor;  // of one of the model qwen3-moe
+  std::vector<int64_t> shape;
+};
+
+class ExpertFormats : public testing::TestWithParam<StoredExperts> {};
+
+// Every matrix is what quantizing it for itself leaves, whatever the model came from.
+TEST_P(ExpertFormats, HoldEveryExpertsMatrixAsQuantizedForItself) {
+  const TemporaryDirectory directory;
+  for (const std::string name : {"qwen3-moe", "mixtral"}) {
+    const Model source = open_model(architecture_model(name).directory);
+    const ExportFormat& format = format_for(directory / ("out" + GetParam().format), GetParam().format);
+    ExportPlan plan;
+    plan.embedding = plan.head = parse_scheme("F16");
+    plan.quantizer.name = "rtn";
+    for (const Module& module : source.modules) plan.schemes[module.tensor] = parse_scheme(GetParam().scheme);
+    const std::filesystem::path target = directory / (name + GetParam().format + format.ending);
+    const uint64_t size = format.file_size(source, plan);
+    format.write(source, plan, target);
+    if (!format.ending.empty()) {
+      EXPECT_EQ(size, std::filesystem::file_size(target));
+    } else if (name == "qwen3-moe") {
+      EXPECT_EQ(open_safetensors(target)->info(GetParam().tensor).shape, GetParam().shape);
+    }
+
+    const Model written = open_model(target);
+    for (const Module& module : source.modules) {
+      std::vector<float> expected = source.checkpoint->read(module.tensor);
+      QuantizerOptions rtn;
+      rtn.name = "rtn";
+      rtn.matrices = module.matrices();
+      fake_quantize({expected.data(), module.rows, module.cols}, parse_scheme(GetParam().scheme), rtn);
+      const std::vector<float> found = written.checkpoint->read(module.tensor);
+      ASSERT_EQ(found.size(), expected.size());
+      float most = 0;
+      for (size_t i = 0; i < found.size(); ++i) most = std::max(most, std::abs(found[i] - expected[i]));
+      EXPECT_LT(most, 2e-3f) << module.tensor;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Formats, ExpertFormats,
+    testing::Values(
+        StoredExperts{"gguf", "Q4_0", "", {}},
+        StoredExperts{
+            "compressed-tensors", "w4g32s", "model.layers.1.mlp.experts.3.up_proj.weight_packed", {32, 8}},
+        StoredExperts{"gptq", "w4g32z", "model.layers.1.mlp.experts.3.up_proj.qweight", {8, 32}},
+        StoredExperts{"mlx", "w4g32", "model.layers.1.mlp.switch_mlp.up_proj.scales", {6, 32, 2}},
+        StoredExperts{"strata", "w3g32m", "model.layers.1.mlp.experts.3.up_proj.scale_ranges", {1, 2}},
+        StoredExperts{"hf", "w4g32", "model.layers.1.mlp.experts.3.up_proj.weight", {32, 64}}),
+    [](const auto& format) {
+      return test_name(format.param.format == "compressed-tensors" ? "compressed" : format.param.format);
+    });
+
+TEST(ModulePatterns, OfAllExpertsAreOne) {
+  std::vector<LayerModule> modules;
+  for (const char* name : {"gate_proj", "up_proj"})
+    for (int expert = 0; expert < 3; ++expert)
+      modules.push_back({0, "mlp.experts." + std::to_string(expert) + "." + name});
+  EXPECT_EQ(module_patterns(modules, 2, false, 3),
+            (std::vector<std::string>{".*layers\\.0\\.mlp\\.experts\\.[0-9]+\\.(gate|up)_proj$"}));
+  modules.erase(modules.begin() + 1);
+  EXPECT_EQ(module_patterns(modules, 2, false, 3).size(), 3u);  // gate of 0 and of 2, up of all
+}
+
+}  // namespace
+}  // namespace strata
