@@ -52,7 +52,8 @@ void add_once(std::vector<Scheme>& schemes, const Scheme& scheme) {
 // The first matrix that does not fit, and why.
 std::string refusal_of_shapes(const ExportFormat& format, const Scheme& scheme, const Model& model) {
   for (const Module& module : model.modules)
-    if (const std::string refusal = format.refusal(scheme, module.rows, module.cols); !refusal.empty())
+    if (const std::string refusal = format.refusal(scheme, module.rows_of_matrix(), module.cols);
+        !refusal.empty())
       return fmt::format("{}: {} {}", module.tensor, format.name, refusal);
   return "";
 }
@@ -170,7 +171,7 @@ void check_plan_loads(const ExportFormat& format, const Runtime* runtime, const 
     const auto found = plan.schemes.find(module.tensor);
     const std::string scheme = found == plan.schemes.end() ? "its own type" : found->second.name();
     if (found != plan.schemes.end()) {
-      std::string refusal = format.refusal(found->second, module.rows, module.cols);
+      std::string refusal = format.refusal(found->second, module.rows_of_matrix(), module.cols);
       const bool kept = is_floating(found->second);
       if (kept) refusal.clear();
       if (!refusal.empty())

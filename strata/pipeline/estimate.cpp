@@ -50,9 +50,15 @@ double rate_of(double work, const std::function<void()>& compute) {
   return work * repeats / watch.seconds();
 }
 
+int64_t params_of_matrix(const Module& module) {
+  return module.rows_of_matrix() * module.cols;
+}
+
+// Of a module, or one expert's of a stack.
 const Module& largest_matrix(const Model& model) {
-  return *std::max_element(model.modules.begin(), model.modules.end(),
-                           [](const Module& a, const Module& b) { return a.params() < b.params(); });
+  return *std::max_element(model.modules.begin(), model.modules.end(), [](const Module& a, const Module& b) {
+    return params_of_matrix(a) < params_of_matrix(b);
+  });
 }
 
 double params_of(const Model& model, const std::string& tensor) {
@@ -63,6 +69,7 @@ double params_of(const Model& model, const std::string& tensor) {
 // Parameters of a model.
 struct Sizes {
   double layers = 0, embedding = 0, head = 0;    // head: also that of a tied embedding
+  double read = 0;                               // of layers, by a token: of experts those that it uses
   double count = 0;                              // of layers
   double matrices = 0, largest = 0, inputs = 0;  // inputs: squared columns of all matrices, as second moments
   bool tied = false;
@@ -74,15 +81,20 @@ struct Sizes {
         matrices(static_cast<double>(model.modules.size())),
         tied(model.head == model.embedding) {
     for (const Module& module : model.modules) {
-      const auto params = static_cast<double>(module.params()), cols = static_cast<double>(module.cols);
-      layers += params;
-      largest = std::max(largest, params);
-      inputs += cols * cols / 2;  // some matrices share their inputs
+      const auto of_matrix = static_cast<double>(params_of_matrix(module));
+      const auto count_of_matrices = static_cast<double>(module.matrices());
+      const auto cols = static_cast<double>(module.cols);
+      const double used =
+          module.experts > 0 ? static_cast<double>(std::max<int64_t>(1, model.config.experts.used)) : 1;
+      layers += of_matrix * count_of_matrices;
+      read += of_matrix * used;
+      largest = std::max(largest, of_matrix);
+      inputs += cols * cols * used / 2;  // some matrices share their inputs
     }
   }
 
   double all() const { return layers + embedding + (tied ? 0 : head); }
-  double pass() const { return 2 * (layers + head); }  // operations a token
+  double pass() const { return 2 * (read + head); }  // operations a token
 };
 
 double quick_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead& work) {
@@ -97,8 +109,8 @@ double measured_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead&
   const double writing = work.own_text ? tokens * sizes.pass() * slowness.writing : 0;
   const double gradients = 3 * few * sizes.pass();
   // Half of the layers lie behind a matrix on average.
-  const double costs = kReachable * schemes * sizes.matrices * few * (sizes.layers + 2 * sizes.head);
-  const double gptq = 3 * tokens * 2 * (sizes.layers + sizes.inputs);
+  const double costs = kReachable * schemes * sizes.matrices * few * (sizes.read + 2 * sizes.head);
+  const double gptq = 3 * tokens * 2 * (sizes.read + sizes.inputs);
   const double checking = 2 * tokens / 4 * sizes.pass();
   return (writing + slowness.passes * (gradients + costs + gptq + checking)) / rates.products +
          (2 + kFeedback * kReachable) * schemes * sizes.layers / rates.weights;
@@ -106,8 +118,8 @@ double measured_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead&
 
 double learned_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead& work, double tokens,
                        const Slowness& slowness) {
-  const double rounding = static_cast<double>(work.sign_steps * work.sign_tokens) * 6 * sizes.layers;
-  const double stream = 2 * tokens * 2 * sizes.layers;
+  const double rounding = static_cast<double>(work.sign_steps * work.sign_tokens) * 6 * sizes.read;
+  const double stream = 2 * tokens * 2 * sizes.read;
   // The teacher once and the student four times: forward, again in the backward pass, and its two products.
   const double tuning = static_cast<double>(work.tune_steps * work.tune_tokens) * 5 * sizes.pass();
   const double products =
@@ -148,15 +160,15 @@ Rates measure_rates(const Model& model, const Scheme& scheme, at::Device device)
     constexpr int64_t kWindows = 4, kWindow = 512;
     const auto options =
         at::TensorOptions().device(device).dtype(device.is_cuda() ? at::kBFloat16 : at::kFloat);
-    const at::Tensor weight = at::ones({matrix.rows, matrix.cols}, options),
+    const at::Tensor weight = at::ones({matrix.rows_of_matrix(), matrix.cols}, options),
                      input = at::ones({kWindows, kWindow, matrix.cols}, options);
-    rates.products = rate_of(2.0 * kWindows * kWindow * static_cast<double>(matrix.params()), [&] {
+    rates.products = rate_of(2.0 * kWindows * kWindow * static_cast<double>(params_of_matrix(matrix)), [&] {
       const at::Tensor output = strata::linear(input, weight, at::Tensor());
       if (device.is_cuda()) output.flatten()[0].item<float>();  // waits for it
     });
   }
   constexpr int64_t kMostWeights = int64_t{1} << 19;
-  const int64_t rows = std::clamp<int64_t>(kMostWeights / matrix.cols, 1, matrix.rows);
+  const int64_t rows = std::clamp<int64_t>(kMostWeights / matrix.cols, 1, matrix.rows_of_matrix());
   const at::Tensor weights =
       load_rows(*model.checkpoint, model.checkpoint->info(matrix.tensor), 0, rows, at::kCPU, at::kFloat);
   QuantizerOptions nearest;
