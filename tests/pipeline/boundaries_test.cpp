@@ -164,8 +164,7 @@ TEST(BitsOfMultimodalFiles, CountTheWeightsThatTheyHold) {
   write_multimodal(fixture, "model.language_model.", directory / "model");
   double weights = 0;
   const auto checkpoint = open_safetensors(fixture.directory);
-  for (const TensorInfo& tensor : checkpoint->tensors())
-    weights += static_cast<double>(tensor.elements());
+  for (const TensorInfo& tensor : checkpoint->tensors()) weights += static_cast<double>(tensor.elements());
   const auto bits_of = [&](const std::string& output, const std::string& schemes, double bits_per_weight) {
     QuantizeRequest request;
     request.model = directory / "model";
