@@ -1,14 +1,15 @@
 """Grows tiny-moe, a mixture of experts of Qwen3-MoE's architecture, out of tiny-llama, on a GPU.
 
-    python3 models/grow_tiny_moe.py models/tiny-llama OUTPUT [--text FILE...] [--sample-tokens N] [--steps N] [--minutes M]
+    python3 models/grow_tiny_moe.py models/tiny-llama OUTPUT [--text FILE...] [--sample-tokens N] [--steps N]
+                                    [--minutes M]
 
-tiny-llama writes text (windows of 512 tokens, temperature 1, from a new line on, which starts articles and novels alike;
-behind its end-of-text token it writes articles alone). The student starts from
-every second layer of tiny-llama, its experts from random features of the layer's feed-forward block, and learns
-tiny-llama's distribution at every position: cross-entropy with soft targets, and a term that balances the experts
-(Fedus et al. 2021, arXiv 2101.03961). Matrices of the layers learn by Muon (Jordan et al. 2024: momentum,
-orthogonalized by five Newton-Schulz steps), the others by Adam. OUTPUT gets config.json, model.safetensors (fp16) and
-the tokenizer; the perplexities of the texts and the share of tokens of every expert are printed.
+tiny-llama writes text: windows of 512 tokens, temperature 1, from a new line on, which starts articles and novels
+alike (behind its end-of-text token it writes articles alone). The student starts from every second layer of
+tiny-llama, its experts from random features of the layer's feed-forward block, and learns tiny-llama's distribution
+at every position: cross-entropy with soft targets, and a term that balances the experts (Fedus et al. 2021, arXiv
+2101.03961). Matrices of the layers learn by Muon (Jordan et al. 2024: momentum, orthogonalized by five Newton-Schulz
+steps), the others by Adam. OUTPUT gets config.json, model.safetensors (fp16) and the tokenizer; the perplexities of
+the texts and the share of tokens of every expert are printed.
 """
 import argparse
 import json
@@ -114,7 +115,7 @@ class Teacher:
 
 @torch.no_grad()
 def sample(teacher, first, tokens, batch, device, dtype):
-    """Windows [n, WINDOW] that the teacher writes from the token `first` on, in batches; steps of one length are one CUDA graph."""
+    """Windows [n, WINDOW] that the teacher writes from the token `first` on; steps of one length are one CUDA graph."""
     sizes, windows = teacher.sizes, []
     shape = (sizes.layers, batch, sizes.kv_heads, WINDOW, sizes.head)
     keys, values = torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype)

@@ -68,9 +68,6 @@ MODELS = {
                                          shared_expert_intermediate_size=64, tie_word_embeddings=False)),
     "olmoe": ("OlmoeConfig", dict(num_experts=5, num_experts_per_tok=3, intermediate_size=32,
                                   num_key_value_heads=4, tie_word_embeddings=False)),
-    "granitemoe": ("GraniteMoeConfig", dict(num_local_experts=4, num_experts_per_tok=2, intermediate_size=32,
-                                            embedding_multiplier=6.0, attention_multiplier=0.2,
-                                            residual_multiplier=0.4, logits_scaling=3.0)),
     # As the largest dense member: keys are the values of layers that do not slide.
     "gemma4": ("Gemma4TextConfig", dict(
         num_attention_heads=2, head_dim=16, global_head_dim=32, num_global_key_value_heads=1, attention_k_eq_v=True,
