@@ -121,12 +121,16 @@ std::vector<float> Imatrix::mean_squares(const std::string& tensor) const {
 
 std::string Imatrix::fingerprint() const {
   uint64_t hash = 0xcbf29ce484222325ull;  // FNV-1a
-  for (const auto& [tensor, entry] : entries)
-    for (const float value : mean_squares(tensor)) {
-      uint32_t bits = 0;
-      std::memcpy(&bits, &value, sizeof bits);
-      for (int shift = 0; shift < 32; shift += 8) hash = (hash ^ (bits >> shift & 0xff)) * 0x100000001b3ull;
-    }
+  const auto add = [&](float value) {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &value, sizeof bits);
+    for (int shift = 0; shift < 32; shift += 8) hash = (hash ^ (bits >> shift & 0xff)) * 0x100000001b3ull;
+  };
+  for (const auto& [tensor, entry] : entries) {
+    for (const float value : mean_squares(tensor)) add(value);
+    if (entry.counts.size() > 1)  // shares of tokens weigh experts
+      for (const double count : entry.counts) add(static_cast<float>(count));
+  }
   return fmt::format("{:016x}", hash);
 }
 

@@ -96,7 +96,10 @@ uint64_t bytes_in(const fs::path& directory) {
 ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::path& target) {
   check_plan(model, plan);
   check_target(model, target);
-  if (has_stacks(model)) return export_hf(split_experts(model), split_plan(model, plan), target);
+  if (has_stacks(model)) {
+    const Model apart = split_experts(model);
+    return export_hf(apart, split_plan(model, plan), target);
+  }
   const std::vector<PlannedTensor> tensors = planned_tensors(model);
   const std::vector<PlannedTensor> others = other_tensors(model);
   std::vector<PlannedTensor> all = tensors;
@@ -133,7 +136,10 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
 
 uint64_t stored_size(const Model& model, const ExportPlan& plan) {
   check_plan(model, plan);
-  if (has_stacks(model)) return stored_size(split_experts(model), split_plan(model, plan));
+  if (has_stacks(model)) {
+    const Model apart = split_experts(model);
+    return stored_size(apart, split_plan(model, plan));
+  }
   uint64_t bytes = 0;
   for (const ExpectedTensor& expected : stored_tensors(model)) {
     const TensorInfo& tensor = model.checkpoint->info(expected.name);

@@ -74,6 +74,9 @@ PackedModules packed_modules(const PackedFormat& format, const Model& model, con
     modules.schemes[scheme->name()] = *scheme;
     modules.all[module.tensor] = {*scheme, module.rows, module.cols};
   }
+  for (int layer = 0; model.runnable && layer < model.config.num_layers; ++layer)
+    for (const LayerTensor& tensor : architecture_of(model.config).tensors(model.config, layer))
+      if (tensor.kept) modules.kept.push_back({layer, tensor.name});
   for (const std::string& tensor : {model.embedding, model.head}) {
     const TensorInfo& info = model.checkpoint->info(tensor);
     if (const auto scheme = packed_scheme(format, model, plan, info))
@@ -216,8 +219,10 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
                            const fs::path& target) {
   check_plan(model, plan);
   check_target(model, target);
-  if (has_stacks(model) && !format.stacks_experts())
-    return export_packed(format, split_experts(model), split_plan(model, plan), target);
+  if (has_stacks(model) && !format.stacks_experts()) {
+    const Model apart = split_experts(model);
+    return export_packed(format, apart, split_plan(model, plan), target);
+  }
   const std::vector<PlannedTensor> planned = planned_tensors(format, model, plan);
   check_space(target, SafetensorsWriter::file_bytes(planned, format.metadata(), shard_bytes(plan)));
 
@@ -258,8 +263,10 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
 
 uint64_t packed_size(const PackedFormat& format, const Model& model, const ExportPlan& plan) {
   check_plan(model, plan);
-  if (has_stacks(model) && !format.stacks_experts())
-    return packed_size(format, split_experts(model), split_plan(model, plan));
+  if (has_stacks(model) && !format.stacks_experts()) {
+    const Model apart = split_experts(model);
+    return packed_size(format, apart, split_plan(model, plan));
+  }
   return SafetensorsWriter::file_bytes(planned_tensors(format, model, plan), format.metadata(),
                                        shard_bytes(plan));
 }

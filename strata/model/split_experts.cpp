@@ -14,6 +14,7 @@ bool has_stacks(const Model& model) {
 
 Model split_experts(const Model& model) {
   if (!has_stacks(model)) return model;
+  require_runnable(model, "writing a Hugging Face directory");
   Model apart = model;
   apart.experts_apart = true;
   apart.checkpoint = std::make_shared<SplitCheckpoint>(model.checkpoint, expert_stacks(model.config));

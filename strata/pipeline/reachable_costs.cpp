@@ -50,6 +50,7 @@ class ReachableCosts::Search {
       measure(wanted);
     } while (!wanted.empty());
     measurement_.unload();
+    if (options_.trials) options_.trials->unload();
     return result();
   }
 
@@ -150,6 +151,7 @@ class ReachableCosts::Search {
     const size_t lowest = index_.at(scores.details.at("scheme").get<std::string>());
     for (Score& line : scores.scores)
       line.score = estimated_.at(model_.module(line.layer, line.module).tensor)[lowest];
+    if (options_.trials) scores.details["quantizer"] = options_.trials->identity();
     scores.details["measured_costs"] = count_;
     scores.details["predicted_costs"] = scores.costs.size() - count_;
     describe_calibration(scores, evidence_);

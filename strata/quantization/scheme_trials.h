@@ -20,6 +20,9 @@ class SchemeTrials {
   // Replaces a layer's matrix, exact in `weights`, by what the quantizer makes of it; cheapest when matrices
   // come in the order of the layers. Throws for a matrix that is in no layer.
   virtual void quantize(const std::string& tensor, const Scheme& scheme, MatrixView<float> weights) = 0;
+
+  // Gives back what is kept between matrices; it is measured again when it is needed.
+  virtual void unload() {}
 };
 
 }  // namespace strata

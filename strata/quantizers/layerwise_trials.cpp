@@ -2,6 +2,8 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <optional>
+
 #include "strata/calibration/second_moments.h"
 #include "strata/core/error.h"
 
@@ -35,6 +37,12 @@ void LayerwiseTrials::quantize(const std::string& tensor, const Scheme& scheme, 
   }
 }
 
+void LayerwiseTrials::unload() {
+  quantizers_.clear();
+  kept_ = 0;
+  stream_.reset();
+}
+
 const MatrixQuantizer& LayerwiseTrials::quantizer_of(const Module& module, int64_t expert) {
   const Input input{module.layer, input_of(module, expert)};
   if (quantizers_.count(input) == 0) measure(module.layer);
@@ -57,13 +65,18 @@ void LayerwiseTrials::measure(int layer) {
       const at::Tensor& own = moments.at(input_of(*module, expert)).products;
       all = all.defined() ? all.add_(own) : own.clone();
     }
+    std::optional<MatrixQuantizer> of_all;
     for (int64_t expert = 0; expert < module->matrices(); ++expert) {
       const Input input{layer, input_of(*module, expert)};
       if (quantizers_.count(input) > 0) continue;
       const InputMoments& own = moments.at(input.second);
-      const bool few = module->experts > 0 && own.count < kFewTokens;
-      quantizers_[input] = maker_(few ? all : own.products);
-      kept_ += own.products.numel();
+      if (module->experts > 0 && own.count < kFewTokens) {
+        if (!of_all) of_all = maker_(all);
+        quantizers_[input] = *of_all;
+      } else {
+        quantizers_[input] = maker_(own.products);
+        kept_ += own.products.numel();
+      }
     }
   }
 }

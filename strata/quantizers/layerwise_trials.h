@@ -21,6 +21,7 @@ class LayerwiseTrials : public SchemeTrials {
 
   std::string identity() const override { return identity_; }
   void quantize(const std::string& tensor, const Scheme& scheme, MatrixView<float> weights) override;
+  void unload() override;
 
  private:
   using Input = std::pair<int, std::string>;  // layer, as input_of() names it

@@ -105,13 +105,15 @@ std::string stored_fingerprint(const std::map<std::string, QuantizedMatrix>& mat
   Hash hash;
   for (const auto& [tensor, matrix] : matrices) {
     hash.add(tensor + " " + matrix.scheme.name());
-    hash.add(matrix.affine);
-    hash.add(matrix.mixed.high_rows);
-    hash.add(matrix.mixed.low);
-    hash.add(matrix.mixed.high);
-    hash.add(matrix.blocks);
-    hash.add(matrix.nf4.codes);
-    hash.add(matrix.nf4.magnitudes);
+    for_each_part(matrix, [&](const QuantizedMatrix& part) {
+      hash.add(part.affine);
+      hash.add(part.mixed.high_rows);
+      hash.add(part.mixed.low);
+      hash.add(part.mixed.high);
+      hash.add(part.blocks);
+      hash.add(part.nf4.codes);
+      hash.add(part.nf4.magnitudes);
+    });
   }
   return hash.text();
 }

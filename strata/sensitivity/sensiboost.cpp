@@ -23,10 +23,12 @@ class LayerSensitivity {
  public:
   LayerSensitivity(ActivationStream& stream, int64_t window, const Scheme& scheme)
       : stream_(stream), exact_(run_of(stream, window)) {
-    for (const auto& [name, tensor] : exact_.weights.tensors) {
-      if (tensor.dim() < 2) continue;
-      quantized_[name] =
-          quantized_weight(tensor.to(at::kCPU, at::kFloat), scheme, QuantizerOptions()).to(tensor.options());
+    for (const Module* module : stream.decoder().model().layer_modules(stream.layer())) {
+      const at::Tensor& exact = exact_.weights.weight(module->name);
+      QuantizerOptions options;
+      options.matrices = module->matrices();
+      quantized_[module->name + ".weight"] =
+          quantized_weight(exact.to(at::kCPU, at::kFloat), scheme, options).to(exact.options());
     }
   }
 
@@ -55,7 +57,7 @@ class LayerSensitivity {
 
   size_t stage_of(const std::string& matrix) const {
     size_t s = 0;
-    while (exact_.stages[s].matrices.front() != matrix) ++s;
+    while (exact_.stages[s].matrices.empty() || exact_.stages[s].matrices.front() != matrix) ++s;
     return s;
   }
 

@@ -278,6 +278,8 @@ TEST(Config, RefusesWhatNewerKeysCannotSay) {
     refused("gemma4_text", all, mentioned);
   };
   refused_gemma4({{"hidden_size_per_layer_input", nullptr}}, "embeddings for every layer");
+  refused_gemma4({{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 10000}}}},
+                 "an entry for sliding_attention");
   refused_gemma4({{"num_kv_shared_layers", 1}}, "share keys and values");
   refused_gemma4({{"enable_moe_block", true}}, "mixture of experts");
   refused_gemma4({{"use_bidirectional_attention", "all"}}, "looks ahead");

@@ -122,6 +122,19 @@ TEST(TuningRuns, GiveTheSameBytesWithEveryNumberOfThreadsAndAfterAnInterruption)
   EXPECT_EQ(steps.size(), 4U);
 }
 
+TEST(TuningRuns, TellStacksOfOtherCodesApart) {
+  const auto stack = [](float last) {
+    std::vector<float> weights(2 * 4 * 32, 0.5f);
+    weights.back() = last;
+    QuantizerOptions options;
+    options.matrices = 2;
+    return stored_fingerprint(
+        {{"experts", quantize_matrix({weights.data(), 8, 32}, parse_scheme("w4g32"), options)}});
+  };
+  EXPECT_EQ(stack(1), stack(1));
+  EXPECT_NE(stack(1), stack(-1));
+}
+
 TEST(TuningRuns, KeepTheStartWhereNothingIsBetter) {
   const Model model = random_llama();
   TuningOptions options = few_steps();

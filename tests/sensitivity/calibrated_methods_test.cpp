@@ -16,6 +16,7 @@
 #include "strata/sensitivity/kl.h"
 #include "strata/sensitivity/method.h"
 #include "strata/sensitivity/sensiboost.h"
+#include "tests/support/architecture_models.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_ids.h"
 #include "tests/support/random_model.h"
@@ -313,6 +314,19 @@ TEST_F(CalibratedMethods, LieqIsTheCompactnessGainedOverRandomWeights) {
                 compactness(at::mm(x, drawn.to(at::kDouble).t()));
     }
     EXPECT_NEAR(scores.scores[layer].score, gained / 3, 1e-4);
+  }
+}
+
+// A stage that routes has no matrices.
+TEST(CalibratedMethodsOfExperts, SensiboostSeesEveryMatrixOfALayer) {
+  for (const char* name : {"qwen3-moe", "qwen2-moe"}) {
+    const Model model = open_model(architecture_model(name).directory);
+    Evidence evidence;
+    evidence.calibration = std::make_shared<const Calibration>(
+        make_calibration(random_ids(2, 12, model.config.vocab_size), "test"));
+    const Scores scores = score(model, "sensiboost", {}, evidence);
+    ASSERT_EQ(scores.scores.size(), model.modules.size()) << name;
+    for (const Score& line : scores.scores) EXPECT_GT(line.score, 0) << name << " " << line.module;
   }
 }
 

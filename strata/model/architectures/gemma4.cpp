@@ -39,6 +39,9 @@ void read_gemma4_json(const ConfigFields& fields, ModelConfig& config) {
   if (config.sliding_window == 0 || config.slides(static_cast<int>(config.num_layers) - 1))
     fail("{}: the last layer slides or none does, but of a gemma4_text model the last one sees all tokens",
          fields.where());
+  if (!config.sliding_rope)
+    fail("{}: rope_parameters must have an entry for sliding_attention and one for full_attention",
+         fields.where());
   config.attention_scale = 1;
   config.final_softcap = fields.real("final_logit_softcapping", 0);
   config.sliding_head_dim = config.head_dim;
