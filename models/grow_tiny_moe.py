@@ -33,6 +33,7 @@ class Sizes:
         self.hidden, self.layers = config["hidden_size"], config["num_hidden_layers"]
         self.heads, self.kv_heads, self.head = (config["num_attention_heads"], config["num_key_value_heads"],
                                                 config["head_dim"])
+        self.features = config["intermediate_size"]
         self.vocabulary, self.theta = config["vocab_size"], config["rope_parameters"]["rope_theta"]
         self.eps = config["rms_norm_eps"]
 
@@ -159,7 +160,7 @@ class Student(torch.nn.Module):
         self.norm = torch.nn.Parameter(teacher.weights["model.norm.weight"].float().clone())
         self.layers = torch.nn.ModuleList()
         generator = torch.Generator().manual_seed(0)
-        scale = 768 / (TOP * WIDTH)
+        scale = sizes.features / (TOP * WIDTH)
         for n in range(LAYERS):
             source = n * sizes.layers // LAYERS
             layer = torch.nn.ParameterDict()
@@ -170,7 +171,7 @@ class Student(torch.nn.Module):
             layer["before_attention"] = teacher.layer(source, "input_layernorm").float().clone()
             layer["before_experts"] = teacher.layer(source, "post_attention_layernorm").float().clone()
             layer["router"] = (torch.randn(EXPERTS, sizes.hidden, generator=generator) * 0.02).to(self.cos.device)
-            features = torch.cat([torch.randperm(768, generator=generator) for _ in range(2)])[:EXPERTS * WIDTH]
+            features = torch.cat([torch.randperm(sizes.features, generator=generator) for _ in range(2)])[:EXPERTS * WIDTH]
             features = features.to(self.cos.device)
             for name in ("gate", "up"):
                 rows = teacher.layer(source, f"mlp.{name}_proj").float()[features]
@@ -249,16 +250,16 @@ def train(teacher, windows, options, device):
         loss = -(target * logits.float().log_softmax(-1)).sum(-1).mean()
         return loss + BALANCE * balance, loss.detach(), shares.detach()
 
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     compute = torch.compile(loss_of) if device.type == "cuda" else loss_of
-    update = torch.compile(muon.step) if options.compile_update else muon.step
     steps, started, step = options.steps, time.time(), 0
     order = torch.randperm(len(windows), device=device)
     while step < steps:
         if step == 60:  # compiled by now
-            torch.cuda.synchronize() if device.type == "cuda" else None
+            synchronize()
             timed = time.time()
         if step == 160 and options.minutes:
-            torch.cuda.synchronize() if device.type == "cuda" else None
+            synchronize()
             left = options.minutes * 60 - (time.time() - started)
             steps = min(steps, step + int(left / ((time.time() - timed) / 100)))
             print(f"{steps} steps", flush=True)
@@ -270,7 +271,7 @@ def train(teacher, windows, options, device):
             ids = windows[order[first:first + piece]].long()
             total, loss, shares = compute(ids)
             (total / options.pieces).backward()
-        update(part)
+        muon.step(part)
         adam.step()
         student.zero_grad(set_to_none=False)
         if step % 200 == 0 or step == steps - 1:
@@ -338,7 +339,6 @@ def main():
     parser.add_argument("--minutes", type=float, default=0, help="train no longer than this")
     parser.add_argument("--batch", type=int, default=128, help="windows a step")
     parser.add_argument("--pieces", type=int, default=1, help="passes that a step is split into")
-    parser.add_argument("--compile-update", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")

@@ -46,6 +46,24 @@ std::map<std::string, InputMoments> measure_inputs(ActivationStream& stream, boo
   return moments;
 }
 
+void ProductMoments::add(const at::Tensor& input) {
+  if (input.size(0) > 0 || !products.defined()) add_products(products, input);
+  tokens += input.size(0);
+}
+
+void MomentsOfMatrices::take(int64_t expert, const ProductMoments& own) {
+  if (module_.experts > 0) sum_ = sum_.defined() ? sum_.add_(own.products) : own.products.clone();
+  if (module_.experts > 0 && own.tokens < kFewTokens)
+    few_.push_back(expert);
+  else
+    see_({expert}, own.products);
+}
+
+std::vector<int64_t> MomentsOfMatrices::finish() {
+  if (!few_.empty()) see_(few_, sum_);
+  return few_;
+}
+
 std::vector<float> mean_squares(const std::vector<float>& squares, const std::vector<double>& tokens) {
   const size_t inputs = squares.size() / tokens.size();
   std::vector<double> sums(inputs);

@@ -3,8 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "strata/calibration/activations.h"
 
@@ -27,6 +30,33 @@ struct InputMoments {
 // An expert that so few tokens of a calibration set reach is not known by them: what is measured of it is
 // taken from all of its stack.
 inline constexpr int64_t kFewTokens = 32;
+
+// Sum of x x' over the tokens x that reach a matrix.
+struct ProductMoments {
+  at::Tensor products;  // [in, in] float on the device; undefined before the first tokens
+  int64_t tokens = 0;
+
+  void add(const at::Tensor& input);  // [tokens, in]
+};
+
+// What the matrices of a module are known by. Experts that few tokens reach are known by the sum over all of
+// their stack, which to what asks for no scale is an average.
+class MomentsOfMatrices {
+ public:
+  // Called with every expert (0 where there are none) as its moments come, and with those that few tokens
+  // reach, if there are any, at the end.
+  using See = std::function<void(const std::vector<int64_t>& experts, const at::Tensor& products)>;
+  MomentsOfMatrices(const Module& module, See see) : module_(module), see_(std::move(see)) {}
+
+  void take(int64_t expert, const ProductMoments& own);
+  std::vector<int64_t> finish();  // the experts that few tokens reach
+
+ private:
+  const Module& module_;
+  See see_;
+  at::Tensor sum_;
+  std::vector<int64_t> few_;
+};
 
 // E[x_j^2] of what a module reads, given the sums of every matrix [matrices * inputs] and its tokens; a
 // matrix that few reach takes the mean over all.

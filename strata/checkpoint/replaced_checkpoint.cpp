@@ -8,7 +8,7 @@ namespace strata {
 
 ReplacedCheckpoint::ReplacedCheckpoint(std::shared_ptr<const Checkpoint> base,
                                        std::map<std::string, std::vector<float>> vectors)
-    : base_(std::move(base)), vectors_(std::move(vectors)) {
+    : CheckpointView(std::move(base)), vectors_(std::move(vectors)) {
   for (const auto& [name, values] : vectors_) {
     const TensorInfo& tensor = info(name);
     if (tensor.shape.size() != 1 || tensor.cols() != static_cast<int64_t>(values.size()))

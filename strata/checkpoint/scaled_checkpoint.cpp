@@ -21,7 +21,7 @@ void check_factors(const TensorInfo& tensor, const std::vector<float>& factors, 
 
 ScaledCheckpoint::ScaledCheckpoint(std::shared_ptr<const Checkpoint> base,
                                    std::map<std::string, TensorScaling> scalings)
-    : base_(std::move(base)), scalings_(std::move(scalings)), tensors_(base_->tensors()) {
+    : CheckpointView(std::move(base)), scalings_(std::move(scalings)), tensors_(base_->tensors()) {
   for (size_t i = 0; i < tensors_.size(); ++i) {
     index_[tensors_[i].name] = i;
     if (altered(tensors_[i].name) && !is_float_type(tensors_[i].type)) tensors_[i].type = "F16";

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "strata/checkpoint/checkpoint.h"
+#include "strata/checkpoint/checkpoint_view.h"
 
 namespace strata {
 
@@ -17,23 +17,17 @@ struct TensorScaling {
 
 // A checkpoint some of whose tensors are scaled as they are read. Those that were blocks of a GGUF are told
 // to be F16, since no file holds their scaled values as blocks.
-class ScaledCheckpoint : public Checkpoint {
+class ScaledCheckpoint : public CheckpointView {
  public:
   // Throws where a tensor is missing or factors do not fit its shape.
   ScaledCheckpoint(std::shared_ptr<const Checkpoint> base, std::map<std::string, TensorScaling> scalings);
 
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
-  const std::filesystem::path& path() const override { return base_->path(); }
   void read_rows(const TensorInfo& tensor, int64_t first, int64_t count, float* target) const override;
-  void read_bytes(const TensorInfo& tensor, uint64_t first, uint64_t count,
-                  std::byte* target) const override {
-    base_->read_bytes(tensor, first, count, target);
-  }
   const TensorInfo* find(const std::string& name) const override;
   bool altered(const std::string& name) const override { return scalings_.count(name) > 0; }
 
  private:
-  std::shared_ptr<const Checkpoint> base_;
   std::map<std::string, TensorScaling> scalings_;
   std::vector<TensorInfo> tensors_;
   std::map<std::string, size_t> index_;

@@ -35,7 +35,7 @@ const TensorInfo& part_of_stack(const Checkpoint& base, const MatrixStack& stack
 }  // namespace
 
 StackedCheckpoint::StackedCheckpoint(std::shared_ptr<const Checkpoint> base, std::vector<MatrixStack> stacks)
-    : base_(std::move(base)) {
+    : CheckpointView(std::move(base)) {
   std::unordered_map<std::string, const MatrixStack*> stack_of;  // by the first part; the others: null
   for (MatrixStack& stack : stacks) {
     const MatrixStack& held = stacks_[stack.name] = std::move(stack);
@@ -83,7 +83,7 @@ void StackedCheckpoint::read_rows(const TensorInfo& tensor, int64_t first, int64
 
 SplitCheckpoint::SplitCheckpoint(std::shared_ptr<const Checkpoint> base,
                                  const std::vector<MatrixStack>& stacks)
-    : base_(std::move(base)) {
+    : CheckpointView(std::move(base)) {
   std::unordered_map<std::string, const MatrixStack*> by_stack;
   for (const MatrixStack& stack : stacks) by_stack[stack.name] = &stack;
   for (const TensorInfo& tensor : base_->tensors()) {

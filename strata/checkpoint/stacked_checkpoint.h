@@ -5,7 +5,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "strata/checkpoint/checkpoint.h"
+#include "strata/checkpoint/checkpoint_view.h"
 
 namespace strata {
 
@@ -18,41 +18,29 @@ struct MatrixStack {
 
 // A checkpoint some of whose matrices are presented as stacks. Parts are not listed any more, but can still
 // be read by their names.
-class StackedCheckpoint : public Checkpoint {
+class StackedCheckpoint : public CheckpointView {
  public:
   // Throws where a part is missing, or has another shape.
   StackedCheckpoint(std::shared_ptr<const Checkpoint> base, std::vector<MatrixStack> stacks);
 
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
-  const std::filesystem::path& path() const override { return base_->path(); }
   void read_rows(const TensorInfo& tensor, int64_t first, int64_t count, float* target) const override;
-  void read_bytes(const TensorInfo& tensor, uint64_t first, uint64_t count,
-                  std::byte* target) const override {
-    base_->read_bytes(tensor, first, count, target);
-  }
   const TensorInfo* find(const std::string& name) const override;
-  bool altered(const std::string& name) const override { return base_->altered(name); }
 
  private:
-  std::shared_ptr<const Checkpoint> base_;
   std::vector<TensorInfo> tensors_;
   std::unordered_map<std::string, size_t> by_name_;      // of tensors_
   std::unordered_map<std::string, MatrixStack> stacks_;  // by name
 };
 
 // The other way round: stacks of a checkpoint are presented as the matrices that they consist of.
-class SplitCheckpoint : public Checkpoint {
+class SplitCheckpoint : public CheckpointView {
  public:
   // Throws where a stack is missing, or has another shape.
   SplitCheckpoint(std::shared_ptr<const Checkpoint> base, const std::vector<MatrixStack>& stacks);
 
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
-  const std::filesystem::path& path() const override { return base_->path(); }
   void read_rows(const TensorInfo& tensor, int64_t first, int64_t count, float* target) const override;
-  void read_bytes(const TensorInfo& tensor, uint64_t first, uint64_t count,
-                  std::byte* target) const override {
-    base_->read_bytes(tensor, first, count, target);
-  }
   const TensorInfo* find(const std::string& name) const override;
   bool altered(const std::string& name) const override;
 
@@ -64,7 +52,6 @@ class SplitCheckpoint : public Checkpoint {
 
   void add(TensorInfo info, Place place);
 
-  std::shared_ptr<const Checkpoint> base_;
   std::vector<TensorInfo> tensors_;
   std::vector<Place> places_;  // one a tensor
   std::unordered_map<std::string, size_t> by_name_;

@@ -11,6 +11,7 @@
 #include "strata/allocation/problem.h"
 #include "strata/core/statistics.h"
 #include "strata/sensitivity/calibrated.h"
+#include "strata/sensitivity/cost_sheet.h"
 #include "strata/sensitivity/kl.h"
 
 namespace strata {
@@ -151,7 +152,7 @@ class ReachableCosts::Search {
     const size_t lowest = index_.at(scores.details.at("scheme").get<std::string>());
     for (Score& line : scores.scores)
       line.score = estimated_.at(model_.module(line.layer, line.module).tensor)[lowest];
-    if (options_.trials) scores.details["quantizer"] = options_.trials->identity();
+    scores.details["quantizer"] = quantizer_of_costs(options_);
     scores.details["measured_costs"] = count_;
     scores.details["predicted_costs"] = scores.costs.size() - count_;
     describe_calibration(scores, evidence_);

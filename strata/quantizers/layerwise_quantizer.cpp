@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "strata/calibration/second_moments.h"
 #include "strata/model/load_tensor.h"
 
 namespace strata {
@@ -49,11 +48,6 @@ void LayerwiseQuantizer::quantize_layer(int layer) {
   for (const std::string& input : inputs) quantize_readers(layer, input, moments);
 }
 
-void LayerwiseQuantizer::InputMoment::add(const at::Tensor& values) {
-  if (values.size(0) > 0 || !products.defined()) add_products(products, values);
-  tokens += values.size(0);
-}
-
 // Makes room for what a matrix, or experts [first, end) of a stack, read.
 void LayerwiseQuantizer::expect(const Module& reader, int64_t first, int64_t end, Moments& moments) {
   for (int64_t expert = first; expert < end; ++expert) moments[input_of(reader, expert)];
@@ -76,21 +70,18 @@ void LayerwiseQuantizer::quantize_readers(int layer, const std::string& input, M
     weights.push_back(load_tensor(*model().checkpoint, reader->tensor, at::kCPU, at::kFloat).contiguous());
   std::vector<std::vector<QuantizedMatrix>> matrices(readers.size());
   for (auto& of_reader : matrices) of_reader.resize(static_cast<size_t>(first_reader.matrices()));
-  const auto quantize = [&](int64_t expert, const at::Tensor& products) {
+  MomentsOfMatrices known(first_reader, [&](const std::vector<int64_t>& experts, const at::Tensor& products) {
     const MatrixQuantizer quantizer = maker_(products);
-    for (size_t i = 0; i < readers.size(); ++i) {
+    const auto quantize = [&](int64_t expert, size_t i) {
       const int64_t rows = readers[i]->rows_of_matrix(), cols = readers[i]->cols;
       float* own = weights[i].data_ptr<float>() + expert * rows * cols;
       QuantizedMatrix& matrix = matrices[i][static_cast<size_t>(expert)];
       matrix = quantizer(*readers[i], expert, {own, rows, cols}, *planned(*readers[i]));
       matrix.dequantize(own);
-    }
-  };
-
-  // Experts that few tokens reach take the sum over all of their layer's, which to what quantizes is an
-  // average.
-  at::Tensor sum;
-  std::vector<int64_t> few;
+    };
+    for (const int64_t expert : experts)
+      for (size_t i = 0; i < readers.size(); ++i) quantize(expert, i);
+  });
   const int64_t at_once = std::max<int64_t>(1, kMomentFloats / (first_reader.cols * first_reader.cols));
   for (int64_t first = 0; first < first_reader.matrices(); first += at_once) {
     const int64_t end = std::min(first + at_once, first_reader.matrices());
@@ -98,17 +89,10 @@ void LayerwiseQuantizer::quantize_readers(int layer, const std::string& input, M
       expect(first_reader, first, end, moments);
       stream_->proceed_to(input, add_to(moments));
     }
-    for (int64_t expert = first; expert < end; ++expert) {
-      const InputMoment own = moments.extract(input_of(first_reader, expert)).mapped();
-      if (first_reader.experts > 0) sum = sum.defined() ? sum.add_(own.products) : own.products.clone();
-      if (first_reader.experts > 0 && own.tokens < kFewTokens)
-        few.push_back(expert);
-      else
-        quantize(expert, own.products);
-    }
+    for (int64_t expert = first; expert < end; ++expert)
+      known.take(expert, moments.extract(input_of(first_reader, expert)).mapped());
   }
-  for (const int64_t expert : few) quantize(expert, sum);
-  note_few_tokens(first_reader, few);
+  note_few_tokens(first_reader, known.finish());
 
   for (size_t i = 0; i < readers.size(); ++i) {
     stream_->decoder().replace(readers[i]->tensor, weights[i]);

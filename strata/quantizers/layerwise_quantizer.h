@@ -8,6 +8,7 @@
 
 #include "strata/calibration/activations.h"
 #include "strata/calibration/calibration.h"
+#include "strata/calibration/second_moments.h"
 #include "strata/quantizers/gptq.h"
 #include "strata/quantizers/layer_by_layer.h"
 
@@ -41,15 +42,7 @@ class LayerwiseQuantizer : public LayerByLayerQuantizer {
  private:
   void start() override;
   void quantize_layer(int layer) override;
-
-  // Sums of x x' over tokens, by the names of inputs.
-  struct InputMoment {
-    at::Tensor products;
-    int64_t tokens = 0;
-
-    void add(const at::Tensor& values);  // [tokens, in]
-  };
-  using Moments = std::map<std::string, InputMoment>;
+  using Moments = std::map<std::string, ProductMoments>;  // by the names of inputs
   void quantize_readers(int layer, const std::string& input, Moments& moments);
   static void expect(const Module& reader, int64_t first, int64_t end, Moments& moments);
   static ActivationStream::See add_to(Moments& moments);

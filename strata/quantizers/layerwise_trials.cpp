@@ -2,9 +2,6 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include <optional>
-
-#include "strata/calibration/second_moments.h"
 #include "strata/core/error.h"
 
 namespace strata {
@@ -58,26 +55,18 @@ void LayerwiseTrials::measure(int layer) {
   if (!stream_ || stream_->layer() > layer)
     stream_ = std::make_unique<ActivationStream>(model_, *calibration_, activations_);
   while (stream_->layer() < layer) stream_->advance();
-  std::map<std::string, InputMoments> moments = measure_inputs(*stream_, true, false);
+  std::map<std::string, ProductMoments> moments;
+  stream_->observe([&](const std::string& input, const at::Tensor& values) { moments[input].add(values); });
   for (const Module* module : model_.layer_modules(layer)) {
-    at::Tensor all;  // what stands in for experts that few tokens reach
-    for (int64_t expert = 0; module->experts > 0 && expert < module->experts; ++expert) {
-      const at::Tensor& own = moments.at(input_of(*module, expert)).products;
-      all = all.defined() ? all.add_(own) : own.clone();
-    }
-    std::optional<MatrixQuantizer> of_all;
-    for (int64_t expert = 0; expert < module->matrices(); ++expert) {
-      const Input input{layer, input_of(*module, expert)};
-      if (quantizers_.count(input) > 0) continue;
-      const InputMoments& own = moments.at(input.second);
-      if (module->experts > 0 && own.count < kFewTokens) {
-        if (!of_all) of_all = maker_(all);
-        quantizers_[input] = *of_all;
-      } else {
-        quantizers_[input] = maker_(own.products);
-        kept_ += own.products.numel();
-      }
-    }
+    if (module->input != module->name) continue;
+    MomentsOfMatrices known(*module, [&](const std::vector<int64_t>& experts, const at::Tensor& products) {
+      const MatrixQuantizer quantizer = maker_(products);
+      for (const int64_t expert : experts) quantizers_[{layer, input_of(*module, expert)}] = quantizer;
+      kept_ += products.numel();
+    });
+    for (int64_t expert = 0; expert < module->matrices(); ++expert)
+      known.take(expert, moments.extract(input_of(*module, expert)).mapped());
+    known.finish();
   }
 }
 

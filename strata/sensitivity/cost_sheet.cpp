@@ -11,17 +11,13 @@
 namespace strata {
 namespace {
 
-std::string quantizer_name(const SensitivityOptions& options) {
-  return options.trials ? options.trials->identity() : options.quantizer.name;
-}
-
 Json identity(const Model& model, const std::string& method, const SensitivityOptions& options,
               const Evidence& evidence, const Json& settings) {
   return {{"method", method},
           {"weights", weights_fingerprint(model)},
           {"calibration", evidence.calibration ? evidence.calibration->fingerprint : ""},
           {"imatrix", evidence.imatrix ? evidence.imatrix->fingerprint() : ""},
-          {"quantizer", quantizer_name(options)},
+          {"quantizer", quantizer_of_costs(options)},
           {"settings", settings}};
 }
 
@@ -117,8 +113,12 @@ Scores CostSheet::scores() const {
     for (const Scheme& scheme : options_.schemes)
       scores.costs.push_back({module.tensor, module.rows, module.cols, scheme.name(), cost(module, scheme)});
   scores.details["scheme"] = low.name();
-  scores.details["quantizer"] = quantizer_name(options_);
+  scores.details["quantizer"] = quantizer_of_costs(options_);
   return scores;
+}
+
+std::string quantizer_of_costs(const SensitivityOptions& options) {
+  return options.trials ? options.trials->identity() : options.quantizer.name;
 }
 
 at::Tensor quantized_weight(const at::Tensor& weight, const Scheme& scheme,

@@ -59,6 +59,9 @@ class CostSheet {
   ResultCache cache_;
 };
 
+// Whose weights in the schemes costs are measured on: that of the trials, or else the options' quantizer.
+std::string quantizer_of_costs(const SensitivityOptions& options);
+
 // A module's weight in a scheme, [out, in] float on the CPU.
 at::Tensor quantized_weight(const at::Tensor& weight, const Scheme& scheme,
                             const QuantizerOptions& quantizer);

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <regex>
+
 #include "strata/checkpoint/checkpoint.h"
+#include "strata/core/json.h"
 #include "strata/export/formats.h"
 #include "strata/export/module_patterns.h"
 #include "tests/support/architecture_models.h"
@@ -67,6 +71,33 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& format) {
       return test_name(format.param.format == "compressed-tensors" ? "compressed" : format.param.format);
     });
+
+// Loaders look for every linear module by name: routers are said to be stored as they were.
+TEST(ExpertRouters, AreNamedAsNotQuantized) {
+  const TemporaryDirectory directory;
+  const Model source = open_model(architecture_model("qwen3-moe").directory);
+  const auto is_named = [](const Json& patterns, const std::string& prefix, const std::string& module) {
+    return std::any_of(patterns.begin(), patterns.end(), [&](const Json& pattern) {
+      const auto text = pattern.get<std::string>();
+      return text.rfind(prefix, 0) == 0 && std::regex_search(module, std::regex(text.substr(prefix.size())));
+    });
+  };
+  for (const auto& [name, scheme] : {std::pair{"compressed-tensors", "w4g32s"}, {"gptq", "w4g32z"}}) {
+    ExportPlan plan;
+    plan.embedding = plan.head = parse_scheme("F16");
+    for (const Module& module : source.modules) plan.schemes[module.tensor] = parse_scheme(scheme);
+    const std::filesystem::path target = directory / name;
+    format_for(target, name).write(source, plan, target);
+    const Json section = read_json(target / "config.json").at("quantization_config");
+    Json patterns = Json::array();
+    if (section.contains("ignore")) patterns = section["ignore"];
+    if (section.contains("dynamic"))
+      for (const auto& [pattern, rule] : section["dynamic"].items()) patterns.push_back(pattern);
+    const std::string prefix = section.contains("dynamic") ? "-:" : "re:";
+    EXPECT_TRUE(is_named(patterns, prefix, "model.layers.1.mlp.gate")) << patterns.dump();
+    EXPECT_FALSE(is_named(patterns, prefix, "model.layers.1.mlp.experts.0.gate_proj")) << patterns.dump();
+  }
+}
 
 TEST(ModulePatterns, OfAllExpertsAreOne) {
   std::vector<LayerModule> modules;

@@ -77,6 +77,25 @@ TEST_F(ReachableCostsOfRandomModel, WhatAPlanChoosesIsMeasured) {
   EXPECT_LT(*plan.cost, *best.cost * 1.02);
 }
 
+class Halving : public SchemeTrials {
+ public:
+  std::string identity() const override { return "halving"; }
+  void quantize(const std::string&, const Scheme&, MatrixView<float> weights) override {
+    for (int64_t i = 0; i < weights.rows * weights.cols; ++i) weights.data[i] /= 2;
+  }
+  void unload() override { ++unloaded; }
+  int unloaded = 0;
+};
+
+TEST_F(ReachableCostsOfRandomModel, NameTheWeightsThatWereMeasuredAndGiveThemBack) {
+  EXPECT_EQ(ReachableCosts(*model_, options_, evidence_).for_plan(allocator_).details["quantizer"], "rtn");
+  const auto halving = std::make_shared<Halving>();
+  options_.trials = halving;
+  EXPECT_EQ(ReachableCosts(*model_, options_, evidence_).for_plan(allocator_).details["quantizer"],
+            "halving");
+  EXPECT_EQ(halving->unloaded, 1);
+}
+
 TEST_F(ReachableCostsOfRandomModel, DoNotDependOnWhatWasMeasuredBefore) {
   const Scores fresh = ReachableCosts(*model_, options_, evidence_).for_plan(allocator_);
   ReachableCosts again(*model_, options_, evidence_);

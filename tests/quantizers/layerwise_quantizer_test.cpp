@@ -7,6 +7,7 @@
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 #include "strata/model/load_tensor.h"
+#include "tests/support/architecture_models.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_ids.h"
 #include "tests/support/three_layer_model.h"
@@ -116,6 +117,27 @@ TEST_F(LayerwiseQuantizerTest, TrialsAreThatOfPlansOfOneMatrix) {
               trials.quantize(model_.embedding, parse_scheme("w2g32"), {head.data_ptr<float>(), 4, 4});
             }),
             "model.embed_tokens.weight is not a matrix of the model's layers");
+}
+
+// Experts too, those that few tokens reach among them.
+TEST(LayerwiseTrialsOfExperts, AreThoseOfPlansOfOneStack) {
+  const Model model = open_model(architecture_model("qwen3-moe").directory);
+  const auto calibration =
+      std::make_shared<Calibration>(make_calibration(random_ids(7, 16, model.config.vocab_size), "test"));
+  LayerwiseTrials trials(model, calibration, {}, gptq_maker({}, std::make_shared<const RowImpacts>()),
+                         "gptq");
+  const auto quantizer = make_gptq_quantizer(model, calibration, {}, {});
+  for (const Module& module : model.modules) {
+    if (module.experts == 0) continue;
+    at::Tensor weights = load_tensor(*model.checkpoint, module.tensor, at::kCPU, at::kFloat).clone();
+    trials.quantize(module.tensor, parse_scheme("w3g32"),
+                    {weights.data_ptr<float>(), module.rows, module.cols});
+    quantizer->begin({{module.tensor, parse_scheme("w3g32")}});
+    EXPECT_TRUE(
+        at::equal(weights.view({module.rows, module.cols}), tensor_of(quantizer->take(module.tensor))))
+        << module.tensor;
+    trials.unload();  // and measured again
+  }
 }
 
 TEST_F(LayerwiseQuantizerTest, ImportanceWeighsTheSearchForScales) {

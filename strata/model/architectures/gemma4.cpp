@@ -99,7 +99,7 @@ void read_turning_part(const GgufKeys& keys, Rope& rope) {
 
 void read_gemma4_gguf(const GgufKeys& keys, ModelConfig& config) {
   refuse_other_members(keys.file().path().string(), keys.integer("embedding_length_per_layer_input", 0),
-                       keys.integer("attention.shared_kv_layers", 0), keys.integer("expert_count", 0) > 0);
+                       keys.integer("attention.shared_kv_layers", 0), false);
   read_gguf_sliding_period(keys, config, 6);
   config.attention_scale = 1;
   config.final_softcap = keys.real("final_logit_softcapping", 0);

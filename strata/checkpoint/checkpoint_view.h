@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "strata/checkpoint/checkpoint.h"
+
+namespace strata {
+
+// A checkpoint that presents another one; what is not overridden is as there.
+class CheckpointView : public Checkpoint {
+ public:
+  const std::vector<TensorInfo>& tensors() const override { return base_->tensors(); }
+  const std::filesystem::path& path() const override { return base_->path(); }
+  void read_rows(const TensorInfo& tensor, int64_t first, int64_t count, float* target) const override {
+    base_->read_rows(tensor, first, count, target);
+  }
+  void read_bytes(const TensorInfo& tensor, uint64_t first, uint64_t count,
+                  std::byte* target) const override {
+    base_->read_bytes(tensor, first, count, target);
+  }
+  const TensorInfo* find(const std::string& name) const override { return base_->find(name); }
+  bool altered(const std::string& name) const override { return base_->altered(name); }
+
+ protected:
+  explicit CheckpointView(std::shared_ptr<const Checkpoint> base) : base_(std::move(base)) {}
+
+  std::shared_ptr<const Checkpoint> base_;
+};
+
+}  // namespace strata
