@@ -59,6 +59,20 @@ void MomentsOfMatrices::take(int64_t expert, const ProductMoments& own) {
     see_({expert}, own.products);
 }
 
+void MomentsOfMatrices::take_all(const Pass& pass, int64_t most_floats) {
+  const int64_t at_once = std::max<int64_t>(1, most_floats / (module_.cols * module_.cols));
+  for (int64_t first = 0; first < module_.matrices(); first += at_once) {
+    const int64_t end = std::min(first + at_once, module_.matrices());
+    std::map<std::string, ProductMoments> moments;
+    for (int64_t expert = first; expert < end; ++expert) moments[input_of(module_, expert)];
+    pass([&](const std::string& input, const at::Tensor& values) {
+      if (const auto found = moments.find(input); found != moments.end()) found->second.add(values);
+    });
+    for (int64_t expert = first; expert < end; ++expert)
+      take(expert, moments.extract(input_of(module_, expert)).mapped());
+  }
+}
+
 std::vector<int64_t> MomentsOfMatrices::finish() {
   if (!few_.empty()) see_(few_, sum_);
   return few_;

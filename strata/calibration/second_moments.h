@@ -31,6 +31,9 @@ struct InputMoments {
 // taken from all of its stack.
 inline constexpr int64_t kFewTokens = 32;
 
+// Of second moments that are in memory at a time where a stack has many experts.
+inline constexpr int64_t kMomentFloats = int64_t{1} << 28;
+
 // Sum of x x' over the tokens x that reach a matrix.
 struct ProductMoments {
   at::Tensor products;  // [in, in] float on the device; undefined before the first tokens
@@ -49,6 +52,9 @@ class MomentsOfMatrices {
   MomentsOfMatrices(const Module& module, See see) : module_(module), see_(std::move(see)) {}
 
   void take(int64_t expert, const ProductMoments& own);
+  // All of them, as many at a time as have `most_floats` in memory: `pass` shows their inputs.
+  using Pass = std::function<void(const ActivationStream::See& see)>;
+  void take_all(const Pass& pass, int64_t most_floats = kMomentFloats);
   std::vector<int64_t> finish();  // the experts that few tokens reach
 
  private:

@@ -8,13 +8,6 @@
 
 namespace strata {
 
-namespace {
-
-// Of second moments that are in memory at a time where a stack has many experts.
-constexpr int64_t kMomentFloats = int64_t{1} << 28;
-
-}  // namespace
-
 Options layerwise_options(OptionValues& values) {
   return {flag("one-pass", values.get<LayerwiseOptions>().sequential,
                "take all inputs of a layer from the layer as it was, not as its earlier matrices are "
@@ -40,24 +33,9 @@ void LayerwiseQuantizer::quantize_layer(int layer) {
   for (const std::string& input : stream_->inputs())
     if (is_planned(layer, input)) inputs.push_back(input);
   Moments moments;
-  if (!options_.sequential) {
-    for (const Module* module : model().layer_modules(layer))
-      if (planned(*module) != nullptr) expect(*module, 0, module->matrices(), moments);
-    if (!inputs.empty()) stream_->observe(add_to(moments));
-  }
+  if (!options_.sequential && !inputs.empty())
+    stream_->observe([&](const std::string& input, const at::Tensor& values) { moments[input].add(values); });
   for (const std::string& input : inputs) quantize_readers(layer, input, moments);
-}
-
-// Makes room for what a matrix, or experts [first, end) of a stack, read.
-void LayerwiseQuantizer::expect(const Module& reader, int64_t first, int64_t end, Moments& moments) {
-  for (int64_t expert = first; expert < end; ++expert) moments[input_of(reader, expert)];
-}
-
-// Adds those inputs for which there is room.
-ActivationStream::See LayerwiseQuantizer::add_to(Moments& moments) {
-  return [&moments](const std::string& input, const at::Tensor& values) {
-    if (const auto found = moments.find(input); found != moments.end()) found->second.add(values);
-  };
 }
 
 void LayerwiseQuantizer::quantize_readers(int layer, const std::string& input, Moments& moments) {
@@ -82,16 +60,11 @@ void LayerwiseQuantizer::quantize_readers(int layer, const std::string& input, M
     for (const int64_t expert : experts)
       for (size_t i = 0; i < readers.size(); ++i) quantize(expert, i);
   });
-  const int64_t at_once = std::max<int64_t>(1, kMomentFloats / (first_reader.cols * first_reader.cols));
-  for (int64_t first = 0; first < first_reader.matrices(); first += at_once) {
-    const int64_t end = std::min(first + at_once, first_reader.matrices());
-    if (options_.sequential) {
-      expect(first_reader, first, end, moments);
-      stream_->proceed_to(input, add_to(moments));
-    }
-    for (int64_t expert = first; expert < end; ++expert)
+  if (options_.sequential)
+    known.take_all([&](const ActivationStream::See& see) { stream_->proceed_to(input, see); });
+  else
+    for (int64_t expert = 0; expert < first_reader.matrices(); ++expert)
       known.take(expert, moments.extract(input_of(first_reader, expert)).mapped());
-  }
   note_few_tokens(first_reader, known.finish());
 
   for (size_t i = 0; i < readers.size(); ++i) {

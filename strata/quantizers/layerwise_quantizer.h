@@ -44,8 +44,6 @@ class LayerwiseQuantizer : public LayerByLayerQuantizer {
   void quantize_layer(int layer) override;
   using Moments = std::map<std::string, ProductMoments>;  // by the names of inputs
   void quantize_readers(int layer, const std::string& input, Moments& moments);
-  static void expect(const Module& reader, int64_t first, int64_t end, Moments& moments);
-  static ActivationStream::See add_to(Moments& moments);
   bool is_planned(int layer, const std::string& input) const;
 
   std::shared_ptr<const Calibration> calibration_;

@@ -119,23 +119,27 @@ TEST_F(LayerwiseQuantizerTest, TrialsAreThatOfPlansOfOneMatrix) {
             "model.embed_tokens.weight is not a matrix of the model's layers");
 }
 
-// Experts too, those that few tokens reach among them.
+// Experts too, those that few tokens reach among them, also where the moments of one are in memory at a time.
 TEST(LayerwiseTrialsOfExperts, AreThoseOfPlansOfOneStack) {
   const Model model = open_model(architecture_model("qwen3-moe").directory);
   const auto calibration =
       std::make_shared<Calibration>(make_calibration(random_ids(7, 16, model.config.vocab_size), "test"));
-  LayerwiseTrials trials(model, calibration, {}, gptq_maker({}, std::make_shared<const RowImpacts>()),
-                         "gptq");
+  const auto maker = gptq_maker({}, std::make_shared<const RowImpacts>());
+  LayerwiseTrials trials(model, calibration, {}, maker, "gptq");
+  LayerwiseTrials one_by_one(model, calibration, {}, maker, "gptq", 1);
   const auto quantizer = make_gptq_quantizer(model, calibration, {}, {});
   for (const Module& module : model.modules) {
     if (module.experts == 0) continue;
-    at::Tensor weights = load_tensor(*model.checkpoint, module.tensor, at::kCPU, at::kFloat).clone();
-    trials.quantize(module.tensor, parse_scheme("w3g32"),
-                    {weights.data_ptr<float>(), module.rows, module.cols});
+    const auto tried = [&](LayerwiseTrials& by) {
+      at::Tensor weights = load_tensor(*model.checkpoint, module.tensor, at::kCPU, at::kFloat).clone();
+      by.quantize(module.tensor, parse_scheme("w3g32"),
+                  {weights.data_ptr<float>(), module.rows, module.cols});
+      return weights.view({module.rows, module.cols});
+    };
     quantizer->begin({{module.tensor, parse_scheme("w3g32")}});
-    EXPECT_TRUE(
-        at::equal(weights.view({module.rows, module.cols}), tensor_of(quantizer->take(module.tensor))))
-        << module.tensor;
+    const at::Tensor planned = tensor_of(quantizer->take(module.tensor));
+    EXPECT_TRUE(at::equal(tried(trials), planned)) << module.tensor;
+    EXPECT_TRUE(at::equal(tried(one_by_one), planned)) << module.tensor;
     trials.unload();  // and measured again
   }
 }
