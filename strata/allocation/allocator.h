@@ -18,6 +18,7 @@ struct Budget {
   std::optional<double> bits_per_weight;    // stored
   std::optional<double> average_code_bits;  // codes alone, as many papers count
   std::optional<uint64_t> bytes;            // stored bytes of the allocated matrices alone
+  uint64_t bytes_beside = 0;                // of the file that has them, which what is said of bytes counts
 
   bool empty() const { return !bits_per_weight && !average_code_bits && !bytes; }
   std::string text() const;  // "3 bpw", "12.00 MiB", "3 bpw and 3 average code bits", "none"

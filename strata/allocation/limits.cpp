@@ -37,7 +37,8 @@ Use& operator-=(Use& a, const Use& b) {
   return a;
 }
 
-Limits::Limits(const Budget& budget, int64_t weights) : weights_(weights) {
+Limits::Limits(const Budget& budget, int64_t weights)
+    : weights_(weights), bytes_beside_(budget.bytes_beside) {
   if (budget.bits_per_weight) {
     const std::string text = fmt::format("{} bpw", *budget.bits_per_weight);
     list_.push_back({kStoredBits, whole_bits(*budget.bits_per_weight, weights, text), text});
@@ -48,7 +49,7 @@ Limits::Limits(const Budget& budget, int64_t weights) : weights_(weights) {
   }
   if (budget.bytes) {
     const auto amount = static_cast<int64_t>(std::min<uint64_t>(*budget.bytes, INT64_MAX));
-    list_.push_back({kStoredBytes, amount, format_bytes(*budget.bytes)});
+    list_.push_back({kStoredBytes, amount, format_bytes(*budget.bytes + bytes_beside_)});
   }
 }
 
@@ -58,8 +59,10 @@ bool Limits::allow(const Use& use) const {
 }
 
 std::string Limits::text_of(Resource resource, int64_t amount) const {
-  if (resource == kStoredBytes)
-    return fmt::format("{} bytes ({})", amount, format_bytes(static_cast<uint64_t>(amount)));
+  if (resource == kStoredBytes) {
+    const uint64_t bytes = static_cast<uint64_t>(amount) + bytes_beside_;
+    return fmt::format("{} bytes ({})", bytes, format_bytes(bytes));
+  }
   const double bits = static_cast<double>(amount) / static_cast<double>(weights_);
   return fmt::format("{} {}", std::ceil(bits * 1e4 * (1 - 1e-12)) / 1e4,
                      resource == kStoredBits ? "bpw" : "average code bits");

@@ -44,6 +44,7 @@ class Limits {
  private:
   std::vector<Limit> list_;
   int64_t weights_;
+  uint64_t bytes_beside_;
 };
 
 }  // namespace strata

@@ -68,6 +68,7 @@ Budget budget_of_matrices(Budget budget, uint64_t fixed, bool all_chosen) {
                all_chosen ? "norms and metadata" : "embedding, head, norms and metadata", format_bytes(fixed),
                all_chosen ? "" : " or smaller --embedding and --head");
   *budget.bytes -= fixed;
+  budget.bytes_beside = fixed;
   return budget;
 }
 

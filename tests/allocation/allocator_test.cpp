@@ -386,6 +386,11 @@ TEST(Budget, BelowTheSmallestOrAboveTheLargestNamesWhatIsPossible) {
         usage_error(scores.modules, scores, options),
         "the budget of 1000 B is below the smallest possible with the schemes w3g64, w4g64, 688128 bytes "
         "(672.00 KiB); raise it or add smaller schemes");
+    options.budget.bytes_beside = 4096;
+    EXPECT_EQ(
+        usage_error(scores.modules, scores, options),
+        "the budget of 4.98 KiB is below the smallest possible with the schemes w3g64, w4g64, 692224 bytes "
+        "(676.00 KiB); raise it or add smaller schemes");
     options.budget = {};
     options.budget.average_code_bits = std::nan("");
     EXPECT_EQ(usage_error(scores.modules, scores, options),
