@@ -166,7 +166,7 @@ class Job {
     if (!request_.plan.empty()) return;
     menu_ = storable_menu(format_, runtime_, asked_menu(request_, method_, format_), request_.allocator.ties,
                           model_);
-    require_quantizable(quantizer_, menu_.schemes);
+    require_quantizable(model_, quantizer_, menu_.schemes);
     for (const std::string& text : menu_.notes) add_note(text);
   }
 

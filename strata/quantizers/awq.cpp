@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "strata/calibration/second_moments.h"
 #include "strata/core/blas_threads.h"
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
@@ -68,7 +69,8 @@ class LayerSearch {
     if (stage.rows) divide_rows(stage, 0, to_vector(one_a_row(*stage.rows, inverse)), scalings);
   }
 
-  // The same for what the experts' last matrices read, each for itself.
+  // The same for what the experts' last matrices read, each for itself: one that few tokens reach stays as it
+  // is, since the features of the others are not its own.
   void search_experts(const Stage& stage, const std::map<std::string, InputSample>& samples,
                       std::map<std::string, TensorScaling>& scalings) {
     if (!stage.rows) return;
@@ -79,7 +81,7 @@ class LayerSearch {
       const InputSample& sample = samples.at(input_of(stack, expert));
       std::vector<Planned> planned;
       add_planned(stack, expert, planned);
-      if (planned.empty() || sample.count == 0) continue;
+      if (planned.empty() || sample.count < kFewTokens) continue;
       const at::Tensor mean = sample.magnitudes / static_cast<double>(sample.count);
       const std::optional<at::Tensor> scales = best_scales(planned, mean, sample.tokens);
       if (!scales) continue;

@@ -152,11 +152,12 @@ const std::vector<Quantizer>& quantizers() {
        prepare_awq},
       {"awq+gptq", "awq's scales, then gptq", true, options_of_gptq, refused_by_gptq, prepare_awq_gptq},
       {"adaround", "rounding learned against a layer's output (arXiv 2004.10568)", true, row_learning_options,
-       refused_by_learning, prepare_learning<RowLearning::AdaRound>, "gptq"},
+       refused_by_learning, prepare_learning<RowLearning::AdaRound>, "gptq", nullptr, nullptr, false},
       {"lwc", "learnable clipping, against a layer's output (arXiv 2308.13137)", true, row_learning_options,
-       refused_by_learning, prepare_learning<RowLearning::Clipping>, "gptq"},
+       refused_by_learning, prepare_learning<RowLearning::Clipping>, "gptq", nullptr, nullptr, false},
       {"hybrid", "adaround for rows at high bits, lwc for the others (arXiv 2511.17801)", true,
-       row_learning_options, refused_by_learning, prepare_learning<RowLearning::Hybrid>, "gptq"},
+       row_learning_options, refused_by_learning, prepare_learning<RowLearning::Hybrid>, "gptq", nullptr,
+       nullptr, false},
       {"signround", "codes and scales learned by signed steps against a layer's output (arXiv 2309.05516)",
        true, sign_round_options, nullptr, prepare_sign_round, "gptq", nullptr, learned_by_sign_round},
   };
@@ -189,13 +190,17 @@ std::shared_ptr<SchemeTrials> trials_of(const Model& model, const QuantizerChoic
   return quantizer.trials == nullptr ? nullptr : quantizer.trials(model, choice.options, inputs);
 }
 
-void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu) {
+void require_quantizable(const Model& model, const QuantizerChoice& choice, const std::vector<Scheme>& menu) {
   const Quantizer& quantizer = find_quantizer(choice.name);
   if (quantizer.learns != nullptr && std::none_of(menu.begin(), menu.end(), quantizer.learns))
     fail_usage(
         "{} learns codes, but none of the schemes to choose from has codes of its own; use --quantizer "
         "importance, or schemes such as Q3_K",
         quantizer.name);
+  for (const Module& module : model.modules)
+    if (module.experts > 0 && !quantizer.takes_experts)
+      fail_usage("{} is a stack of experts, which {} cannot learn; choose signround", module.tensor,
+                 quantizer.name);
   if (quantizer.refusal == nullptr) return;
   for (const Scheme& scheme : menu) {
     const std::string refusal = quantizer.refusal(quantizer, scheme, choice.options);

@@ -64,6 +64,7 @@ struct Quantizer {
                                           const QuantizerInputs& inputs) = nullptr;
   // Whether a scheme has something that it learns: of a menu, one must. Null: all have.
   bool (*learns)(const Scheme& scheme) = nullptr;
+  bool takes_experts = true;  // whether it quantizes stacks of experts
 };
 
 // All quantizers; a new one is a line here.
@@ -78,9 +79,9 @@ QuantizerChoice resolve_automatic(QuantizerChoice choice, const std::string& aut
 // What quantizes in the place of the choice where plans are only compared.
 QuantizerChoice stand_in_for(QuantizerChoice choice);
 
-// Throws UsageError for a scheme of a menu that the quantizer cannot make: to be asked before scores are
-// measured.
-void require_quantizable(const QuantizerChoice& choice, const std::vector<Scheme>& menu);
+// Throws UsageError for a scheme of a menu, or a matrix of the model, that the quantizer cannot make: to be
+// asked before scores are measured.
+void require_quantizable(const Model& model, const QuantizerChoice& choice, const std::vector<Scheme>& menu);
 
 // Whether its options ask for groups that are not of neighbouring columns (AffineMatrix::group_of_column).
 bool scatters_groups(const QuantizerChoice& choice);

@@ -33,9 +33,6 @@ class RowLearningModule : public LearnedModule {
       : options_(options), device_(options.layers.activations.device), layer_weights_(inputs.layer_weights) {
     const Module& module = inputs.module;
     const Scheme& scheme = inputs.scheme;
-    if (module.experts > 0)
-      fail_usage("{} is a stack of experts, which adaround, lwc and hybrid cannot learn; choose signround",
-                 module.tensor);
     if (scheme.kind != Scheme::Kind::Affine && scheme.kind != Scheme::Kind::MixedRows)
       fail_usage(
           "{} is planned as {}, but adaround, lwc and hybrid learn affine groups; choose schemes such as "

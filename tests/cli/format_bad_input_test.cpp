@@ -88,6 +88,14 @@ TEST_F(FormatBadInput, FormatsRefuseWhatTheyCannotHold) {
   expect_no_quantization(model + "--format parquet", 2, "known are gguf");
 }
 
+TEST_F(FormatBadInput, QuantizersRefuseExpertsThatTheyCannotLearn) {
+  for (const char* quantizer : {"adaround", "lwc", "hybrid"})
+    expect_no_quantization(
+        std::string("tests/data/architectures/qwen3-moe --bpw 4 --schemes w2g32,w4g32 --quantizer ") +
+            quantizer,
+        2, "mlp.experts.gate_proj.weight is a stack of experts");
+}
+
 TEST_F(FormatBadInput, RuntimesRefuseWhatTheyDoNotLoad) {
   const std::string model = std::string(kModel) + " --method uniform --bpw 4.5 ";
   expect_no_quantization(model + "--runtime vllm --format mlx", 2, "vllm");
