@@ -1,4 +1,5 @@
-// strata eval MODEL --text FILE [--reference MODEL]: perplexity, and what was lost against a reference.
+// strata eval MODEL --text FILE [--reference MODEL]: perplexity, and what was lost against a reference, which
+// may be log probabilities that llama-perplexity wrote.
 #include "strata/evaluation/evaluate.h"
 
 #include <fmt/format.h>
@@ -9,13 +10,14 @@
 #include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
 #include "strata/device/device.h"
+#include "strata/evaluation/kl_base.h"
 
 namespace strata::cli {
 namespace {
 
 struct EvalArguments {
   std::string model;
-  std::filesystem::path text, reference;
+  std::filesystem::path text, reference, kl_base, save_kl_base;
   at::ScalarType dtype = at::kFloat;
   RuntimeRounding runtime = RuntimeRounding::None;
   bool stream = false;
@@ -31,15 +33,95 @@ DecoderOptions decoder_options(const EvalArguments& options, const CommonOptions
   return decoder;
 }
 
+void check_together(const EvalArguments& options) {
+  const auto refuse = [](bool given, const char* what, const char* beside, const char* why) {
+    if (given) fail_usage("{} cannot be given with {}: {}", what, beside, why);
+  };
+  if (!options.kl_base.empty()) {
+    constexpr const char* kOwn = "the base file has tokens and windows of its own";
+    refuse(!options.text.empty(), "--text", "--kl-base", kOwn);
+    refuse(options.evaluation.stride > 0, "--stride", "--kl-base", kOwn);
+    refuse(options.evaluation.max_tokens > 0, "--tokens", "--kl-base", kOwn);
+    refuse(!options.reference.empty(), "--reference", "--kl-base", "the base file is the reference");
+    refuse(!options.save_kl_base.empty(), "--save-kl-base", "--kl-base", "one is read, the other written");
+  }
+  if (!options.save_kl_base.empty())
+    refuse(!options.reference.empty(), "--reference", "--save-kl-base", "the model itself becomes the base");
+}
+
+std::optional<int32_t> first_of_windows(const Model& model) {
+  const Vocabulary vocabulary = model.vocabulary();
+  return vocabulary.add_bos ? vocabulary.bos : std::nullopt;
+}
+
+Json json_of(const MeanValue& mean) {
+  return {{"value", mean.value}, {"standard_error", mean.error}};
+}
+
+void compare_with_kl_base(const EvalArguments& options, const CommonOptions& common,
+                          const DecoderOptions& own) {
+  const Stopwatch stopwatch;
+  const KlBase base(options.kl_base);
+  const Model model = open_model(options.model);
+  Decoder decoder(model, own);
+  const BaseComparison found =
+      compare_with_base(decoder, base, first_of_windows(model), options.evaluation.batch);
+  if (common.json) {
+    print_json({{"model", options.model},
+                {"kl_base", options.kl_base.string()},
+                {"window", base.window()},
+                {"tokens", found.tokens},
+                {"ppl", json_of(found.ppl)},
+                {"base_ppl", json_of(found.base_ppl)},
+                {"log_ppl_correlation", found.log_ppl_correlation},
+                {"log_ppl_ratio", json_of(found.log_ppl_ratio)},
+                {"ppl_ratio", json_of(found.ppl_ratio)},
+                {"ppl_difference", json_of(found.ppl_difference)},
+                {"kld", json_of(found.kld)},
+                {"probability_change", json_of(found.probability_change)},
+                {"rms_probability_change", json_of(found.rms_change)},
+                {"same_top", json_of(found.same_top)},
+                {"seconds", stopwatch.seconds()}});
+    return;
+  }
+  fmt::print("{} beside {}, windows of {} tokens, of which the second halves count\n{}", options.model,
+             options.kl_base.string(), base.window(), text_of(found));
+  fmt::print("time                            {}\n", format_seconds(stopwatch.seconds()));
+}
+
+void save_kl_base(const EvalArguments& options, const CommonOptions& common, const DecoderOptions& own) {
+  const Stopwatch stopwatch;
+  require_output_file(options.save_kl_base);
+  const Model model = open_model(options.model);
+  const std::vector<int32_t> ids = tokenize_file(model, options.text);
+  Decoder decoder(model, own);
+  write_kl_base(decoder, ids, options.evaluation, first_of_windows(model), options.save_kl_base);
+  const uint64_t bytes = std::filesystem::file_size(options.save_kl_base);
+  if (common.json)
+    print_json({{"model", options.model},
+                {"text", options.text.string()},
+                {"kl_base", options.save_kl_base.string()},
+                {"window", options.evaluation.window},
+                {"bytes", bytes},
+                {"seconds", stopwatch.seconds()}});
+  else
+    fmt::print("{}: log probabilities of {} on {}, {}\ntime {}\n", options.save_kl_base.string(),
+               options.model, options.text.string(), format_bytes(bytes),
+               format_seconds(stopwatch.seconds()));
+}
+
 void run(EvalArguments& options, const CommonOptions& common, const Command& command) {
   if (kind_of_model(command, options.model) == ModelKind::Onnx)
     return eval_vision(options.model, options.vision, common);
+  check_together(options);
+  DecoderOptions own = decoder_options(options, common);
+  own.rounding = options.runtime;
+  if (!options.kl_base.empty()) return compare_with_kl_base(options, common, own);
   require_text(options.text.string());
+  if (!options.save_kl_base.empty()) return save_kl_base(options, common, own);
   const Stopwatch stopwatch;
   const Model model = open_model(options.model);
   const std::vector<int32_t> ids = tokenize_file(model, options.text);
-  DecoderOptions own = decoder_options(options, common);
-  own.rounding = options.runtime;
   Decoder decoder(model, own);
 
   Evaluation result;
@@ -99,6 +181,11 @@ void add_eval(Program& program) {
       {everyday(path("text", options.text, "FILE", "the text to predict")),
        everyday(path("reference", options.reference, "MODEL",
                      "also report KL divergence and top-1 agreement against this model")),
+       path("kl-base", options.kl_base, "FILE",
+            "compare with the log probabilities that llama-perplexity wrote (--kl-divergence-base), over the "
+            "text that the file holds, and print what it prints"),
+       path("save-kl-base", options.save_kl_base, "FILE",
+            "write such a file of this model over the text; half of every window counts there"),
        everyday(
            number("window", evaluation.window, 2, 1 << 24, "tokens in a window; the first is not predicted")),
        number("stride", evaluation.stride, 0, 1 << 24,

@@ -6,23 +6,11 @@
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
-#include "strata/core/interrupt.h"
-#include "strata/core/progress.h"
 #include "strata/evaluation/token_losses.h"
+#include "strata/evaluation/windows.h"
 
 namespace strata {
 namespace {
-
-constexpr int64_t kMiB = int64_t{1} << 20;
-
-// The cut of the text into windows, and which tokens of each are predicted: all but the first of the first
-// window, the last `counted` of the others.
-struct Windows {
-  int64_t length = 0, stride = 0, count = 0;
-
-  int64_t start(int64_t index) const { return index * stride; }
-  int64_t counted(int64_t index) const { return index == 0 ? length - 1 : std::min(stride, length - 1); }
-};
 
 void check_options(const EvaluationOptions& options) {
   if (options.window < 2)
@@ -33,14 +21,6 @@ void check_options(const EvaluationOptions& options) {
     fail_usage("the number of tokens and the batch cannot be negative");
 }
 
-Windows cut(int64_t tokens, const EvaluationOptions& options) {
-  Windows windows;
-  windows.length = options.window;
-  windows.stride = options.stride > 0 ? options.stride : options.window;
-  windows.count = (tokens - options.window) / windows.stride + 1;
-  return windows;
-}
-
 void check_ids(const std::vector<int32_t>& ids, int64_t count, const Model& model) {
   for (int64_t i = 0; i < count; ++i)
     if (ids[i] < 0 || ids[i] >= model.config.vocab_size)
@@ -49,82 +29,6 @@ void check_ids(const std::vector<int32_t>& ids, int64_t count, const Model& mode
           "fit the "
           "vocabulary",
           model.path.string(), ids[i], model.config.vocab_size);
-}
-
-bool any_streams(const std::vector<Decoder*>& decoders) {
-  return std::any_of(decoders.begin(), decoders.end(),
-                     [](const Decoder* decoder) { return !decoder->options().resident; });
-}
-
-bool any_on_cuda(const std::vector<Decoder*>& decoders) {
-  return std::any_of(decoders.begin(), decoders.end(),
-                     [](const Decoder* decoder) { return decoder->options().device.is_cuda(); });
-}
-
-// As many windows as keep the hidden states within a memory bound. Where weights are not kept every batch
-// loads the whole model, so batches are as large as that allows; otherwise smaller ones do.
-int64_t choose_batch(const std::vector<Decoder*>& decoders, const Windows& windows,
-                     const EvaluationOptions& options) {
-  if (options.batch > 0) return std::min(options.batch, windows.count);
-  int64_t window_bytes = 0;
-  for (const Decoder* decoder : decoders)
-    window_bytes += windows.length * decoder->model().config.hidden_size * 4;
-  int64_t bound = 16 * kMiB;
-  if (any_on_cuda(decoders)) bound = 256 * kMiB;
-  if (any_streams(decoders)) bound = 1024 * kMiB;
-  return std::clamp<int64_t>(bound / window_bytes, 1, windows.count);
-}
-
-// Positions whose logits are in memory at a time: enough for a GPU, and for a head that is read from disk
-// once for each such piece; otherwise few. A head is read from memory for each, so that they are never very
-// few.
-int64_t positions_per_piece(const std::vector<Decoder*>& decoders) {
-  constexpr int64_t kFewest = 64, kMost = 256;
-  const int64_t vocab_size = decoders.front()->model().config.vocab_size;
-  const auto positions = [&](int64_t logits) { return std::max(kFewest, logits / vocab_size); };
-  if (any_on_cuda(decoders)) return positions(128 * kMiB);
-  if (any_streams(decoders)) return positions(64 * kMiB);
-  return std::max(std::min(kMost, positions(16 * kMiB)), positions(2 * kMiB));
-}
-
-at::Tensor gather_ids(const std::vector<int32_t>& ids, const Windows& windows, int64_t first, int64_t count) {
-  at::Tensor batch = at::empty({count, windows.length}, at::kLong);
-  for (int64_t i = 0; i < count; ++i)
-    std::copy_n(ids.begin() + windows.start(first + i), windows.length,
-                batch.data_ptr<int64_t>() + i * windows.length);
-  return batch;
-}
-
-at::Tensor last_hidden(Decoder& decoder, const at::Tensor& ids, Progress& progress) {
-  at::Tensor hidden = decoder.embed(ids);
-  for (int layer = 0; layer < decoder.model().config.num_layers; ++layer) {
-    hidden = decoder.layer(layer, hidden);
-    progress.advance(ids.size(0));
-  }
-  return hidden;
-}
-
-// The hidden states that predict the counted tokens of windows `first`.., one row a token.
-at::Tensor predicting_rows(const at::Tensor& hidden, const Windows& windows, int64_t first) {
-  std::vector<at::Tensor> rows;
-  for (int64_t i = 0; i < hidden.size(0); ++i) {
-    const int64_t counted = windows.counted(first + i);
-    rows.push_back(hidden[i].narrow(0, windows.length - 1 - counted, counted));
-  }
-  return at::cat(rows);
-}
-
-at::Tensor target_rows(const at::Tensor& ids, const Windows& windows, int64_t first) {
-  std::vector<at::Tensor> rows;
-  for (int64_t i = 0; i < ids.size(0); ++i) {
-    const int64_t counted = windows.counted(first + i);
-    rows.push_back(ids[i].narrow(0, windows.length - counted, counted));
-  }
-  return at::cat(rows);
-}
-
-at::Tensor logits_of(Decoder& decoder, const at::Tensor& rows, int64_t first, int64_t count) {
-  return decoder.logits(rows.narrow(0, first, count).unsqueeze(0)).squeeze(0);
 }
 
 int64_t tokens_of(const std::vector<int32_t>& ids, const EvaluationOptions& options) {
@@ -155,40 +59,20 @@ Evaluation evaluate(Decoder& decoder, const std::vector<int32_t>& ids, const Eva
                     Decoder* reference) {
   const at::NoGradGuard no_grad;
   require_evaluable(ids, options, decoder.model());
-  const Windows windows = cut(tokens_of(ids, options), options);
+  const Windows windows = cut_windows(tokens_of(ids, options), options.window, options.stride);
   if (reference != nullptr && reference->model().config.vocab_size != decoder.model().config.vocab_size)
     fail("the vocabularies differ: {} has {} tokens and its reference {} has {}",
          decoder.model().path.string(), decoder.model().config.vocab_size, reference->model().path.string(),
          reference->model().config.vocab_size);
 
-  std::vector<Decoder*> decoders = {&decoder};
-  if (reference != nullptr) decoders.push_back(reference);
-  const int64_t batch = choose_batch(decoders, windows, options);
-  const int64_t piece = positions_per_piece(decoders);
-  int64_t layers = 0;
-  for (const Decoder* each : decoders) layers += each->model().config.num_layers;
-
   TokenLosses losses;
-  Progress progress("evaluating", windows.count * layers, "window layers");
-  for (int64_t first = 0; first < windows.count; first += batch) {
-    const at::Tensor batch_ids = gather_ids(ids, windows, first, std::min(batch, windows.count - first));
-    const at::Tensor targets = target_rows(batch_ids, windows, first).to(decoder.options().device);
-    const at::Tensor rows = predicting_rows(last_hidden(decoder, batch_ids, progress), windows, first);
-    at::Tensor reference_rows;
-    if (reference != nullptr)
-      reference_rows = predicting_rows(last_hidden(*reference, batch_ids, progress), windows, first);
-
-    for (int64_t row = 0; row < rows.size(0); row += piece) {
-      check_interrupted();
-      const int64_t count = std::min(piece, rows.size(0) - row);
-      const at::Tensor logits = logits_of(decoder, rows, row, count);
-      if (reference == nullptr)
-        losses.add(logits, targets.narrow(0, row, count));
-      else
-        losses.add(logits, targets.narrow(0, row, count),
-                   logits_of(*reference, reference_rows, row, count).to(logits.device()));
-    }
-  }
+  for_each_logits(decoder, reference, ids, windows, options.batch,
+                  [&](const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& of_reference) {
+                    if (reference == nullptr)
+                      losses.add(logits, targets);
+                    else
+                      losses.add(logits, targets, of_reference);
+                  });
   return losses.result();
 }
 
