@@ -31,6 +31,7 @@ void add_score(Program& program);
 void add_allocate(Program& program);
 void add_quantize(Program& program);
 void add_eval(Program& program);
+void add_verify(Program& program);
 void add_compare(Program& program);
 void add_recipe(Program& program);
 

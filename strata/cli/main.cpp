@@ -61,6 +61,7 @@ int run(int argc, char** argv) {
   add_allocate(program);
   add_quantize(program);
   add_eval(program);
+  add_verify(program);
   add_compare(program);
   add_recipe(program);
   for (const auto& command : program.commands) add_common_options(*command, program.common);

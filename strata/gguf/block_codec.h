@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "strata/core/dtype.h"
 #include "strata/gguf/levels.h"
@@ -39,6 +40,8 @@ struct GgufCodec {
   // sub-blocks (lanes-inl.h); 0 for an encoder that reads it in the order of the columns.
   int lane_weights;
   const GgufCodes* codes;  // null: takes whole blocks, or has none
+  // Whether n weights all are finite numbers, by what their blocks store in floats.
+  bool (*finite)(const std::byte* blocks, int64_t n);
 };
 
 // Throws Error for a type that is only carried along.
@@ -71,6 +74,37 @@ template <class Block, class Decode>
 void for_blocks(const std::byte* bytes, int64_t n, float* weights, const Decode& decode) {
   for (int64_t i = 0; i < n; i += Block::elements, bytes += sizeof(Block))
     decode(unpack_block<Block>(bytes), weights + i);
+}
+
+// Whether the bits are of a finite fp16 number.
+inline bool is_finite_half(uint16_t bits) {
+  return (bits & 0x7C00) != 0x7C00;
+}
+
+// A block's fp16 number, `d` in all of them, and the other one of those that have a min.
+template <class Block, class = void>
+struct OtherHalf {
+  static uint16_t of(const Block&) { return 0; }
+};
+template <class Block>
+struct OtherHalf<Block, std::void_t<decltype(Block::dmin)>> {
+  static uint16_t of(const Block& block) { return block.dmin; }
+};
+template <class Block>
+struct OtherHalf<Block, std::void_t<decltype(Block::m)>> {
+  static uint16_t of(const Block& block) { return block.m; }
+};
+
+// Codes and integer scales times finite halves are finite.
+template <class Block>
+bool finite_blocks(const std::byte* bytes, int64_t n) {
+  bool finite = true;
+  for (int64_t i = 0; i < n; i += Block::elements, bytes += sizeof(Block)) {
+    Block block;
+    std::memcpy(&block, bytes, sizeof(Block));
+    finite &= is_finite_half(block.d) && is_finite_half(OtherHalf<Block>::of(block));
+  }
+  return finite;
 }
 
 // Where weights have codes of their own, a block also says

@@ -152,7 +152,12 @@ void encode_blocks_of_32(const float* weights, int64_t cols, const float* import
 }
 
 template <class Block>
-inline constexpr GgufCodec codec_of_32 = {
-    32, sizeof(Block), &decode_codes<Block>, &encode_blocks_of_32<Block>, Block::sub_block, &codes_of<Block>};
+inline constexpr GgufCodec codec_of_32 = {32,
+                                          sizeof(Block),
+                                          &decode_codes<Block>,
+                                          &encode_blocks_of_32<Block>,
+                                          Block::sub_block,
+                                          &codes_of<Block>,
+                                          &finite_blocks<Block>};
 
 }  // namespace strata

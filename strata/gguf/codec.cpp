@@ -62,6 +62,11 @@ void encode_gguf(GgufType type, const float* weights, int64_t rows, int64_t cols
   });
 }
 
+bool is_finite_gguf(GgufType type, const std::byte* blocks, int64_t n) {
+  row_bytes(type, n);
+  return codec_of(type).finite(blocks, n);
+}
+
 void decode_gguf(GgufType type, const std::byte* blocks, int64_t n, float* weights) {
   row_bytes(type, n);  // throws for an n that the block size does not divide
   const GgufCodec& codec = codec_of(type);

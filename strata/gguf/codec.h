@@ -20,6 +20,9 @@ void encode_gguf(GgufType type, const float* weights, int64_t rows, int64_t cols
 // Decodes n weights (a multiple of the block size).
 void decode_gguf(GgufType type, const std::byte* blocks, int64_t n, float* weights);
 
+// Whether n weights all decode to finite numbers, by the numbers that their blocks store.
+bool is_finite_gguf(GgufType type, const std::byte* blocks, int64_t n);
+
 // The two steps of encode_gguf. Importance of the columns in the order in which the encoder of `type` reads
 // it, scaled to mean one in every block; empty for none, or where the type does not use it.
 std::vector<float> arrange_importance(GgufType type, const float* importance, int64_t cols);

@@ -27,8 +27,23 @@ void encode_floats(const float* weights, int64_t cols, const float*, std::byte* 
   }
 }
 
+// No exponent is all ones.
+template <DType type>
+bool finite_floats(const std::byte* bytes, int64_t n) {
+  using Bits = std::conditional_t<type == DType::F32, uint32_t, uint16_t>;
+  constexpr Bits exponent = type == DType::F32 ? 0x7F800000 : type == DType::F16 ? 0x7C00 : 0x7F80;
+  bool finite = true;
+  for (int64_t i = 0; i < n; ++i) {
+    Bits bits;
+    std::memcpy(&bits, bytes + i * static_cast<int64_t>(sizeof bits), sizeof bits);
+    finite &= (bits & exponent) != exponent;
+  }
+  return finite;
+}
+
 template <DType type>
 inline constexpr GgufCodec float_codec = {
-    1, type == DType::F32 ? 4 : 2, &decode_floats<type>, &encode_floats<type>, 0, nullptr};
+    1,       type == DType::F32 ? 4 : 2, &decode_floats<type>, &encode_floats<type>, 0,
+    nullptr, &finite_floats<type>};
 
 }  // namespace strata

@@ -112,6 +112,7 @@ void encode_grid_blocks(const float* weights, int64_t cols, const float* importa
 
 template <class Block>
 inline constexpr GgufCodec grid_codec = {
-    256, sizeof(Block), &decode_grid_blocks<Block>, &encode_grid_blocks<Block>, 0, nullptr};
+    256, sizeof(Block), &decode_grid_blocks<Block>, &encode_grid_blocks<Block>,
+    0,   nullptr,       &finite_blocks<Block>};
 
 }  // namespace strata

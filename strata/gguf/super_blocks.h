@@ -160,11 +160,13 @@ inline constexpr GgufCodec super_block_codec = {256,
                                                 &decode_codes<Block>,
                                                 &encode_super_blocks<Block>,
                                                 Block::sub_block,
-                                                &codes_of<Block>};
+                                                &codes_of<Block>,
+                                                &finite_blocks<Block>};
 
 // The same for a type that takes whole blocks.
 template <class Block>
 inline constexpr GgufCodec whole_super_block_codec = {
-    256, sizeof(Block), &decode_codes<Block>, &encode_super_blocks<Block>, Block::sub_block, nullptr};
+    256,     sizeof(Block),        &decode_codes<Block>, &encode_super_blocks<Block>, Block::sub_block,
+    nullptr, &finite_blocks<Block>};
 
 }  // namespace strata
