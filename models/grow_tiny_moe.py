@@ -1,14 +1,14 @@
 """Grows tiny-moe, a mixture of experts of Qwen3-MoE's architecture, out of tiny-llama, on a GPU.
 
     python3 models/grow_tiny_moe.py models/tiny-llama OUTPUT [--text FILE...] [--sample-tokens N] [--steps N]
-                                    [--minutes M]
+                                    [--minutes M] [--from EARLIER_OUTPUT]
 
 tiny-llama writes text: windows of 512 tokens, temperature 1, from a new line on, which starts articles and novels
 alike (behind its end-of-text token it writes articles alone). The student starts from every second layer of
 tiny-llama, its experts from random features of the layer's feed-forward block, and learns tiny-llama's distribution
 at every position: cross-entropy with soft targets, and a term that balances the experts (Fedus et al. 2021, arXiv
 2101.03961). Matrices of the layers learn by Muon (Jordan et al. 2024: momentum, orthogonalized by five Newton-Schulz
-steps), the others by Adam. OUTPUT gets config.json, model.safetensors (fp16) and the tokenizer; the perplexities of
+steps), the others by Adam. With --from it goes on from what an earlier run left. OUTPUT gets config.json, model.safetensors (fp16) and the tokenizer; the perplexities of
 the texts and the share of tokens of every expert are printed.
 """
 import argparse
@@ -234,8 +234,31 @@ class Muon:
             p.mul_(1 - part * self.rate * 0.01).add_(update, alpha=-part * self.rate * scale)
 
 
+def tensors_of(student):
+    """The student's parameters, or parts of them, by Hugging Face's names."""
+    tensors = {"model.embed_tokens.weight": student.embedding, "model.norm.weight": student.norm}
+    for n, layer in enumerate(student.layers):
+        prefix = f"model.layers.{n}."
+        for name in "qkvo":
+            tensors[f"{prefix}self_attn.{name}_proj.weight"] = layer[name]
+        for name in ("q_norm", "k_norm"):
+            tensors[f"{prefix}self_attn.{name}.weight"] = layer[name]
+        tensors[prefix + "input_layernorm.weight"] = layer["before_attention"]
+        tensors[prefix + "post_attention_layernorm.weight"] = layer["before_experts"]
+        tensors[prefix + "mlp.gate.weight"] = layer["router"]
+        for name in ("gate", "up", "down"):
+            for e in range(EXPERTS):
+                tensors[f"{prefix}mlp.experts.{e}.{name}_proj.weight"] = layer[name][e]
+    return tensors
+
+
 def train(teacher, windows, options, device):
     student = Student(teacher).to(device)
+    if options.earlier:
+        earlier = load_file(options.earlier / "model.safetensors")
+        with torch.no_grad():
+            for name, value in tensors_of(student).items():
+                value.copy_(earlier[name])
     matrices = [p for layer in student.layers for name, p in layer.items() if p.dim() >= 2 and name != "router"]
     chosen = {id(p) for p in matrices}
     others = [p for p in student.parameters() if id(p) not in chosen]
@@ -284,19 +307,7 @@ def train(teacher, windows, options, device):
 
 def save(student, source, output):
     sizes = student.sizes
-    tensors = {"model.embed_tokens.weight": student.embedding, "model.norm.weight": student.norm}
-    for n, layer in enumerate(student.layers):
-        prefix = f"model.layers.{n}."
-        for name in "qkvo":
-            tensors[f"{prefix}self_attn.{name}_proj.weight"] = layer[name]
-        for name in ("q_norm", "k_norm"):
-            tensors[f"{prefix}self_attn.{name}.weight"] = layer[name]
-        tensors[prefix + "input_layernorm.weight"] = layer["before_attention"]
-        tensors[prefix + "post_attention_layernorm.weight"] = layer["before_experts"]
-        tensors[prefix + "mlp.gate.weight"] = layer["router"]
-        for name in ("gate", "up", "down"):
-            for e in range(EXPERTS):
-                tensors[f"{prefix}mlp.experts.{e}.{name}_proj.weight"] = layer[name][e]
+    tensors = tensors_of(student)
     output.mkdir(parents=True, exist_ok=True)
     half = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in tensors.items()}
     save_file(half, output / "model.safetensors", metadata={"format": "pt"})
@@ -336,6 +347,7 @@ def main():
     parser.add_argument("--sample-tokens", type=int, default=150_000_000)
     parser.add_argument("--sample-batch", type=int, default=4096)
     parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--from", dest="earlier", type=pathlib.Path, help="a folder that this program wrote")
     parser.add_argument("--minutes", type=float, default=0, help="train no longer than this")
     parser.add_argument("--batch", type=int, default=128, help="windows a step")
     parser.add_argument("--pieces", type=int, default=1, help="passes that a step is split into")

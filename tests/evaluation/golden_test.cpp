@@ -42,6 +42,17 @@ TEST_F(Golden, LastWindows) {
   EXPECT_NEAR(found.nll_standard_error, 0.06160569, 1e-6);
 }
 
+// The bundled mixture of experts. transformers 5.24 evaluated the same windows, with the embedding in fp16.
+TEST(GoldenExperts, FirstWindows) {
+  set_progress_style(ProgressStyle::Quiet);
+  const Model model = open_model(STRATA_SOURCE_DIR "/models/tiny-moe.gguf");
+  Decoder decoder(model, {});
+  EvaluationOptions options;
+  options.max_tokens = 2048;
+  const auto ids = tokenize_file(model, STRATA_SOURCE_DIR "/data/books/the-man-who-was-thursday.txt");
+  EXPECT_NEAR(evaluate(decoder, ids, options).nll, 3.759266, 1e-4);
+}
+
 TEST(TokenizeFile, NamesAnEmptyTextAndATokenizerOfAnotherModel) {
   const TemporaryDirectory directory;
   std::ofstream(directory / "empty.txt").flush();
