@@ -86,9 +86,10 @@ void add(GgufLayout& layout, std::string name, std::vector<int64_t> shape, GgufT
   layout.sources.push_back(std::move(source));
 }
 
-// Stacks have three dimensions; matrices of one row are vectors.
+// Stacks have three dimensions, convolutions two; matrices of one row are vectors.
 std::vector<int64_t> shape_in_gguf(const ExpectedTensor& tensor) {
   const std::vector<int64_t>& shape = tensor.shape;
+  if (shape.size() == 3) return {shape.front(), shape.back()};
   if (tensor.experts > 0) return {tensor.experts, shape.front() / tensor.experts, shape.back()};
   return tensor.kept && shape.front() == 1 ? std::vector<int64_t>{shape.back()} : shape;
 }

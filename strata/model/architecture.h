@@ -35,6 +35,7 @@ struct LayerTensor {
   bool bare = false;           // a checkpoint stores it without ".weight" behind its name
   int64_t experts = 0;         // of a stack; otherwise 0
   bool kept = false;           // a small matrix that is not quantized, such as a router
+  bool convolution = false;    // kept: of every channel a filter of its own, [rows, 1, cols] in a checkpoint
 
   std::string weight() const { return bare ? name : name + ".weight"; }
   bool is_matrix() const { return !parts.empty(); }
@@ -84,6 +85,14 @@ struct ExpertsPlan {
   std::string shared_gate;                // a matrix of one row; empty: the shared expert has no gate
 };
 
+// The gated short convolution of LFM2: the products of `input` are b, c and x, one above the other, and
+// c * convolution(b * x) goes through `output`.
+struct ShortConvolutionPlan {
+  std::string input;        // "conv.in_proj"
+  std::string convolution;  // "conv.conv"
+  std::string output;       // "conv.out_proj"
+};
+
 // Both behind one norm, so that neither reads what the other adds.
 struct ParallelPlan {
   AttentionPlan attention;
@@ -94,7 +103,7 @@ struct ParallelPlan {
 // are names of the layer's tensors; empty: none stands there.
 struct BlockPlan {
   std::string norm_before, norm_after;
-  std::variant<AttentionPlan, FeedForwardPlan, ExpertsPlan, ParallelPlan> block;
+  std::variant<AttentionPlan, FeedForwardPlan, ExpertsPlan, ParallelPlan, ShortConvolutionPlan> block;
 };
 
 // What a layer computes.
@@ -118,6 +127,8 @@ struct Architecture {
   std::vector<std::string> activations = {"silu"};
   // What a checkpoint's norms leave out of their gains, which GGUF files hold whole.
   float norm_offset = 0;
+  // Names of the norm behind the last layer.
+  std::string final_norm = "norm", gguf_final_norm = "output_norm";
 
   // What follows from the architecture and its sizes, whatever the config was read from.
   void (*complete)(ModelConfig& config) = nullptr;

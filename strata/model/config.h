@@ -57,6 +57,12 @@ struct ExpertSizes {
   double scale = 1;          // of the gates
 };
 
+// Convolutions along the text, of every channel with a filter of its own.
+struct ConvolutionSizes {
+  int64_t width = 0;  // tokens that an output sees, the last one its own
+  bool bias = false;
+};
+
 // config.json of a decoder-only transformer.
 struct ModelConfig {
   std::string
@@ -77,7 +83,9 @@ struct ModelConfig {
   bool output_bias = false;     // o has one too
   bool mlp_bias = false;
   ExpertSizes experts;
-  std::vector<bool> expert_layers;  // that have experts where experts.count > 0; empty = all
+  std::vector<bool> expert_layers;     // that have experts where experts.count > 0; empty = all
+  std::vector<bool> attention_layers;  // whose values attention mixes; empty = all
+  ConvolutionSizes convolution;        // of the other layers
   bool tied_embeddings = false;
   int64_t sliding_window = 0;                         // 0 = none
   std::vector<bool> sliding_layers;                   // layers it applies to; empty = all
@@ -100,6 +108,7 @@ struct ModelConfig {
   AttentionScores scores_of(int layer) const;
   const Rope& rope_of(int layer) const;
   bool has_experts(int layer) const;
+  bool attends(int layer) const;  // whether attention mixes this layer's values
 };
 
 // All layers slide but for the last of every `period`; throws where that is not positive.

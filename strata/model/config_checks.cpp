@@ -10,6 +10,7 @@ namespace {
 // Far above any published model, and small enough that a product of three fits 63 bits.
 constexpr int64_t kLargestWidth = 1 << 20;
 constexpr int64_t kMostExperts = 1 << 14;
+constexpr int64_t kLargestFilter = 1 << 10;
 constexpr int64_t kLargestVocabulary = 1 << 24;
 
 void check_size(const std::string& where, const char* name, int64_t value, int64_t limit) {
@@ -106,6 +107,8 @@ void check_config(const ModelConfig& config, const std::string& where) {
   if (config.sliding_window < 0)
     fail("{}: sliding_window is {}, but must be positive, or null for none", where, config.sliding_window);
   if (config.experts.count > 0) check_experts(config.experts, where);
+  if (!config.attention_layers.empty())
+    check_size(where, "the width of the convolution", config.convolution.width, kLargestFilter);
   check_real(where, "rms_norm_eps", config.rms_norm_eps, 0, 1);
   check_rope(config.rope, where);
   if (config.sliding_rope) check_rope(*config.sliding_rope, where);

@@ -29,6 +29,14 @@ const GgufTensor& require_tensor(const GgufFile& file, const std::string& name) 
   return *tensor;
 }
 
+// Of the layers that have any; where files list them the most that a layer has.
+int64_t kv_heads(const Architecture& architecture, const GgufKeys& keys, const ModelConfig& config) {
+  if (!architecture.sizes_by_layer || config.num_layers < 1 || config.num_layers > kMostLayers)
+    return keys.integer("attention.head_count_kv", config.num_heads);
+  const std::vector<int64_t> of_layers = keys.by_layer("attention.head_count_kv", config.num_layers);
+  return *std::max_element(of_layers.begin(), of_layers.end());
+}
+
 void read_sizes(const GgufFile& file, const Architecture& architecture, const GgufKeys& keys,
                 ModelConfig& config) {
   const std::string where = file.path().string();
@@ -36,9 +44,7 @@ void read_sizes(const GgufFile& file, const Architecture& architecture, const Gg
   config.intermediate_size = keys.integer("feed_forward_length");
   config.num_layers = keys.integer("block_count");
   config.num_heads = keys.integer("attention.head_count");
-  config.num_kv_heads = architecture.sizes_by_layer && config.num_layers <= kMostLayers
-                            ? keys.by_layer("attention.head_count_kv", config.num_layers).back()
-                            : keys.integer("attention.head_count_kv", config.num_heads);
+  config.num_kv_heads = kv_heads(architecture, keys, config);
   config.max_position_embeddings = keys.integer("context_length", 2048);
   const std::vector<int64_t>& embedding = require_tensor(file, "token_embd.weight").shape;
   if (embedding.size() != 2)

@@ -74,9 +74,12 @@ class GgufCheckpoint final : public Checkpoint {
     shape.erase(shape.begin());
   }
 
-  // The matrices of a stack one below the other; llama.cpp stores matrices of one row as vectors.
+  // The matrices of a stack one below the other; llama.cpp stores matrices of one row as vectors, and
+  // convolutions as matrices.
   std::vector<int64_t> shape_of(const GgufTensor& tensor, const ExpectedTensor& expected) const {
     if (expected.experts > 0) return stacked(tensor, expected);
+    if (expected.shape.size() == 3 && tensor.shape.size() == 2)
+      return {tensor.shape.front(), 1, tensor.shape.back()};
     const bool is_row = expected.shape.size() == 2 && expected.shape.front() == 1;
     return is_row && tensor.shape.size() == 1 ? std::vector<int64_t>{1, tensor.shape.front()} : tensor.shape;
   }

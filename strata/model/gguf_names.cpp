@@ -12,8 +12,10 @@ bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
 
+constexpr size_t kDigits = 6, kMostNumbered = 1000000;  // of the number of a layer in a name
+
 bool is_number(std::string_view text) {
-  return !text.empty() && text.size() <= 6 &&
+  return !text.empty() && text.size() <= kDigits &&
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
@@ -65,7 +67,8 @@ NamePair embedding_names(const ModelConfig& config) {
 }
 
 NamePair final_norm_names(const ModelConfig& config) {
-  return {config.prefix + "norm", "output_norm"};
+  const Architecture& architecture = architecture_of(config);
+  return {config.prefix + architecture.final_norm, architecture.gguf_final_norm};
 }
 
 NamePair head_names(const ModelConfig& config) {
@@ -95,9 +98,15 @@ std::string matrix_name_in_gguf(const std::string& tensor) {
   const size_t start = tensor.find("layers.");
   if (start != std::string::npos && (start == 0 || tensor[start - 1] == '.'))
     config.prefix = tensor.substr(0, start);
-  for (const Architecture& architecture : architectures())
-    if (std::string name = translate_name(architecture, config, tensor, Way::ToGguf); !name.empty())
-      return name;
+  // Of layers that attend, and of those that do not.
+  for (const bool attend : {true, false}) {
+    config.attention_layers.assign(attend ? 0 : kMostNumbered, attend);
+    for (const Architecture& architecture : architectures()) {
+      config.architecture = architecture.model_type;
+      if (std::string name = translate_name(architecture, config, tensor, Way::ToGguf); !name.empty())
+        return name;
+    }
+  }
   return tensor;
 }
 

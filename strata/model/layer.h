@@ -33,6 +33,12 @@ struct LayerWeights {
 using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                            const AttentionScores& scores)>;
 
+// What a layer without attention keeps of the tokens before those that it reads; undefined where a text
+// begins. Each step leaves what the next one needs.
+struct LayerMemory {
+  at::Tensor inputs;  // the last inputs of its convolution, [B, width - 1, channels]
+};
+
 // A layer on its way: the residual stream, and what waits to be multiplied by the next matrices where that
 // is not the stream itself. A stage that reads the value takes its first features, as many as its matrices
 // have inputs; the others wait for the stage after it.
@@ -82,6 +88,7 @@ struct LayerRun {
   LayerWeights weights;
   RopeTable rope;
   Attention attention;
+  LayerMemory* memory = nullptr;  // of what came before; null: every text begins here and is seen whole
 };
 
 // Called with a matrix's name and its input; of a stack for every expert, under the name of its own matrix
@@ -125,10 +132,11 @@ std::vector<at::Tensor> split_products(const std::vector<at::Tensor>& products,
                                        const std::vector<int64_t>& sizes);
 
 // The stages of each kind of block, added to those before; attention_block.cpp, feed_forward_block.cpp,
-// experts_block.cpp and parallel_block.cpp.
+// experts_block.cpp, parallel_block.cpp and short_convolution_block.cpp.
 void add_stages(const AttentionPlan& attention, std::vector<Stage>& stages);
 void add_stages(const FeedForwardPlan& feed_forward, std::vector<Stage>& stages);
 void add_stages(const ExpertsPlan& experts, std::vector<Stage>& stages);
 void add_stages(const ParallelPlan& parallel, std::vector<Stage>& stages);
+void add_stages(const ShortConvolutionPlan& convolution, std::vector<Stage>& stages);
 
 }  // namespace strata

@@ -57,6 +57,7 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
       }
       add_tensor(tensors, names, {tensor.rows(), tensor.cols}, tensor.parts, tensor.experts);
       tensors.back().kept = tensor.kept;
+      if (tensor.convolution) tensors.back().shape = {tensor.rows(), 1, tensor.cols};
       if (tensor.bias) add_bias(tensors, names, tensor.rows(), tensor.parts);
     }
   }

@@ -12,7 +12,7 @@ namespace strata {
 
 struct ExpectedTensor {
   std::string name, gguf_name;
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape;  // of a convolution [rows, 1, cols]
   std::vector<RowPart> parts;  // of a layer's matrices and their biases
   int64_t experts = 0;         // of a stack, whose shape is [experts * rows, cols]; otherwise 0
   bool kept = false;           // LayerTensor::kept

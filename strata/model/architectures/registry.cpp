@@ -16,6 +16,7 @@
   add(gemma4_text)                \
   add(glm4)                       \
   add(granite)                    \
+  add(lfm2)                       \
   add(llama)                      \
   add(ministral3)                 \
   add(mistral)                    \

@@ -77,6 +77,10 @@ MODELS = {
     "llama-dynamic": ("LlamaConfig", dict(
         intermediate_size=64, max_position_embeddings=20, rope_parameters=dict(
             rope_type="dynamic", rope_theta=10000.0, factor=4.0)), 21),
+    # Its feed-forward block has 64 features: 2 / 3 of 75 in whole steps.
+    "lfm2": ("Lfm2Config", dict(
+        num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, intermediate_size=75, block_multiple_of=32,
+        conv_L_cache=3, layer_types=["conv", "full_attention", "conv"]), 22),
 }
 
 
