@@ -147,6 +147,15 @@ int64_t GgufKeys::integer(const std::string& key, int64_t otherwise) const {
   return optional_integer(prefix_ + key).value_or(otherwise);
 }
 
+std::vector<int64_t> GgufKeys::integers(const std::string& key) const {
+  const GgufValue* value = file_.find(prefix_ + key);
+  if (value == nullptr) return {};
+  const auto* list = std::get_if<std::vector<int64_t>>(&value->value);
+  if (list == nullptr)
+    fail("{}: the key {}{} is not a list of integers", file_.path().string(), prefix_, key);
+  return *list;
+}
+
 std::vector<int64_t> GgufKeys::by_layer(const std::string& key, int64_t layers) const {
   const GgufValue* value = file_.find(prefix_ + key);
   const auto* list = value == nullptr ? nullptr : std::get_if<std::vector<int64_t>>(&value->value);
@@ -163,6 +172,14 @@ double GgufKeys::real(const std::string& key, double otherwise) const {
   const auto number = gguf_number(*value);
   if (!number) fail("{}: the key {}{} is not a number", file_.path().string(), prefix_, key);
   return *number;
+}
+
+bool GgufKeys::flag(const std::string& key, bool otherwise) const {
+  const GgufValue* value = file_.find(prefix_ + key);
+  if (value == nullptr) return otherwise;
+  const auto* flag = std::get_if<bool>(&value->value);
+  if (flag == nullptr) fail("{}: the key {}{} is not true or false", file_.path().string(), prefix_, key);
+  return *flag;
 }
 
 std::string GgufKeys::text(const std::string& key) const {

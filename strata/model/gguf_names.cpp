@@ -29,8 +29,11 @@ std::string translate(const NamePair& names, std::string_view stem, Way way) {
 
 std::string translate_in_layer(const Architecture& architecture, const ModelConfig& config, int layer,
                                std::string_view stem, Way way) {
-  for (const LayerTensor& tensor : architecture.tensors(config, layer))
+  for (const LayerTensor& tensor : architecture.tensors(config, layer)) {
     if (std::string name = translate({tensor.name, tensor.gguf_name}, stem, way); !name.empty()) return name;
+    for (const std::string& part : tensor.gguf_parts)
+      if (way == Way::FromGguf && stem == part) return tensor.name;
+  }
   return "";
 }
 

@@ -16,6 +16,7 @@
   add(gemma4_text)                \
   add(glm4)                       \
   add(granite)                    \
+  add(granitemoehybrid)           \
   add(lfm2)                       \
   add(llama)                      \
   add(ministral3)                 \
@@ -28,6 +29,7 @@
   add(qwen2)                      \
   add(qwen2_moe)                  \
   add(qwen3)                      \
+  add(qwen3_5_text)               \
   add(qwen3_moe)                  \
   add(seed_oss)                   \
   add(smollm3)                    \
