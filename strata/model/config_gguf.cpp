@@ -41,7 +41,10 @@ void read_sizes(const GgufFile& file, const Architecture& architecture, const Gg
                 ModelConfig& config) {
   const std::string where = file.path().string();
   config.hidden_size = keys.integer("embedding_length");
-  config.intermediate_size = keys.integer("feed_forward_length");
+  config.intermediate_size =
+      architecture.experts
+          ? keys.integer("feed_forward_length", keys.integer("expert_feed_forward_length", 0))
+          : keys.integer("feed_forward_length");
   config.num_layers = keys.integer("block_count");
   config.num_heads = keys.integer("attention.head_count");
   config.num_kv_heads = kv_heads(architecture, keys, config);

@@ -29,6 +29,7 @@
   add(qwen2)                      \
   add(qwen2_moe)                  \
   add(qwen3)                      \
+  add(qwen3_5_moe_text)           \
   add(qwen3_5_text)               \
   add(qwen3_moe)                  \
   add(seed_oss)                   \

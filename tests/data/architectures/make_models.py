@@ -91,8 +91,13 @@ MODELS = {
         embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4, logits_scaling=3.0,
         layer_types=["linear_attention", "full_attention", "linear_attention"], mamba_n_heads=8, mamba_n_groups=2,
         mamba_d_state=16, mamba_chunk_size=32, tie_word_embeddings=True), 24),
+    "qwen3-5-moe": ("Qwen3_5MoeTextConfig", dict(
+        num_hidden_layers=2, full_attention_interval=2, num_attention_heads=2, num_key_value_heads=1, head_dim=32,
+        moe_intermediate_size=32, shared_expert_intermediate_size=32, num_experts=4, num_experts_per_tok=2,
+        linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16, linear_value_head_dim=16,
+        tie_word_embeddings=False), 25),
 }
-LONG = {"granite4": 72, "qwen3-5": 72}  # tokens; the others have 48
+LONG = {"granite4": 72, "qwen3-5": 72, "qwen3-5-moe": 72}  # tokens; the others have 48
 
 
 def byte_tokenizer():
