@@ -74,9 +74,22 @@ std::string fused_part(const std::string& module) {
   const auto has = [&](const char* part) { return module.find(part) != std::string::npos; };
   if (has(".experts.") || has("_exps")) return "experts";
   static const std::map<std::string, std::string> parts = {
-      {"q_proj", "qkv"},     {"k_proj", "qkv"},       {"v_proj", "qkv"},      {"attn_q", "qkv"},
-      {"attn_k", "qkv"},     {"attn_v", "qkv"},       {"up_proj", "gate_up"}, {"gate_proj", "gate_up"},
-      {"ffn_up", "gate_up"}, {"ffn_gate", "gate_up"},
+      {"q_proj", "qkv"},
+      {"k_proj", "qkv"},
+      {"v_proj", "qkv"},
+      {"attn_q", "qkv"},
+      {"attn_k", "qkv"},
+      {"attn_v", "qkv"},
+      {"up_proj", "gate_up"},
+      {"gate_proj", "gate_up"},
+      {"ffn_up", "gate_up"},
+      {"ffn_gate", "gate_up"},
+      {"w1", "gate_up"},
+      {"w3", "gate_up"},
+      {"in_proj_qkv", "in_proj_qkvz"},
+      {"in_proj_z", "in_proj_qkvz"},
+      {"attn_qkv", "qkvz"},
+      {"attn_gate", "qkvz"},
   };
   const size_t dot = module.rfind('.');
   const auto found = parts.find(dot == std::string::npos ? module : module.substr(dot + 1));

@@ -15,6 +15,7 @@
 #include "strata/core/text.h"
 #include "strata/gguf/file.h"
 #include "strata/model/gguf_names.h"
+#include "strata/model/value_heads.h"
 
 namespace strata {
 namespace {
@@ -169,6 +170,13 @@ Imatrix read_imatrix(const std::filesystem::path& path, const Model& model) {
          name == nullptr ? "missing" : "\"" + printable(*name) + "\"");
   Imatrix imatrix;
   for (const Module& module : model.modules) imatrix.entries[module.tensor] = read_entry(file, model, module);
+  for (const auto& [tensor, columns] : tiled_columns(model)) {
+    const auto entry = imatrix.entries.find(tensor);
+    if (entry == imatrix.entries.end()) continue;
+    const std::vector<float> tiled = entry->second.squares;
+    for (size_t i = 0; i < columns.size(); ++i)
+      entry->second.squares[static_cast<size_t>(columns[i])] = tiled[i];
+  }
   check_no_other_layers(file, model);
   read_origin(file, imatrix);
   return imatrix;

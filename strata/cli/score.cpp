@@ -8,6 +8,7 @@
 #include "strata/cli/vision.h"
 #include "strata/device/device.h"
 #include "strata/model/boundary_modules.h"
+#include "strata/model/value_heads.h"
 #include "strata/pipeline/workbench.h"
 #include "strata/quantization/scheme.h"
 #include "strata/report/table.h"
@@ -56,8 +57,9 @@ void run(ScoreArguments& options, const CommonOptions& common, const Command& co
   const std::vector<Scheme> schemes =
       options.schemes.empty() ? std::vector<Scheme>() : parse_schemes(options.schemes);
   if (!options.imatrix_output.empty())  // as llama.cpp's imatrix tool does; the tokens then serve the method
-    write_imatrix(options.imatrix_output, measure_imatrix(bench.model(), *bench.calibration("--save-imatrix"),
-                                                          evidence.device, evidence.cache));
+    write_imatrix(options.imatrix_output,
+                  measure_imatrix(with_value_heads(bench.model(), true), *bench.calibration("--save-imatrix"),
+                                  evidence.device, evidence.cache));
   MethodChoice method;
   method.label = method.score_method = options.method;
   AllocatorOptions any_plan;  // which may choose embedding and head

@@ -44,6 +44,15 @@ void check_plan(const Model& model, const ExportPlan& plan) {
           tensor, scheme.name(), model.path.string());
 }
 
+void require_no_order(const Model& model, const ExportPlan& plan) {
+  if (plan.calibrated != nullptr || !plan.importance.empty() || !plan.row_impacts.empty())
+    fail(
+        "{}: the plan was measured with the model's value heads in another order than the output has; "
+        "measure "
+        "it on the model that with_value_heads() gives",
+        model.path.string());
+}
+
 const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const std::string& tensor) {
   if (tensor == model.embedding) return &plan.embedding;
   if (tensor == model.head) return &plan.head;

@@ -9,6 +9,10 @@ namespace strata {
 // Throws if the plan names a tensor that is not a matrix of the model's layers.
 void check_plan(const Model& model, const ExportPlan& plan);
 
+// Throws if the plan holds anything that was measured by rows or columns, where the output has those of the
+// model's value heads in another order (value_heads.h).
+void require_no_order(const Model& model, const ExportPlan& plan);
+
 // The scheme the plan gives a matrix; null when it is kept.
 const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const std::string& tensor);
 

@@ -21,6 +21,7 @@ ExportFormat gguf() {
   format.ending = ".gguf";
   format.what = "one file for llama.cpp and what builds on it";
   format.default_schemes = "gguf";
+  format.tiles_value_heads = true;
   format.embedding = "Q4_K";
   format.head = "Q6_K";
   format.refusal = [](const Scheme& scheme, int64_t, int64_t) {

@@ -21,6 +21,7 @@ struct ExportFormat {
   std::string embedding = "F32", head = "F32";
   bool holds_scattered_groups = false;  // AffineMatrix::group_of_column, from act-order
   bool packs_embedding = true;          // false: embedding and head are always kept
+  bool tiles_value_heads = false;       // the order in which it has value heads (model/value_heads.h)
   Ties ties = Ties::None;               // modules whose schemes must agree, since runtimes fuse them
   // Why a [rows, cols] matrix cannot be stored in a scheme, as the end of a sentence; empty when it can.
   std::function<std::string(const Scheme&, int64_t rows, int64_t cols)> refusal;

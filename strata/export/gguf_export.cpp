@@ -10,6 +10,7 @@
 #include "strata/export/gguf_layout.h"
 #include "strata/export/other_tensors.h"
 #include "strata/gguf/codec.h"
+#include "strata/model/value_heads.h"
 
 namespace strata {
 namespace {
@@ -61,7 +62,8 @@ int64_t matrices_in(const GgufTensor& tensor) {
 double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, const GgufSource& source,
                      const ExportPlan& plan, GgufPartsWriter& writer) {
   const TensorInfo& info = checkpoint.info(source.tensor);
-  const int64_t rows = info.rows(), cols = info.cols();
+  const bool in_order = source.rows.empty() || info.shape.size() < 2;
+  const int64_t rows = in_order ? info.rows() : static_cast<int64_t>(source.rows.size()), cols = info.cols();
   const int64_t bytes = row_bytes(tensor.type, cols);
   const int64_t matrices = matrices_in(tensor), rows_of_matrix = rows / matrices;
   const int64_t step = std::min(rows_at_a_time(info, 1), rows_of_matrix);
@@ -81,23 +83,34 @@ double write_encoded(const Checkpoint& checkpoint, const GgufTensor& tensor, con
   return error;
 }
 
-// The blocks of a matrix in llama.cpp's row order.
-void permute_block_rows(std::vector<std::byte>& blocks, const std::vector<int64_t>& order) {
-  const size_t bytes = blocks.size() / order.size();
-  std::vector<std::byte> permuted(blocks.size());
+// The blocks of these rows of a matrix of so many, in llama.cpp's order.
+void take_block_rows(std::vector<std::byte>& blocks, int64_t rows, const std::vector<int64_t>& order) {
+  const size_t bytes = blocks.size() / static_cast<size_t>(rows);
+  std::vector<std::byte> permuted(bytes * order.size());
   for (size_t row = 0; row < order.size(); ++row)
     std::copy_n(blocks.data() + static_cast<size_t>(order[row]) * bytes, bytes,
                 permuted.data() + row * bytes);
   blocks.swap(permuted);
 }
 
-// Writes the blocks that the plan's calibrated quantizer gives. Returns the squared error.
-double write_calibrated(const Model& model, const ExportPlan& plan, const GgufSource& source,
+// The matrix that the plan's calibrated quantizer gave last: its parts may be tensors of their own.
+struct Taken {
+  std::string tensor;
+  QuantizedMatrix matrix;
+};
+
+// Writes the blocks that the plan's calibrated quantizer gives. Returns the squared error, of several tensors
+// of one matrix with the first.
+double write_calibrated(const Model& model, const ExportPlan& plan, const GgufSource& source, Taken& taken,
                         GgufPartsWriter& writer) {
   double error = 0;
-  QuantizedMatrix matrix = quantize_planned(model, plan, source.tensor, &error);
+  const int64_t rows = model.checkpoint->info(source.tensor).rows();
+  const bool is_part = !source.rows.empty() && static_cast<int64_t>(source.rows.size()) < rows;
+  if (!is_part || taken.tensor != source.tensor)
+    taken = {source.tensor, quantize_planned(model, plan, source.tensor, &error)};
+  QuantizedMatrix matrix = is_part ? taken.matrix : std::move(taken.matrix);
   for_each_part(matrix, [&](QuantizedMatrix& part) {
-    if (!source.rows.empty()) permute_block_rows(part.blocks, source.rows);
+    if (!source.rows.empty()) take_block_rows(part.blocks, rows, source.rows);
     writer.write(part.blocks.data(), part.blocks.size());
   });
   return error;
@@ -111,6 +124,10 @@ void write_copied(const GgufFile& input, const GgufTensor& stored, GgufPartsWrit
 }  // namespace
 
 ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::filesystem::path& target) {
+  if (!stands_in_order(model, true)) {
+    require_no_order(model, plan);
+    return export_gguf(with_value_heads(model, true), plan, target);
+  }
   check_target(model, target);
   const GgufLayout layout = gguf_layout(model, plan);
   ExportResult result;
@@ -123,6 +140,7 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
   check_target(model, result.path);
   Progress progress("writing " + target.filename().string(), static_cast<int64_t>(layout.tensors.size()),
                     "tensors");
+  Taken taken;
   for (size_t i = 0; i < layout.tensors.size(); ++i) {
     const GgufTensor& tensor = layout.tensors[i];
     const GgufSource& source = layout.sources[i];
@@ -132,7 +150,7 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
     else if (source.tensor.empty())
       writer.write(reinterpret_cast<const std::byte*>(source.values.data()), tensor.bytes());
     else if (is_calibrated(plan, source.tensor))
-      error = write_calibrated(model, plan, source, writer);
+      error = write_calibrated(model, plan, source, taken, writer);
     else
       error = write_encoded(*model.checkpoint, tensor, source, plan, writer);
     if (source.planned) {

@@ -1,5 +1,6 @@
 #include "strata/export/gguf_layout.h"
 
+#include <numeric>
 #include <unordered_map>
 #include <utility>
 
@@ -42,6 +43,18 @@ GgufType type_of(const Model& model, const ExportPlan& plan, const TensorInfo& t
 // llama.cpp's order of the rows; empty where it is the checkpoint's.
 std::vector<int64_t> row_order(const std::vector<RowPart>& parts) {
   return is_permuted(parts) ? gguf_row_order(parts) : std::vector<int64_t>();
+}
+
+// The rows of each part of a matrix whose parts stand apart.
+std::vector<std::vector<int64_t>> rows_of_parts(const ExpectedTensor& tensor) {
+  std::vector<std::vector<int64_t>> rows;
+  int64_t first = 0;
+  for (const RowPart& part : tensor.parts) {
+    std::vector<int64_t>& of_part = rows.emplace_back(static_cast<size_t>(part.rows));
+    std::iota(of_part.begin(), of_part.end(), first);
+    first += part.rows;
+  }
+  return rows;
 }
 
 // Throws for what llama.cpp's graph of the architecture has no place for; it would refuse the file, or worse,
@@ -89,6 +102,7 @@ void add(GgufLayout& layout, std::string name, std::vector<int64_t> shape, GgufT
 // Stacks have three dimensions; matrices of one row are vectors.
 std::vector<int64_t> shape_in_gguf(const ExpectedTensor& tensor) {
   const std::vector<int64_t>& shape = tensor.shape;
+  if (!tensor.gguf_shape.empty()) return tensor.gguf_shape;
   if (tensor.experts > 0) return {tensor.experts, shape.front() / tensor.experts, shape.back()};
   return tensor.kept && shape.front() == 1 ? std::vector<int64_t>{shape.back()} : shape;
 }
@@ -104,6 +118,11 @@ GgufLayout layout_from_checkpoint(const Model& model, const ExportPlan& plan) {
     source.rows = row_order(expected.parts);
     source.planned = plan.schemes.count(tensor.name) > 0;
     const GgufType type = expected.kept ? GgufType::F32 : type_of(model, plan, tensor);
+    for (size_t part = 0; part < expected.gguf_parts.size(); ++part) {
+      source.rows = rows_of_parts(expected)[part];
+      add(layout, expected.gguf_parts[part], {expected.parts[part].rows, tensor.cols()}, type, source);
+    }
+    if (!expected.gguf_parts.empty()) continue;
     add(layout, expected.gguf_name, shape_in_gguf(expected), type, std::move(source));
   }
   for (auto& [name, divisors] : stored_divisors(model.config)) {
@@ -120,10 +139,17 @@ GgufLayout layout_from_checkpoint(const Model& model, const ExportPlan& plan) {
 GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
   GgufLayout layout;
   layout.input = std::make_shared<GgufFile>(model.path);
-  std::unordered_map<std::string, ExpectedTensor> expected;  // by their names in the file
+  struct Known {
+    std::string name;
+    std::vector<int64_t> rows;  // of the tensor, in the file's order; empty: all as they are
+  };
+  std::unordered_map<std::string, Known> expected;  // by their names in the file
   if (model.runnable)
-    for (ExpectedTensor& tensor : expected_tensors(model.config))
-      expected.emplace(tensor.gguf_name, std::move(tensor));
+    for (const ExpectedTensor& tensor : expected_tensors(model.config)) {
+      expected[tensor.gguf_name] = {tensor.name, row_order(tensor.parts)};
+      for (size_t part = 0; part < tensor.gguf_parts.size(); ++part)
+        expected[tensor.gguf_parts[part]] = {tensor.name, rows_of_parts(tensor)[part]};
+    }
   for (const GgufTensor& stored : layout.input->tensors()) {
     const auto known = expected.find(stored.name);
     const std::string name = !model.runnable           ? stored.name
@@ -136,7 +162,9 @@ GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
     source.planned = plan.schemes.count(name) > 0;
     if (scheme != nullptr) require_gguf_type(name, *scheme);
     const bool altered = tensor != nullptr && model.checkpoint->altered(name);
-    if (!altered && (scheme == nullptr || stored_already(*tensor, *scheme))) {
+    const bool is_stored = scheme != nullptr && scheme->kind == Scheme::Kind::Gguf &&
+                           stored_type(scheme->gguf, tensor->cols()) == stored.type;
+    if (!altered && (scheme == nullptr || is_stored)) {
       source.copied = &stored;
       add(layout, stored.name, stored.shape, stored.type, std::move(source));
       continue;
@@ -145,7 +173,7 @@ GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
       fail("{}: {} is stored as {}, which cannot be decoded, so it can be kept but not become {}",
            model.path.string(), stored.name, traits_of(stored.type).name, scheme->name());
     source.tensor = name;
-    if (known != expected.end()) source.rows = row_order(known->second.parts);
+    if (known != expected.end()) source.rows = known->second.rows;
     const GgufType type =
         scheme == nullptr ? type_of(model, plan, *tensor) : stored_type(scheme->gguf, tensor->cols());
     add(layout, stored.name, stored.shape, type, std::move(source));

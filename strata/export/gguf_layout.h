@@ -12,7 +12,8 @@ namespace strata {
 // Where one tensor of a GGUF file comes from.
 struct GgufSource {
   std::string tensor;         // in the checkpoint; empty when the values are computed or copied
-  std::vector<int64_t> rows;  // the source row of every stored one where llama.cpp orders them its own way
+  std::vector<int64_t> rows;  // the source row of every stored one where llama.cpp orders them its own way,
+                              // or has the parts of a matrix apart
   bool planned = false;       // counts for the result's error and bits
   std::vector<float> values;  // a computed tensor, in full
   const GgufTensor* copied = nullptr;  // blocks of the input GGUF that are taken as they stand

@@ -12,6 +12,7 @@
 #include "strata/export/split_plan.h"
 #include "strata/model/layout.h"
 #include "strata/model/split_experts.h"
+#include "strata/model/value_heads.h"
 
 namespace strata {
 namespace fs = std::filesystem;
@@ -60,9 +61,9 @@ double write_calibrated(const Model& model, const ExportPlan& plan, const Planne
   return error;
 }
 
-// Reads, quantizes and dequantizes, and writes one tensor, less the offset. Returns the squared error.
+// Reads, quantizes and dequantizes, and writes one tensor in its form. Returns the squared error.
 double write_dequantized(const Model& model, const ExportPlan& plan, const PlannedTensor& tensor,
-                         float offset, SafetensorsWriter& writer) {
+                         StoredForm form, SafetensorsWriter& writer) {
   const TensorInfo& info = model.checkpoint->info(tensor.name);
   const Scheme* scheme = info.shape.size() < 2 ? nullptr : changing_scheme(model, plan, info);
   if (scheme != nullptr && is_calibrated(plan, tensor.name))
@@ -76,7 +77,8 @@ double write_dequantized(const Model& model, const ExportPlan& plan, const Plann
     const int64_t count = std::min(step, info.rows() - first);
     values.resize(static_cast<size_t>(count * info.cols()));
     model.checkpoint->read_rows(info, first, count, values.data());
-    for (float& value : values) value -= offset;
+    if (form != StoredForm::Plain)
+      for (float& value : values) value = stored_from_plain(form, value);
     if (scheme != nullptr) error += fake_quantize({values.data(), count, info.cols()}, *scheme, options);
     if (tensor.type == DType::F16)
       check_half_range(tensor.name, values.data(), static_cast<int64_t>(values.size()));
@@ -94,6 +96,10 @@ uint64_t bytes_in(const fs::path& directory) {
 }  // namespace
 
 ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::path& target) {
+  if (!stands_in_order(model, false)) {
+    require_no_order(model, plan);
+    return export_hf(with_value_heads(model, false), plan, target);
+  }
   check_plan(model, plan);
   check_target(model, target);
   if (has_stacks(model)) {
@@ -118,7 +124,7 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
   const std::vector<ExpectedTensor> expected = stored_tensors(model);
   for (size_t i = 0; i < tensors.size(); ++i) {
     const PlannedTensor& tensor = tensors[i];
-    const double error = write_dequantized(model, plan, tensor, expected[i].offset, writer);
+    const double error = write_dequantized(model, plan, tensor, expected[i].form, writer);
     const auto planned = plan.schemes.find(tensor.name);
     if (planned != plan.schemes.end()) {
       const TensorInfo& info = model.checkpoint->info(tensor.name);

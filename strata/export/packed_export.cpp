@@ -14,6 +14,7 @@
 #include "strata/export/split_plan.h"
 #include "strata/model/layout.h"
 #include "strata/model/split_experts.h"
+#include "strata/model/value_heads.h"
 
 namespace strata {
 namespace fs = std::filesystem;
@@ -96,14 +97,15 @@ double squared_error(const float* weights, const QuantizedMatrix& matrix) {
   return error;
 }
 
-void write_kept(const Model& model, const TensorInfo& tensor, float offset, SafetensorsWriter& writer) {
+void write_kept(const Model& model, const TensorInfo& tensor, StoredForm form, SafetensorsWriter& writer) {
   const int64_t step = rows_at_a_time(tensor, 1);
   std::vector<float> values;
   for (int64_t first = 0; first < tensor.rows(); first += step) {
     const int64_t count = std::min(step, tensor.rows() - first);
     values.resize(static_cast<size_t>(count * tensor.cols()));
     model.checkpoint->read_rows(tensor, first, count, values.data());
-    for (float& value : values) value -= offset;
+    if (form != StoredForm::Plain)
+      for (float& value : values) value = stored_from_plain(form, value);
     if (written_type(tensor) == DType::F16)
       check_half_range(tensor.name, values.data(), static_cast<int64_t>(values.size()));
     writer.write(values.data(), static_cast<int64_t>(values.size()));
@@ -217,6 +219,10 @@ void AffinePackedFormat::pack(const QuantizedMatrix& part, int64_t first_row, in
 
 ExportResult export_packed(const PackedFormat& format, const Model& model, const ExportPlan& plan,
                            const fs::path& target) {
+  if (!stands_in_order(model, false)) {
+    require_no_order(model, plan);
+    return export_packed(format, with_value_heads(model, false), plan, target);
+  }
   check_plan(model, plan);
   check_target(model, target);
   if (has_stacks(model) && !format.stacks_experts()) {
@@ -246,7 +252,7 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
         result.weight_bits += written.bytes * 8;
       }
     } else {
-      write_kept(model, tensor, expected.offset, writer);
+      write_kept(model, tensor, expected.form, writer);
       if (plan.schemes.count(tensor.name) > 0)
         result.weight_bits += static_cast<uint64_t>(tensor.elements()) * size_of(written_type(tensor)) * 8;
     }

@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "strata/checkpoint/plain_checkpoint.h"
 #include "strata/core/json.h"
 #include "strata/gguf/file.h"
 #include "strata/model/config.h"
@@ -27,14 +28,23 @@ struct RowPart {
 // A weight of a layer: a norm or another vector, a matrix with the bias that goes with it, or a stack of the
 // matrices of all experts, one below the other.
 struct LayerTensor {
-  std::string name;            // without ".weight", inside the layer: "self_attn.q_proj"
-  std::string gguf_name;       // the same in a GGUF's block: "attn_q"
-  int64_t cols = 0;            // of a matrix, or the norm's size
-  std::vector<RowPart> parts;  // a matrix's rows, of a stack those of one expert; none of a norm
-  bool bias = false;           // of a matrix or a norm
-  bool bare = false;           // a checkpoint stores it without ".weight" behind its name
-  int64_t experts = 0;         // of a stack; otherwise 0
-  bool kept = false;           // a small matrix that is not quantized, such as a router
+  std::string name;                     // without ".weight", inside the layer: "self_attn.q_proj"
+  std::string gguf_name;                // the same in a GGUF's block: "attn_q"
+  int64_t cols = 0;                     // of a matrix, or the norm's size
+  std::vector<RowPart> parts;           // a matrix's rows, of a stack those of one expert; none of a norm
+  bool bias = false;                    // of a matrix or a norm
+  bool bare = false;                    // a checkpoint stores it without ".weight" behind its name
+  std::string gguf_ending = ".weight";  // what GGUF files have in its place
+  std::optional<StoredForm> form = {};  // of a vector in a checkpoint, where it is not that of all norms
+  int64_t experts = 0;                  // of a stack; otherwise 0
+  bool kept = false;                    // a small matrix that is not quantized, such as a router
+  bool convolution = false;  // kept: of every channel a filter of its own, [rows, 1, cols] in a checkpoint
+  // What GGUF files have where that is not the same: the shape of a vector, and the names of a matrix's parts
+  // where each stands apart (the first is gguf_name).
+  std::vector<int64_t> gguf_shape = {};
+  std::vector<std::string> gguf_parts = {};
+  // The last of the rows, or all columns, that are of value heads (value_heads.h), one head after the other.
+  int64_t value_rows = 0, value_cols = 0;
 
   std::string weight() const { return bare ? name : name + ".weight"; }
   bool is_matrix() const { return !parts.empty(); }
@@ -49,6 +59,8 @@ struct AttentionPlan {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   std::string q_norm, k_norm;  // RMS norms of queries and keys before they rotate; empty: none
   enum class NormOver { Head, AllHeads } norm_over = NormOver::Head;
+  // What gates the output, by its sigmoid, stands behind the query in every head of the first product.
+  bool output_gate = false;
   bool keys_are_values = false;  // values are the products of the keys, before these are normed and rotate
   bool norms_values = false;     // every head of the values is RMS-normed, without gains
   AttentionScores scores;
@@ -84,6 +96,40 @@ struct ExpertsPlan {
   std::string shared_gate;                // a matrix of one row; empty: the shared expert has no gate
 };
 
+// The gated short convolution of LFM2: the products of `input` are b, c and x, one above the other, and
+// c * convolution(b * x) goes through `output`.
+struct ShortConvolutionPlan {
+  std::string input;        // "conv.in_proj"
+  std::string convolution;  // "conv.conv"
+  std::string output;       // "conv.out_proj"
+};
+
+// Linear attention by the gated delta rule (arXiv 2412.06464): queries, keys and values, which the product of
+// `qkv` holds one above the other, go through a convolution and silu; queries and keys have unit length; a
+// head's state decays by exp(decay softplus(a + step_bias)) and learns at the rate sigmoid(b). Every head's
+// output is normed, multiplied by silu(z) and goes through `output`.
+struct DeltaNetPlan {
+  std::string qkv, z;            // "linear_attn.in_proj_qkv", "linear_attn.in_proj_z"
+  std::string b, a;              // kept matrices of a row a value head
+  std::string convolution;       // of queries, keys and values
+  std::string decay, step_bias;  // vectors of an entry a value head
+  std::string norm;              // over a head
+  std::string output;
+};
+
+// A state space layer of Mamba 2 (arXiv 2405.21060): the product of `input` holds the gate z, x with B and C,
+// and a step of every head, one above the other. x, B and C go through a convolution and silu; a head's state
+// decays by exp(decay step) and takes in step x under the key B, where step = softplus(step + step_bias); C
+// reads it, and skip x is added. What comes out is multiplied by silu(z), normed over all heads that share a
+// key, and goes through `output`.
+struct MambaPlan {
+  std::string input;                   // "mamba.in_proj"
+  std::string convolution;             // of x, B and C
+  std::string decay, step_bias, skip;  // vectors of an entry a head
+  std::string norm;                    // over all features
+  std::string output;
+};
+
 // Both behind one norm, so that neither reads what the other adds.
 struct ParallelPlan {
   AttentionPlan attention;
@@ -94,7 +140,9 @@ struct ParallelPlan {
 // are names of the layer's tensors; empty: none stands there.
 struct BlockPlan {
   std::string norm_before, norm_after;
-  std::variant<AttentionPlan, FeedForwardPlan, ExpertsPlan, ParallelPlan> block;
+  std::variant<AttentionPlan, FeedForwardPlan, ExpertsPlan, ParallelPlan, ShortConvolutionPlan, DeltaNetPlan,
+               MambaPlan>
+      block;
 };
 
 // What a layer computes.
@@ -116,8 +164,10 @@ struct Architecture {
   bool experts = false;  // whether its layers have experts: GGUF files of one name may be of either kind
   // What config.json calls the activation of the feed-forward block; the first is what is written there.
   std::vector<std::string> activations = {"silu"};
-  // What a checkpoint's norms leave out of their gains, which GGUF files hold whole.
-  float norm_offset = 0;
+  // In which form a checkpoint holds the gains of norms, but for layer tensors of a form of their own.
+  StoredForm norm_form = StoredForm::Plain;
+  // Names of the norm behind the last layer.
+  std::string final_norm = "norm", gguf_final_norm = "output_norm";
 
   // What follows from the architecture and its sizes, whatever the config was read from.
   void (*complete)(ModelConfig& config) = nullptr;

@@ -36,6 +36,10 @@ bool ModelConfig::has_experts(int layer) const {
   return experts.count > 0 && (expert_layers.empty() || expert_layers.at(static_cast<size_t>(layer)));
 }
 
+bool ModelConfig::attends(int layer) const {
+  return attention_layers.empty() || attention_layers.at(static_cast<size_t>(layer));
+}
+
 void slide_by_period(ModelConfig& config, int64_t period) {
   if (period < 1) fail("the pattern of sliding layers repeats after {} layers, expected 1 or more", period);
   config.sliding_layers.clear();

@@ -36,6 +36,7 @@ struct Rope {
   int64_t rotary_dim = 0;  // features of a head that rotate, the first ones
   RopeScaling scaling;
   bool neighbours = false;  // features 2 i and 2 i + 1 rotate together, not i and i + rotary_dim / 2
+  std::vector<int64_t> sections = {};  // of pairs, by the three positions of an image's patch; texts have one
 };
 
 // How attention weighs values: by the softmax of q k' scaled and capped, over the keys that a query sees.
@@ -55,6 +56,24 @@ struct ExpertSizes {
   int64_t shared_width = 0;  // of the expert that all tokens read; 0: there is none
   bool renormalized = true;  // a token's gates add up to `scale`
   double scale = 1;          // of the gates
+};
+
+// Convolutions along the text, of every channel with a filter of its own.
+struct ConvolutionSizes {
+  int64_t width = 0;  // tokens that an output sees, the last one its own
+  bool bias = false;
+};
+
+// Layers that keep what they have read in a state of a matrix [key_dim, value_dim] for every value head, by
+// linear attention (qkv) or as a state space (Mamba: heads, groups that share B and C, state size).
+struct RecurrenceSizes {
+  int64_t key_heads = 0, value_heads = 0, key_dim = 0, value_dim = 0;
+  // Which key head a value head h reads: h % key_heads, as llama.cpp has Qwen 3.5's; otherwise those that
+  // share one stand side by side.
+  bool tiled = false;
+
+  int64_t keys() const { return key_heads * key_dim; }
+  int64_t values() const { return value_heads * value_dim; }
 };
 
 // config.json of a decoder-only transformer.
@@ -77,7 +96,10 @@ struct ModelConfig {
   bool output_bias = false;     // o has one too
   bool mlp_bias = false;
   ExpertSizes experts;
-  std::vector<bool> expert_layers;  // that have experts where experts.count > 0; empty = all
+  std::vector<bool> expert_layers;     // that have experts where experts.count > 0; empty = all
+  std::vector<bool> attention_layers;  // whose values attention mixes; empty = all
+  ConvolutionSizes convolution;        // of the other layers
+  RecurrenceSizes recurrence;          // likewise, of those that have a state
   bool tied_embeddings = false;
   int64_t sliding_window = 0;                         // 0 = none
   std::vector<bool> sliding_layers;                   // layers it applies to; empty = all
@@ -100,6 +122,7 @@ struct ModelConfig {
   AttentionScores scores_of(int layer) const;
   const Rope& rope_of(int layer) const;
   bool has_experts(int layer) const;
+  bool attends(int layer) const;  // whether attention mixes this layer's values
 };
 
 // All layers slide but for the last of every `period`; throws where that is not positive.

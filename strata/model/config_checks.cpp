@@ -1,5 +1,6 @@
 #include "strata/model/config_checks.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "strata/core/error.h"
@@ -10,6 +11,7 @@ namespace {
 // Far above any published model, and small enough that a product of three fits 63 bits.
 constexpr int64_t kLargestWidth = 1 << 20;
 constexpr int64_t kMostExperts = 1 << 14;
+constexpr int64_t kLargestFilter = 1 << 10;
 constexpr int64_t kLargestVocabulary = 1 << 24;
 
 void check_size(const std::string& where, const char* name, int64_t value, int64_t limit) {
@@ -74,6 +76,23 @@ void check_experts(const ExpertSizes& experts, const std::string& where) {
   check_real(where, "the scale of the experts' gates", experts.scale, 1e-6, 1e6);
 }
 
+// Of layers whose values attention does not mix.
+void check_mixers(const ModelConfig& config, const std::string& where) {
+  check_size(where, "the width of the convolution", config.convolution.width, kLargestFilter);
+  const RecurrenceSizes& sizes = config.recurrence;
+  if (sizes.value_heads == 0) return;
+  check_size(where, "the number of value heads", sizes.value_heads, kLargestWidth);
+  check_size(where, "the number of key heads", sizes.key_heads, sizes.value_heads);
+  check_size(where, "the size of a key head", sizes.key_dim, kLargestWidth);
+  check_size(where, "the size of a value head", sizes.value_dim, kLargestWidth);
+  if (sizes.value_heads % sizes.key_heads != 0)
+    fail("{}: {} value heads read {} key heads, but each of these must be read by equally many", where,
+         sizes.value_heads, sizes.key_heads);
+  if (std::max(sizes.keys(), sizes.values()) > kLargestWidth)
+    fail("{}: keys of {} and values of {} features in all, but at most {} are supported", where, sizes.keys(),
+         sizes.values(), kLargestWidth);
+}
+
 }  // namespace
 
 void check_config(const ModelConfig& config, const std::string& where) {
@@ -106,6 +125,7 @@ void check_config(const ModelConfig& config, const std::string& where) {
   if (config.sliding_window < 0)
     fail("{}: sliding_window is {}, but must be positive, or null for none", where, config.sliding_window);
   if (config.experts.count > 0) check_experts(config.experts, where);
+  if (!config.attention_layers.empty()) check_mixers(config, where);
   check_real(where, "rms_norm_eps", config.rms_norm_eps, 0, 1);
   check_rope(config.rope, where);
   if (config.sliding_rope) check_rope(*config.sliding_rope, where);

@@ -29,16 +29,25 @@ const GgufTensor& require_tensor(const GgufFile& file, const std::string& name) 
   return *tensor;
 }
 
+// Of the layers that have any; where files list them the most that a layer has.
+int64_t kv_heads(const Architecture& architecture, const GgufKeys& keys, const ModelConfig& config) {
+  if (!architecture.sizes_by_layer || config.num_layers < 1 || config.num_layers > kMostLayers)
+    return keys.integer("attention.head_count_kv", config.num_heads);
+  const std::vector<int64_t> of_layers = keys.by_layer("attention.head_count_kv", config.num_layers);
+  return *std::max_element(of_layers.begin(), of_layers.end());
+}
+
 void read_sizes(const GgufFile& file, const Architecture& architecture, const GgufKeys& keys,
                 ModelConfig& config) {
   const std::string where = file.path().string();
   config.hidden_size = keys.integer("embedding_length");
-  config.intermediate_size = keys.integer("feed_forward_length");
+  config.intermediate_size =
+      architecture.experts
+          ? keys.integer("feed_forward_length", keys.integer("expert_feed_forward_length", 0))
+          : keys.integer("feed_forward_length");
   config.num_layers = keys.integer("block_count");
   config.num_heads = keys.integer("attention.head_count");
-  config.num_kv_heads = architecture.sizes_by_layer && config.num_layers <= kMostLayers
-                            ? keys.by_layer("attention.head_count_kv", config.num_layers).back()
-                            : keys.integer("attention.head_count_kv", config.num_heads);
+  config.num_kv_heads = kv_heads(architecture, keys, config);
   config.max_position_embeddings = keys.integer("context_length", 2048);
   const std::vector<int64_t>& embedding = require_tensor(file, "token_embd.weight").shape;
   if (embedding.size() != 2)
@@ -141,6 +150,15 @@ int64_t GgufKeys::integer(const std::string& key, int64_t otherwise) const {
   return optional_integer(prefix_ + key).value_or(otherwise);
 }
 
+std::vector<int64_t> GgufKeys::integers(const std::string& key) const {
+  const GgufValue* value = file_.find(prefix_ + key);
+  if (value == nullptr) return {};
+  const auto* list = std::get_if<std::vector<int64_t>>(&value->value);
+  if (list == nullptr)
+    fail("{}: the key {}{} is not a list of integers", file_.path().string(), prefix_, key);
+  return *list;
+}
+
 std::vector<int64_t> GgufKeys::by_layer(const std::string& key, int64_t layers) const {
   const GgufValue* value = file_.find(prefix_ + key);
   const auto* list = value == nullptr ? nullptr : std::get_if<std::vector<int64_t>>(&value->value);
@@ -157,6 +175,14 @@ double GgufKeys::real(const std::string& key, double otherwise) const {
   const auto number = gguf_number(*value);
   if (!number) fail("{}: the key {}{} is not a number", file_.path().string(), prefix_, key);
   return *number;
+}
+
+bool GgufKeys::flag(const std::string& key, bool otherwise) const {
+  const GgufValue* value = file_.find(prefix_ + key);
+  if (value == nullptr) return otherwise;
+  const auto* flag = std::get_if<bool>(&value->value);
+  if (flag == nullptr) fail("{}: the key {}{} is not true or false", file_.path().string(), prefix_, key);
+  return *flag;
 }
 
 std::string GgufKeys::text(const std::string& key) const {

@@ -170,17 +170,8 @@ void read_rope(const ConfigFields& fields, const Architecture& architecture, Mod
 
 // Whether each layer slides, as transformers 5 lists it; false where it does not.
 bool read_layer_types(const ConfigFields& fields, ModelConfig& config) {
-  const Json* types = fields.find("layer_types");
-  if (types == nullptr) return false;
-  if (!types->is_array() || static_cast<int64_t>(types->size()) != config.num_layers)
-    fail("{}: layer_types is not a list of {} names, one a layer", fields.where(), config.num_layers);
-  for (const Json& type : *types) {
-    if (type != "sliding_attention" && type != "full_attention")
-      fail("{}: layer_types has {}; known are full_attention and sliding_attention", fields.where(),
-           type.dump(-1, ' ', true, Json::error_handler_t::replace));
-    config.sliding_layers.push_back(type == "sliding_attention");
-  }
-  return true;
+  config.sliding_layers = layers_of_type(fields, config, "sliding_attention", "full_attention");
+  return !config.sliding_layers.empty();
 }
 
 // hidden_activation (of the Gemmas) comes before hidden_act.
@@ -280,6 +271,22 @@ void ConfigFields::unexpected(const char* key, const Json& value, const char* ex
   std::string shown = value.dump(-1, ' ', true, Json::error_handler_t::replace);
   if (shown.size() > 60) shown = shown.substr(0, 57) + "...";
   fail("{}: {} is {}, but must be {}", where_, key, shown, expected);
+}
+
+std::vector<bool> layers_of_type(const ConfigFields& fields, const ModelConfig& config, const char* type,
+                                 const char* other, const char* key) {
+  const Json* types = fields.find(key);
+  if (types == nullptr) return {};
+  if (!types->is_array() || static_cast<int64_t>(types->size()) != config.num_layers)
+    fail("{}: {} is not a list of {} names, one a layer", fields.where(), key, config.num_layers);
+  std::vector<bool> layers;
+  for (const Json& found : *types) {
+    if (found != type && found != other)
+      fail("{}: {} has {}; known are {} and {}", fields.where(), key,
+           found.dump(-1, ' ', true, Json::error_handler_t::replace), other, type);
+    layers.push_back(found == type);
+  }
+  return layers;
 }
 
 void read_sliding_window(const ConfigFields& fields, ModelConfig& config) {

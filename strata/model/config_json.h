@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "strata/core/error.h"
 #include "strata/core/json.h"
@@ -44,6 +45,11 @@ class NotRunnable : public Error {
 
 // A config.json. Throws NotRunnable, or another error where a value is not possible.
 ModelConfig read_config(const std::filesystem::path& config_json);
+
+// Whether each layer is of this type, of two that the list under `key` names; empty where there is no list.
+// Throws where it has another length or names a type that is neither.
+std::vector<bool> layers_of_type(const ConfigFields& fields, const ModelConfig& config, const char* type,
+                                 const char* other, const char* key = "layer_types");
 
 // For architectures whose layers all slide, or those that layer_types names.
 void read_sliding_window(const ConfigFields& fields, ModelConfig& config);

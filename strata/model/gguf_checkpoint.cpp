@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <unordered_map>
 
 #include "strata/core/error.h"
@@ -21,7 +22,14 @@ class GgufCheckpoint final : public Checkpoint {
     std::unordered_map<std::string, const ExpectedTensor*> expected;
     const std::vector<ExpectedTensor> tensors = expected_tensors(config);
     for (const ExpectedTensor& tensor : tensors) expected[tensor.gguf_name] = &tensor;
+    std::set<std::string> parts;  // of matrices that are joined behind this
+    for (const ExpectedTensor& tensor : tensors)
+      parts.insert(tensor.gguf_parts.begin(), tensor.gguf_parts.end());
     for (const GgufTensor& tensor : file_->tensors()) {
+      if (parts.count(tensor.name) > 0) {
+        add(tensor, tensor.name, tensor.shape);
+        continue;
+      }
       const auto found = expected.find(tensor.name);
       if (found == expected.end()) continue;
       add(tensor, found->second->name, shape_of(tensor, *found->second));
@@ -77,6 +85,7 @@ class GgufCheckpoint final : public Checkpoint {
   // The matrices of a stack one below the other; llama.cpp stores matrices of one row as vectors.
   std::vector<int64_t> shape_of(const GgufTensor& tensor, const ExpectedTensor& expected) const {
     if (expected.experts > 0) return stacked(tensor, expected);
+    if (!expected.gguf_shape.empty() && tensor.shape == expected.gguf_shape) return expected.shape;
     const bool is_row = expected.shape.size() == 2 && expected.shape.front() == 1;
     return is_row && tensor.shape.size() == 1 ? std::vector<int64_t>{1, tensor.shape.front()} : tensor.shape;
   }
@@ -138,7 +147,13 @@ std::unique_ptr<Checkpoint> open_gguf_checkpoint(std::shared_ptr<const GgufFile>
 
 std::unique_ptr<Checkpoint> open_gguf_checkpoint(std::shared_ptr<const GgufFile> file,
                                                  const ModelConfig& config) {
-  return std::make_unique<GgufCheckpoint>(std::move(file), config);
+  auto checkpoint = std::make_unique<GgufCheckpoint>(std::move(file), config);
+  std::vector<MatrixStack> joined;
+  for (const ExpectedTensor& tensor : expected_tensors(config))
+    if (!tensor.gguf_parts.empty())
+      joined.push_back({tensor.name, tensor.parts.front().rows, tensor.shape.back(), tensor.gguf_parts});
+  if (joined.empty()) return checkpoint;
+  return std::make_unique<StackedCheckpoint>(std::move(checkpoint), std::move(joined));
 }
 
 }  // namespace strata

@@ -12,8 +12,10 @@ bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
 
+constexpr size_t kDigits = 6, kMostNumbered = 1000000;  // of the number of a layer in a name
+
 bool is_number(std::string_view text) {
-  return !text.empty() && text.size() <= 6 &&
+  return !text.empty() && text.size() <= kDigits &&
          std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
@@ -27,8 +29,11 @@ std::string translate(const NamePair& names, std::string_view stem, Way way) {
 
 std::string translate_in_layer(const Architecture& architecture, const ModelConfig& config, int layer,
                                std::string_view stem, Way way) {
-  for (const LayerTensor& tensor : architecture.tensors(config, layer))
+  for (const LayerTensor& tensor : architecture.tensors(config, layer)) {
     if (std::string name = translate({tensor.name, tensor.gguf_name}, stem, way); !name.empty()) return name;
+    for (const std::string& part : tensor.gguf_parts)
+      if (way == Way::FromGguf && stem == part) return tensor.name;
+  }
   return "";
 }
 
@@ -65,7 +70,8 @@ NamePair embedding_names(const ModelConfig& config) {
 }
 
 NamePair final_norm_names(const ModelConfig& config) {
-  return {config.prefix + "norm", "output_norm"};
+  const Architecture& architecture = architecture_of(config);
+  return {config.prefix + architecture.final_norm, architecture.gguf_final_norm};
 }
 
 NamePair head_names(const ModelConfig& config) {
@@ -95,9 +101,15 @@ std::string matrix_name_in_gguf(const std::string& tensor) {
   const size_t start = tensor.find("layers.");
   if (start != std::string::npos && (start == 0 || tensor[start - 1] == '.'))
     config.prefix = tensor.substr(0, start);
-  for (const Architecture& architecture : architectures())
-    if (std::string name = translate_name(architecture, config, tensor, Way::ToGguf); !name.empty())
-      return name;
+  // Of layers that attend, and of those that do not.
+  for (const bool attend : {true, false}) {
+    config.attention_layers.assign(attend ? 0 : kMostNumbered, attend);
+    for (const Architecture& architecture : architectures()) {
+      config.architecture = architecture.model_type;
+      if (std::string name = translate_name(architecture, config, tensor, Way::ToGguf); !name.empty())
+        return name;
+    }
+  }
   return tensor;
 }
 

@@ -28,7 +28,7 @@ void for_sequences(const at::Tensor& like, const std::function<void(int64_t firs
 }  // namespace
 
 IncrementalDecoder::IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t length)
-    : decoder_(decoder), length_(length) {
+    : decoder_(decoder), length_(length), memories_(static_cast<size_t>(decoder.model().config.num_layers)) {
   if (decoder.options().rounding != RuntimeRounding::None)
     fail_usage("what a runtime rounds is not followed token by token");
   const ModelConfig& config = decoder.model().config;
@@ -36,13 +36,15 @@ IncrementalDecoder::IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t 
   for (int layer = 0; layer < config.num_layers; ++layer) {
     runs_.push_back(decoder.layer_run(layer, length));
     ropes_.push_back(runs_.back().rope);
+    runs_.back().memory = &memories_[static_cast<size_t>(layer)];
     runs_.back().attention = [this, layer](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                            const AttentionScores& scores) {
       return attend(static_cast<size_t>(layer), q, k, v, scores);
     };
-    keys_.push_back(
-        at::empty({batch, config.kv_heads_of(layer), length, config.head_dim_of(layer)}, options));
-    values_.push_back(at::empty_like(keys_.back()));
+    const std::vector<int64_t> sizes = {batch, config.kv_heads_of(layer), length, config.head_dim_of(layer)};
+    const bool attends = config.attends(layer);
+    keys_.push_back(attends ? at::empty(sizes, options) : at::Tensor());
+    values_.push_back(attends ? at::empty(sizes, options) : at::Tensor());
   }
 }
 

@@ -9,7 +9,8 @@
 namespace strata {
 
 // Decodes a batch of sequences token by token and keeps their keys and values, [B, H_kv, length, D] twice a
-// layer, and the weights of all layers as they are when it is made. The decoder must outlive it.
+// layer that attends, the memory of the others, and the weights of all layers as they are when it is made.
+// The decoder must outlive it.
 class IncrementalDecoder {
  public:
   IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t length);
@@ -26,8 +27,9 @@ class IncrementalDecoder {
   Decoder& decoder_;
   int64_t length_, position_ = 0;
   std::vector<LayerRun> runs_;
-  std::vector<RopeTable> ropes_;  // of all positions, a layer each
-  std::vector<at::Tensor> keys_, values_;
+  std::vector<RopeTable> ropes_;           // of all positions, a layer each
+  std::vector<at::Tensor> keys_, values_;  // undefined where a layer does not attend
+  std::vector<LayerMemory> memories_;
 };
 
 }  // namespace strata

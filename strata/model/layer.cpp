@@ -25,7 +25,9 @@ at::Tensor rest_of_value(const LayerRun& run, const Stage& stage, const at::Tens
 
 // What comes out of the stage, before it is added to the stream where it is.
 at::Tensor stage_output(const LayerRun& run, const Stage& stage, const LayerState& state,
-                        const std::vector<at::Tensor>& products) {
+                        std::vector<at::Tensor> products) {
+  for (const std::string& matrix : stage.kept)
+    products.push_back(project(run.weights, matrix, stage_input(run, stage, state)));
   at::Tensor output = stage.combine(run, products);
   if (!stage.ends_block) return output;
   if (stage.by_expert) output = sum_of_experts(*state.routing, output, state.hidden);
@@ -172,6 +174,14 @@ at::Tensor normed(const ModelConfig& config, const at::Tensor& x, const at::Tens
   const at::Tensor centred = wide - wide.mean(-1, true);
   const at::Tensor scaled = rms_norm(centred, weight, config.rms_norm_eps);
   return (bias.defined() ? scaled + bias : scaled).to(x.scalar_type());
+}
+
+at::Tensor by_head(const at::Tensor& values, int64_t heads) {
+  return values.reshape({values.size(0), values.size(1), heads, -1}).transpose(1, 2);
+}
+
+at::Tensor side_by_side(const at::Tensor& heads) {
+  return heads.transpose(1, 2).reshape({heads.size(0), heads.size(2), -1});
 }
 
 std::vector<at::Tensor> split_products(const std::vector<at::Tensor>& products,

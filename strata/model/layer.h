@@ -33,6 +33,13 @@ struct LayerWeights {
 using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                            const AttentionScores& scores)>;
 
+// What a layer without attention keeps of the tokens before those that it reads; undefined where a text
+// begins. Each step leaves what the next one needs.
+struct LayerMemory {
+  at::Tensor inputs;  // the last inputs of its convolution, [B, width - 1, channels]
+  at::Tensor state;   // of its recurrence, [B, value heads, key_dim, value_dim] float
+};
+
 // A layer on its way: the residual stream, and what waits to be multiplied by the next matrices where that
 // is not the stream itself. A stage that reads the value takes its first features, as many as its matrices
 // have inputs; the others wait for the stage after it.
@@ -54,10 +61,12 @@ struct LayerRun;
 struct Stage {
   size_t block = 0;                   // of the plan
   std::vector<std::string> matrices;  // W x + b of each is a product
-  bool reads_value = false;           // the input is LayerState::value; otherwise the stream, behind `norm`
-  bool reads_attention = false;       // that value is what attention gives
-  bool ends_block = false;            // what comes out is normed as the plan has it and added to the stream
-  bool ends_layer = false;            // and the plan's scale multiplies the stream
+  std::vector<std::string> kept;  // small matrices that are not quantized, and read the same: products too
+  bool reads_value = false;       // the input is LayerState::value; otherwise the stream, behind `norm`
+  bool reads_attention = false;   // that value is what attention gives
+  bool ends_block = false;        // what comes out is normed as the plan has it and added to the stream
+  bool ends_layer = false;        // and the plan's scale multiplies the stream
+  // What the products become: those of the matrices, and behind them those of the kept ones.
   std::function<at::Tensor(const LayerRun& run, const std::vector<at::Tensor>& products)> combine;
   // Of the stage that routes: from its input [B, T, hidden_size].
   std::function<Routing(const LayerRun& run, const at::Tensor& input)> route;
@@ -82,6 +91,7 @@ struct LayerRun {
   LayerWeights weights;
   RopeTable rope;
   Attention attention;
+  LayerMemory* memory = nullptr;  // of what came before; null: every text begins here and is seen whole
 };
 
 // Called with a matrix's name and its input; of a stack for every expert, under the name of its own matrix
@@ -124,11 +134,19 @@ at::Tensor normed(const ModelConfig& config, const at::Tensor& x, const at::Tens
 std::vector<at::Tensor> split_products(const std::vector<at::Tensor>& products,
                                        const std::vector<int64_t>& sizes);
 
+// Features by head: [B, T, heads * D] -> [B, heads, T, D], and back.
+at::Tensor by_head(const at::Tensor& values, int64_t heads);
+at::Tensor side_by_side(const at::Tensor& heads);
+
 // The stages of each kind of block, added to those before; attention_block.cpp, feed_forward_block.cpp,
-// experts_block.cpp and parallel_block.cpp.
+// experts_block.cpp, parallel_block.cpp, short_convolution_block.cpp, delta_net_block.cpp and
+// mamba_block.cpp.
 void add_stages(const AttentionPlan& attention, std::vector<Stage>& stages);
 void add_stages(const FeedForwardPlan& feed_forward, std::vector<Stage>& stages);
 void add_stages(const ExpertsPlan& experts, std::vector<Stage>& stages);
 void add_stages(const ParallelPlan& parallel, std::vector<Stage>& stages);
+void add_stages(const ShortConvolutionPlan& convolution, std::vector<Stage>& stages);
+void add_stages(const DeltaNetPlan& delta_net, std::vector<Stage>& stages);
+void add_stages(const MambaPlan& mamba, std::vector<Stage>& stages);
 
 }  // namespace strata

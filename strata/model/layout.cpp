@@ -28,14 +28,18 @@ void add_bias(std::vector<ExpectedTensor>& tensors, const NamePair& names, int64
   tensors.push_back({names.name + ".bias", names.gguf_name + ".bias", {size}, std::move(parts)});
 }
 
-void add_norm(std::vector<ExpectedTensor>& tensors, const Architecture& architecture, const NamePair& names,
-              int64_t size, bool bias) {
+void add_norm(std::vector<ExpectedTensor>& tensors, const NamePair& names, int64_t size, bool bias,
+              StoredForm form) {
   add_tensor(tensors, names, {size});
-  tensors.back().offset = architecture.norm_offset;
+  tensors.back().form = form;
   if (bias) add_bias(tensors, names, size);
 }
 
 }  // namespace
+
+StoredForm form_of(const Architecture& architecture, const LayerTensor& tensor) {
+  return tensor.form.value_or(architecture.norm_form);
+}
 
 int64_t LayerTensor::rows() const {
   int64_t sum = 0;
@@ -51,16 +55,26 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
     for (const LayerTensor& tensor : architecture.tensors(config, layer)) {
       const NamePair names = in_layer(config, layer, tensor);
       if (!tensor.is_matrix()) {
-        add_norm(tensors, architecture, names, tensor.cols, tensor.bias);
-        if (tensor.bare) tensors.back().name = names.name;
+        add_norm(tensors, names, tensor.cols, tensor.bias, form_of(architecture, tensor));
+        tensors.back().gguf_shape = tensor.gguf_shape;
+        if (!tensor.bare) continue;
+        tensors.back().name = names.name;
+        tensors.back().gguf_name = names.gguf_name + tensor.gguf_ending;
         continue;
       }
       add_tensor(tensors, names, {tensor.rows(), tensor.cols}, tensor.parts, tensor.experts);
       tensors.back().kept = tensor.kept;
+      if (tensor.convolution) {
+        tensors.back().gguf_shape = tensors.back().shape;
+        tensors.back().shape = {tensor.rows(), 1, tensor.cols};
+      }
+      for (const std::string& part : tensor.gguf_parts)
+        tensors.back().gguf_parts.push_back(
+            fmt::format("{}{}.{}.weight", layer_names(config).gguf_name, layer, part));
       if (tensor.bias) add_bias(tensors, names, tensor.rows(), tensor.parts);
     }
   }
-  add_norm(tensors, architecture, final_norm_names(config), config.hidden_size, config.norm_bias);
+  add_norm(tensors, final_norm_names(config), config.hidden_size, config.norm_bias, architecture.norm_form);
   if (!config.tied_embeddings)
     add_tensor(tensors, head_names(config), {config.vocab_size, config.hidden_size});
   return tensors;

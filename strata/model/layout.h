@@ -12,12 +12,17 @@ namespace strata {
 
 struct ExpectedTensor {
   std::string name, gguf_name;
-  std::vector<int64_t> shape;
-  std::vector<RowPart> parts;  // of a layer's matrices and their biases
-  int64_t experts = 0;         // of a stack, whose shape is [experts * rows, cols]; otherwise 0
-  bool kept = false;           // LayerTensor::kept
-  float offset = 0;            // what a Hugging Face checkpoint leaves out of the values (norm_offset)
+  std::vector<int64_t> shape;                // of a convolution [rows, 1, cols]
+  std::vector<RowPart> parts;                // of a layer's matrices and their biases
+  int64_t experts = 0;                       // of a stack, whose shape is [experts * rows, cols]; otherwise 0
+  bool kept = false;                         // LayerTensor::kept
+  StoredForm form = StoredForm::Plain;       // of a vector in a Hugging Face checkpoint
+  std::vector<int64_t> gguf_shape = {};      // in GGUF files, where it is another
+  std::vector<std::string> gguf_parts = {};  // names of its parts in GGUF files, where each stands apart
 };
+
+// In which form a checkpoint holds a layer's vector.
+StoredForm form_of(const Architecture& architecture, const LayerTensor& tensor);
 
 // Every tensor a model of this config consists of, under Hugging Face's names: embedding, the layers in
 // order, final norm, and the head unless it is tied.

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "strata/checkpoint/offset_checkpoint.h"
 #include "strata/checkpoint/packed_checkpoint.h"
+#include "strata/checkpoint/plain_checkpoint.h"
 #include "strata/checkpoint/stacked_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
@@ -62,14 +62,14 @@ void fit_vocabulary(Vocabulary& vocabulary, const ModelConfig& config, const fs:
   keep_first_tokens(vocabulary, rows);
 }
 
-// The checkpoint with whole gains in its norms.
-std::shared_ptr<const Checkpoint> with_whole_norms(std::shared_ptr<const Checkpoint> checkpoint,
-                                                   const ModelConfig& config) {
-  std::unordered_map<std::string, float> offsets;
+// The checkpoint with what its vectors mean.
+std::shared_ptr<const Checkpoint> with_plain_vectors(std::shared_ptr<const Checkpoint> checkpoint,
+                                                     const ModelConfig& config) {
+  std::unordered_map<std::string, StoredForm> forms;
   for (const ExpectedTensor& expected : expected_tensors(config))
-    if (expected.offset != 0) offsets[expected.name] = expected.offset;
-  if (offsets.empty()) return checkpoint;
-  return std::make_shared<OffsetCheckpoint>(std::move(checkpoint), std::move(offsets));
+    if (expected.form != StoredForm::Plain) forms[expected.name] = expected.form;
+  if (forms.empty()) return checkpoint;
+  return std::make_shared<PlainCheckpoint>(std::move(checkpoint), std::move(forms));
 }
 
 void check_no_more_experts(const Checkpoint& checkpoint, const MatrixStack& stack) {
@@ -148,7 +148,7 @@ Model open_hugging_face(const fs::path& path) {
   std::shared_ptr<const Checkpoint> checkpoint =
       open_packed(open_safetensors(path), read_json(config), config.string());
   find_names(*checkpoint, model.config);
-  model.checkpoint = with_stacks(with_whole_norms(std::move(checkpoint), model.config), model.config);
+  model.checkpoint = with_stacks(with_plain_vectors(std::move(checkpoint), model.config), model.config);
   model.vocabulary = vocabulary_of(directory, model.config);
   return model;
 }

@@ -13,6 +13,7 @@
 #include "strata/export/hf_files.h"
 #include "strata/export/runtimes.h"
 #include "strata/model/boundary_modules.h"
+#include "strata/model/value_heads.h"
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/automatic.h"
 #include "strata/pipeline/boundaries.h"
@@ -131,15 +132,15 @@ class Job {
   }
 
  private:
-  Job(const QuantizeRequest& request, Model model)
+  Job(const QuantizeRequest& request, const Model& model)
       : request_(request),
         effort_(find_effort(request.effort, model.runnable)),
         method_(resolve_automatic(parse_method(request.method), effort_)),
         quantizer_(resolve_automatic(request.quantizer, effort_.quantizer)),
-        bench_(std::move(model), evidence_for(request, effort_, method_)),
-        model_(bench_.model()),
         runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
-        format_(format_for(request.output, request.format, runtime_)) {}
+        format_(format_for(request.output, request.format, runtime_)),
+        bench_(with_value_heads(model, format_.tiles_value_heads), evidence_for(request, effort_, method_)),
+        model_(bench_.model()) {}
 
   // Before the work, so that none is lost.
   void require_output() const {
@@ -352,10 +353,10 @@ class Job {
   const Effort& effort_;
   MethodChoice method_;
   QuantizerChoice quantizer_;  // neither of them "auto"
-  Workbench bench_;
-  const Model& model_;
-  const Runtime* runtime_;  // null for none
+  const Runtime* runtime_;     // null for none
   const ExportFormat& format_;
+  Workbench bench_;  // of the model as the format orders it
+  const Model& model_;
   Menu menu_;
   AllocatorOptions allocator_;
   std::vector<int32_t> ids_;

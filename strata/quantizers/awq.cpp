@@ -61,6 +61,8 @@ class LayerSearch {
     const at::Tensor inverse = scales->reciprocal();
     for (const std::string& reader : stage.matrices)
       multiply(scalings[model_.module(layer_, reader).tensor].cols, to_vector(*scales));
+    for (const std::string& reader : stage.kept)
+      multiply(scalings[model_.layer_tensor(layer_, reader + ".weight")].cols, to_vector(*scales));
     if (!stage.norm.empty()) {
       const std::string gains = model_.layer_tensor(layer_, stage.norm + ".weight");
       for (const std::string& vector : {gains, Model::bias_of(gains)})

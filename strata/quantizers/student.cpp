@@ -12,6 +12,7 @@
 #include "strata/device/products.h"
 #include "strata/model/attention.h"
 #include "strata/model/ends.h"
+#include "strata/model/layout.h"
 #include "strata/model/load_tensor.h"
 #include "strata/quantizers/divergence_loss.h"
 
@@ -60,6 +61,14 @@ at::Tensor rounded(const at::Tensor& values, DType type) {
   return values;
 }
 
+at::Tensor in_form(const at::Tensor& values, StoredForm form, float (*convert)(StoredForm, float)) {
+  if (form == StoredForm::Plain) return values;
+  at::Tensor converted = values.cpu().clone();
+  for (float *value = converted.data_ptr<float>(), *end = value + converted.numel(); value < end; ++value)
+    *value = convert(form, *value);
+  return converted.to(values.device());
+}
+
 at::Tensor dequantized_matrix(const QuantizedMatrix& matrix) {
   at::Tensor weights = at::empty({matrix.rows, matrix.cols}, at::kFloat);
   matrix.dequantize(weights.data_ptr<float>());
@@ -90,13 +99,15 @@ Student::Student(const Model& model, std::map<std::string, QuantizedMatrix> matr
   std::vector<std::string> order = {model.embedding};
   for (int layer = 0; layer < model.config.num_layers; ++layer) {
     for (const LayerTensor& tensor : architecture_of(model.config).tensors(model.config, layer)) {
-      if (!tensor.is_matrix()) open_vector(model.layer_tensor(layer, tensor.weight()), true);
+      if (!tensor.is_matrix())
+        open_vector(model.layer_tensor(layer, tensor.weight()), true,
+                    form_of(architecture_of(model.config), tensor));
       if (tensor.bias) open_vector(model.layer_tensor(layer, tensor.name + ".bias"), false);
     }
     for (const std::string& tensor : tensors_of_layer(layer))
       order.push_back(model.layer_tensor(layer, tensor));
   }
-  open_vector(model.final_norm, true);
+  open_vector(model.final_norm, true, architecture_of(model.config).norm_form);
   order.push_back(model.final_norm);
   if (model.head != model.embedding) order.push_back(model.head);
   gather_parameters(order);
@@ -124,12 +135,13 @@ std::vector<std::string> Student::tensors_of_layer(int layer) const {
   return names;
 }
 
-void Student::open_vector(const std::string& tensor, bool is_norm) {
+void Student::open_vector(const std::string& tensor, bool is_norm, StoredForm form) {
   Vector vector;
   vector.start = load_tensor(*model_.checkpoint, tensor, options_.device, at::kFloat);
   vector.factor = at::ones_like(vector.start).set_requires_grad(true);
   vector.type = options_.form.vector ? options_.form.vector(model_.checkpoint->info(tensor)) : DType::F32;
   vector.is_norm = is_norm;
+  vector.form = form;
   vectors_.emplace(tensor, std::move(vector));
 }
 
@@ -202,10 +214,10 @@ at::Tensor Student::stored_value(const std::string& tensor, Form form) const {
                : found->second->stored_weights();
   if (const auto found = vectors_.find(tensor); found != vectors_.end()) {
     const at::Tensor values = found->second.start * found->second.factor;
-    // In 16 bits stand norms of directories, which may leave a part of their gains out.
-    const float left_out = found->second.is_norm ? architecture_of(model_.config).norm_offset : 0;
-    if (left_out == 0 || found->second.type == DType::F32) return rounded(values, found->second.type);
-    return rounded(values - left_out, found->second.type) + left_out;
+    // In 16 bits stand vectors of directories, in their own form.
+    const StoredForm own = found->second.type == DType::F32 ? StoredForm::Plain : found->second.form;
+    return in_form(rounded(in_form(values, own, stored_from_plain), found->second.type), own,
+                   plain_from_stored);
   }
   if (const auto found = fixed_.find(tensor); found != fixed_.end())
     return dequantized_matrix(found->second).to(options_.device);

@@ -17,7 +17,7 @@
 namespace strata {
 
 // How a file stores what is learned.
-struct StoredForm {
+struct WrittenForm {
   // Replaces what a matrix holds by what the file will hold; null: that is the same.
   std::function<void(QuantizedMatrix& matrix)> matrix;
   // The type of a norm or bias of the checkpoint; null: F32.
@@ -27,7 +27,7 @@ struct StoredForm {
 struct StudentOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  // of products while learning; or at::kBFloat16
-  StoredForm form;
+  WrittenForm form;
 };
 
 // A model of quantized matrices that learns to predict what the unquantized one does, its teacher. Codes
@@ -72,6 +72,7 @@ class Student {
     at::Tensor start, factor;  // [size] float32
     DType type;                // as stored
     bool is_norm;
+    StoredForm form;  // in a directory
   };
   // Parts of a batch that run for themselves: a window on a CPU, many on a GPU.
   struct Pieces {
@@ -84,7 +85,7 @@ class Student {
   using GradientSums = std::map<std::string, at::Tensor>;  // by tensor
 
   std::vector<std::string> tensors_of_layer(int layer) const;
-  void open_vector(const std::string& tensor, bool is_norm);
+  void open_vector(const std::string& tensor, bool is_norm, StoredForm form = StoredForm::Plain);
   void gather_parameters(const std::vector<std::string>& order);
   bool is_learned(const std::string& tensor) const { return !parameters_of(tensor).empty(); }
   at::Tensor value(const std::string& tensor, Form form) const;

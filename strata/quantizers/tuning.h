@@ -26,7 +26,7 @@ struct TuningOptions {
   uint64_t seed = 0;               // of the order of the windows
   at::Device device = at::kCPU;
   std::filesystem::path cache;  // directory of what an interrupted run goes on from; empty = none
-  StoredForm form;
+  WrittenForm form;
   std::function<void(int64_t step, double divergence)> checked;  // sees every check; null: nobody looks
 };
 

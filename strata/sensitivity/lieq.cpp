@@ -29,6 +29,19 @@ double compactness(const at::Tensor& weight, const at::Tensor& input_covariance)
   return std::exp(at::xlogy(shares, shares).sum().item<double>());
 }
 
+// The rows that are queries, keys and values; in a layer without attention the matrices in their place, those
+// that read what its first one reads.
+std::vector<Model::Rows> projections_of(const Model& model, int layer) {
+  std::vector<Model::Rows> projections;
+  for (const Role role : {Role::Q, Role::K, Role::V})
+    if (const auto found = model.rows_of(layer, role)) projections.push_back(*found);
+  if (!projections.empty()) return projections;
+  const std::vector<const Module*> modules = model.layer_modules(layer);
+  for (const Module* module : modules)
+    if (module->input == modules.front()->input) projections.push_back({module, 0, module->rows});
+  return projections;
+}
+
 at::Tensor random_weight(int64_t rows, int64_t cols, Random& random, at::Device device) {
   at::Tensor weight = at::empty({rows, cols}, at::kFloat);
   for (int64_t i = 0; i < weight.numel(); ++i)
@@ -40,7 +53,8 @@ at::Tensor random_weight(int64_t rows, int64_t cols, Random& random, at::Device 
 
 // The compactness of the outputs of q, k and v under the trained weights less that under randomly initialised
 // (normal) ones with the same inputs, the mean over these: how much structure training has put there
-// (LieQ's representational compactness).
+// (LieQ's representational compactness). Where a layer does not attend, the matrices that stand in their
+// place are looked at, and of attention whose queries stand between gates keys and values.
 Scores score_lieq(const Model& model, const SensitivityOptions& options, const Evidence& evidence) {
   const at::NoGradGuard no_grad;
   ActivationStream stream = activations_of(model, options, evidence);
@@ -49,21 +63,17 @@ Scores score_lieq(const Model& model, const SensitivityOptions& options, const E
   Progress progress("measuring compactness", model.config.num_layers, "layers");
   while (!stream.at_end()) {
     const int layer = stream.layer();
+    const std::vector<Model::Rows> projections = projections_of(model, layer);
     const at::Tensor inputs =
-        covariance(measure_inputs(stream, true, true).at(model.rows_of(layer, Role::Q)->module->input));
+        covariance(measure_inputs(stream, true, true).at(projections.front().module->input));
     double gained = 0;
-    int roles = 0;
-    for (const Role role : {Role::Q, Role::K, Role::V}) {
-      const std::optional<Model::Rows> found = model.rows_of(layer, role);
-      if (!found) continue;  // where keys are the values too
-      const Model::Rows& rows = *found;
-      ++roles;
+    for (const Model::Rows& rows : projections) {
       const at::Tensor trained = load_rows(*model.checkpoint, model.checkpoint->info(rows.module->tensor),
                                            rows.first, rows.count, options.device, at::kFloat);
       gained += compactness(trained, inputs) -
                 compactness(random_weight(rows.count, rows.module->cols, random, options.device), inputs);
     }
-    values.push_back(gained / roles);
+    values.push_back(gained / static_cast<double>(projections.size()));
     progress.advance();
   }
   Scores scores = layer_scores(model, "lieq", values);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "strata/core/file.h"
 #include "strata/core/json.h"
 #include "strata/export/export.h"
@@ -28,14 +30,16 @@ double difference(const fs::path& path, const ArchitectureModel& fixture) {
   return relative_difference(Decoder(model, {}).forward(fixture.ids)[0], fixture.logits);
 }
 
-class Multimodal : public testing::TestWithParam<const char*> {
+// Fixtures and prefixes.
+class Multimodal : public testing::TestWithParam<std::tuple<const char*, const char*>> {
  protected:
   const TemporaryDirectory directory_;
 };
 
 TEST_P(Multimodal, ServesByItsTextModelAndKeepsTheRest) {
-  const ArchitectureModel fixture = architecture_model("gemma3");
-  write_multimodal(fixture, GetParam(), directory_ / "model");
+  const auto& [name, prefix] = GetParam();
+  const ArchitectureModel fixture = architecture_model(name);
+  write_multimodal(fixture, prefix, directory_ / "model");
   EXPECT_LT(difference(directory_ / "model", fixture), 1e-4);
 
   const Model model = open_model(directory_ / "model");
@@ -55,17 +59,23 @@ TEST_P(Multimodal, ServesByItsTextModelAndKeepsTheRest) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Prefixes, Multimodal,
-                         testing::Values("model.language_model.", "language_model.model.", "language_model.",
-                                         ""));
+                         testing::Combine(testing::Values("gemma3", "qwen3-5"),
+                                          testing::Values("model.language_model.", "language_model.model.",
+                                                          "language_model.", "")));
 
-// Norms that leave 1 out of their gains come back as they were, to the last bit of fp16.
-TEST(Norms, AreStoredAsTheyCame) {
-  const TemporaryDirectory directory;
-  const ArchitectureModel fixture = architecture_model("gemma2");
-  export_hf(open_model(fixture.directory), whole(), directory / "copy");
-  const auto before = open_safetensors(fixture.directory), after = open_safetensors(directory / "copy");
-  for (const TensorInfo& tensor : before->tensors())
-    EXPECT_EQ(after->read(tensor.name), before->read(tensor.name)) << tensor.name;
+// Norms that leave 1 out of their gains, and logarithms of decay rates, come back as they were, to the last
+// bit of fp16.
+TEST(Vectors, AreStoredAsTheyCame) {
+  for (const char* name : {"gemma2", "qwen3-5"}) {
+    const TemporaryDirectory directory;
+    const ArchitectureModel fixture = architecture_model(name);
+    export_hf(open_model(fixture.directory), whole(), directory / "copy");
+    const auto before = open_safetensors(fixture.directory), after = open_safetensors(directory / "copy");
+    for (const TensorInfo& tensor : before->tensors()) {
+      EXPECT_EQ(after->info(tensor.name).shape, tensor.shape) << tensor.name;
+      EXPECT_EQ(after->read(tensor.name), before->read(tensor.name)) << tensor.name;
+    }
+  }
 }
 
 class UnknownForwardPass : public testing::Test {

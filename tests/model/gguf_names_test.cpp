@@ -65,6 +65,7 @@ TEST(GgufNames, OfMatricesAgreeAmongArchitectures) {
   for (const char* prefix : {"", "language_model.model."})
     EXPECT_EQ(matrix_name_in_gguf(prefix + std::string("layers.7.mlp.up_proj.weight")),
               "blk.7.ffn_up.weight");
+  EXPECT_EQ(matrix_name_in_gguf("model.layers.7.conv.in_proj.weight"), "blk.7.shortconv.in_proj.weight");
   EXPECT_EQ(matrix_name_in_gguf("blk.7.ssm_in.weight"), "blk.7.ssm_in.weight");
 }
 

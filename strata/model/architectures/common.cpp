@@ -106,6 +106,41 @@ Json layer_types_json(const ModelConfig& config) {
   return types;
 }
 
+LayerTensor convolution(std::string name, std::string gguf_name, int64_t channels, int64_t width, bool bias) {
+  LayerTensor tensor = matrix(std::move(name), std::move(gguf_name), Role::Other, channels, width, bias);
+  tensor.kept = tensor.convolution = true;
+  return tensor;
+}
+
+void read_attention_layers(const ConfigFields& fields, ModelConfig& config, const char* attention,
+                           const char* other, const char* key) {
+  config.attention_layers = layers_of_type(fields, config, attention, other, key);
+}
+
+Json attention_layers_json(const ModelConfig& config, const char* attention, const char* other) {
+  Json types = Json::array();
+  for (int layer = 0; layer < config.num_layers; ++layer)
+    types.push_back(config.attends(layer) ? attention : other);
+  return types;
+}
+
+void read_gguf_attention_layers(const GgufKeys& keys, ModelConfig& config) {
+  config.attention_layers.clear();
+  for (const int64_t heads : keys.by_layer("attention.head_count_kv", config.num_layers)) {
+    if (heads != 0 && heads != config.num_kv_heads)
+      throw NotRunnable(fmt::format("{}: layers with {} and with {} key heads are not supported",
+                                    keys.file().path().string(), heads, config.num_kv_heads));
+    config.attention_layers.push_back(heads > 0);
+  }
+}
+
+GgufKey kv_heads_by_layer(const ModelConfig& config) {
+  std::vector<int64_t> heads;
+  for (int layer = 0; layer < config.num_layers; ++layer)
+    heads.push_back(config.attends(layer) ? config.num_kv_heads : 0);
+  return {"attention.head_count_kv", gguf_i32s(std::move(heads))};
+}
+
 void read_attention_bias(const ConfigFields& fields, ModelConfig& config) {
   config.attention_bias = config.output_bias = fields.flag("attention_bias", false);
 }

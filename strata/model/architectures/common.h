@@ -43,6 +43,18 @@ void read_gguf_sliding_period(const GgufKeys& keys, ModelConfig& config, int64_t
 // layer_types as transformers lists them.
 Json layer_types_json(const ModelConfig& config);
 
+// A filter of every channel, over `width` tokens.
+LayerTensor convolution(std::string name, std::string gguf_name, int64_t channels, int64_t width, bool bias);
+
+// Which layers attend, by a list of the types of all; `other` is that of those that do not.
+void read_attention_layers(const ConfigFields& fields, ModelConfig& config, const char* attention,
+                           const char* other, const char* key = "layer_types");
+Json attention_layers_json(const ModelConfig& config, const char* attention, const char* other);
+
+// The same as GGUF files have it: layers that do not attend have no key heads, attention.head_count_kv 0.
+void read_gguf_attention_layers(const GgufKeys& keys, ModelConfig& config);
+GgufKey kv_heads_by_layer(const ModelConfig& config);
+
 // The layer of Llama: norms before both blocks, separate matrices.
 std::vector<LayerTensor> pre_norm_tensors(const ModelConfig& config, bool permuted);
 LayerPlan pre_norm_plan(const ModelConfig& config, int layer);

@@ -26,7 +26,7 @@ Architecture gemma_record(const char* model_type, const char* class_name, const 
   gemma.gguf_name = gguf_name;
   gemma.defaults = {{"head_dim", 256}, {"tie_word_embeddings", true}};
   gemma.activations = {"gelu_pytorch_tanh"};
-  gemma.norm_offset = 1;
+  gemma.norm_form = StoredForm::LessOne;
   gemma.complete = [](ModelConfig& config) {
     config.embedding_scale = std::sqrt(static_cast<double>(config.hidden_size));
   };

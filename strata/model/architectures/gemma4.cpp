@@ -179,7 +179,7 @@ LayerPlan gemma4_plan(const ModelConfig& config, int layer) {
 // multiplies what leaves a layer.
 Architecture gemma4_text() {
   Architecture gemma4 = gemma_record("gemma4_text", "Gemma4ForCausalLM", "gemma4");
-  gemma4.norm_offset = 0;
+  gemma4.norm_form = StoredForm::Plain;
   gemma4.sizes_by_layer = true;
   gemma4.defaults.update(
       {{"vocab_size", 262144},

@@ -16,6 +16,8 @@
   add(gemma4_text)                \
   add(glm4)                       \
   add(granite)                    \
+  add(granitemoehybrid)           \
+  add(lfm2)                       \
   add(llama)                      \
   add(ministral3)                 \
   add(mistral)                    \
@@ -27,6 +29,8 @@
   add(qwen2)                      \
   add(qwen2_moe)                  \
   add(qwen3)                      \
+  add(qwen3_5_moe_text)           \
+  add(qwen3_5_text)               \
   add(qwen3_moe)                  \
   add(seed_oss)                   \
   add(smollm3)                    \

@@ -77,7 +77,27 @@ MODELS = {
     "llama-dynamic": ("LlamaConfig", dict(
         intermediate_size=64, max_position_embeddings=20, rope_parameters=dict(
             rope_type="dynamic", rope_theta=10000.0, factor=4.0)), 21),
+    # Its feed-forward block has 64 features: 2 / 3 of 75 in whole steps.
+    "lfm2": ("Lfm2Config", dict(
+        num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, intermediate_size=75, block_multiple_of=32,
+        conv_L_cache=3, layer_types=["conv", "full_attention", "conv"]), 22),
+    # Their texts are longer than the chunks of recurrences.
+    "qwen3-5": ("Qwen3_5TextConfig", dict(
+        num_hidden_layers=3, full_attention_interval=3, num_attention_heads=2, num_key_value_heads=1, head_dim=32,
+        intermediate_size=32, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16,
+        linear_value_head_dim=16, tie_word_embeddings=True), 23),
+    "granite4": ("GraniteMoeHybridConfig", dict(
+        num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, num_local_experts=0, shared_intermediate_size=32,
+        embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4, logits_scaling=3.0,
+        layer_types=["linear_attention", "full_attention", "linear_attention"], mamba_n_heads=8, mamba_n_groups=2,
+        mamba_d_state=16, mamba_chunk_size=32, tie_word_embeddings=True), 24),
+    "qwen3-5-moe": ("Qwen3_5MoeTextConfig", dict(
+        num_hidden_layers=2, full_attention_interval=2, num_attention_heads=2, num_key_value_heads=1, head_dim=32,
+        moe_intermediate_size=32, shared_expert_intermediate_size=32, num_experts=4, num_experts_per_tok=2,
+        linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16, linear_value_head_dim=16,
+        tie_word_embeddings=False), 25),
 }
+LONG = {"granite4": 72, "qwen3-5": 72, "qwen3-5-moe": 72}  # tokens; the others have 48
 
 
 def byte_tokenizer():
@@ -102,12 +122,15 @@ def randomize(model, seed):
         if weight.dim() > 1:
             values = noise * 1.5 / weight.shape[-1] ** 0.5
         else:
-            # The Gemmas up to 3 leave 1 out of their norms.
+            # The Gemmas up to 3 and Qwen 3.5 leave 1 out of their norms.
             offset = type(model).__name__.startswith("Gemma") and "Gemma4" not in type(model).__name__
+            offset = offset or type(model).__name__.startswith("Qwen3_5") and "linear_attn" not in name
             gain = 0.2 * noise if offset else 1 + 0.2 * noise
             if "Gemma4" in type(model).__name__ and name.endswith("q_norm.weight"):
                 gain = gain / weight.shape[0] ** 0.5  # Gemma 4 scales scores in no other way
             values = 0.5 * noise if name.endswith("bias") else gain
+            if name.endswith("A_log"):
+                values = 0.5 * noise - 2  # so that states last for some tokens
         weight.data.copy_(values.half().float())
     for name, scalar in model.named_buffers():
         if name.endswith("layer_scalar"):
@@ -125,7 +148,7 @@ def main(folder, *names):
         randomize(model, number + 1)
         model.tie_weights()
         random = np.random.default_rng(number)
-        ids = random.integers(1, 258, 48)
+        ids = random.integers(1, 258, LONG.get(name, 48))
         with torch.no_grad():
             logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()
         target = pathlib.Path(folder) / name
