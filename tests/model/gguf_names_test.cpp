@@ -93,15 +93,17 @@ TEST(Architectures, AreFoundByAllTheirNames) {
 
 // Every matrix that a layer's plan names is in its table, and the other way round.
 TEST(Architectures, PlansNameTheMatricesOfTheTable) {
-  for (const Architecture& architecture : architectures()) {
-    const ModelConfig config = config_of(architecture.model_type.c_str());
-    std::multiset<std::string> planned, stored;
-    for (const auto& readers : readers_of(architecture.plan(config, 0)))
-      planned.insert(readers.begin(), readers.end());
-    for (const LayerTensor& tensor : architecture.tensors(config, 0))
-      if (tensor.is_matrix()) stored.insert(tensor.name);
-    EXPECT_EQ(planned, stored) << architecture.model_type;
-  }
+  for (const Architecture& architecture : architectures())
+    for (const bool attends : {true, false}) {
+      ModelConfig config = config_of(architecture.model_type.c_str());
+      config.attention_layers = {attends};
+      std::multiset<std::string> planned, stored;
+      for (const auto& readers : readers_of(architecture.plan(config, 0)))
+        planned.insert(readers.begin(), readers.end());
+      for (const LayerTensor& tensor : architecture.tensors(config, 0))
+        if (tensor.is_matrix() && !tensor.kept) stored.insert(tensor.name);
+      EXPECT_EQ(planned, stored) << architecture.model_type << " " << attends;
+    }
 }
 
 TEST(GgufRowOrder, InterleavesTheHalvesOfEveryHead) {
