@@ -156,9 +156,9 @@ double squared_distance(const std::vector<float>& a, const std::vector<float>& b
   return sum;
 }
 
-class Comparison {
+class ReferenceComparison {
  public:
-  Comparison(const Model& model, const Model& reference, Verification& found)
+  ReferenceComparison(const Model& model, const Model& reference, Verification& found)
       : model_(model), reference_(reference), found_(found) {
     if (has_stored_plan(model))
       for (const Assignment& assignment : stored_plan(model).assignments)
@@ -258,7 +258,7 @@ Verification verify(const std::filesystem::path& path,
     return found;
   }
   if (!is_gguf(path)) check_numbers(*model, found);
-  if (reference && found.faults.empty()) Comparison(*model, open_model(*reference), found).run();
+  if (reference && found.faults.empty()) ReferenceComparison(*model, open_model(*reference), found).run();
   return found;
 }
 
