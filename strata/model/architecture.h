@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "strata/checkpoint/sliced_checkpoint.h"
 #include "strata/core/json.h"
 #include "strata/gguf/file.h"
 #include "strata/model/config.h"
@@ -27,14 +28,21 @@ struct RowPart {
 // A weight of a layer: a norm or another vector, a matrix with the bias that goes with it, or a stack of the
 // matrices of all experts, one below the other.
 struct LayerTensor {
-  std::string name;            // without ".weight", inside the layer: "self_attn.q_proj"
-  std::string gguf_name;       // the same in a GGUF's block: "attn_q"
-  int64_t cols = 0;            // of a matrix, or the norm's size
-  std::vector<RowPart> parts;  // a matrix's rows, of a stack those of one expert; none of a norm
-  bool bias = false;           // of a matrix or a norm
-  bool bare = false;           // a checkpoint stores it without ".weight" behind its name
-  int64_t experts = 0;         // of a stack; otherwise 0
-  bool kept = false;           // a small matrix that is not quantized, such as a router
+  std::string name;                     // without ".weight", inside the layer: "self_attn.q_proj"
+  std::string gguf_name;                // the same in a GGUF's block: "attn_q"
+  int64_t cols = 0;                     // of a matrix, or the norm's size
+  std::vector<RowPart> parts;           // a matrix's rows, of a stack those of one expert; none of a norm
+  bool bias = false;                    // of a matrix or a norm
+  bool bare = false;                    // a checkpoint stores it without ".weight" behind its name
+  int64_t experts = 0;                  // of a stack; otherwise 0
+  bool kept = false;                    // a small matrix that is not quantized, such as a router
+  std::string gguf_ending = ".weight";  // of the name in GGUF files
+  // Directories may have a stack as a slice of a tensor [experts, rows, cols] of this full name, and its
+  // biases of one with the ending "_bias"; empty: only in matrices of their own.
+  MatrixSlice fused_in = {};
+  // GGUF files may have slices of the matrices of all heads, one below the other, in the place of this one.
+  int64_t heads = 0;
+  std::vector<MatrixSlice> gguf_slices = {};
 
   std::string weight() const { return bare ? name : name + ".weight"; }
   bool is_matrix() const { return !parts.empty(); }
@@ -52,10 +60,24 @@ struct AttentionPlan {
   bool keys_are_values = false;  // values are the products of the keys, before these are normed and rotate
   bool norms_values = false;     // every head of the values is RMS-normed, without gains
   AttentionScores scores;
+  std::string sinks = {};  // a vector of a score a head, of a key without value that all queries see
 };
 
-// silu(x) = x sigmoid(x); gelu by its approximation with tanh.
-enum class Activation { Silu, Gelu };
+// Latent attention: the matrices of `inputs` give the latent vector, the rotating part of the keys, and the
+// queries or, with `query_output`, what these are products of.
+struct LatentAttentionPlan {
+  std::vector<std::string> inputs;         // {"self_attn.q_a_proj", "self_attn.kv_a_proj_with_mqa"}
+  std::string query_norm, query_output;    // "self_attn.q_b_proj"; empty: `inputs` give the queries
+  std::string latent_norm, latent_output;  // "self_attn.kv_b_proj": a head's keys above its values
+  std::string output;
+  int64_t heads = 0;
+  LatentSizes sizes;
+  AttentionScores scores;
+};
+
+// silu(x) = x sigmoid(x); gelu by its approximation with tanh. ClampedSwiglu, of gpt-oss: with gate at most 7
+// and up between -7 and 7 it makes gate sigmoid(1.702 gate) (up + 1).
+enum class Activation { Silu, Gelu, ClampedSwiglu };
 
 // activation(gate) * up, which the products of `inputs` hold in this order, through `output`.
 struct FeedForwardPlan {
@@ -73,6 +95,12 @@ struct RouterPlan {
   int64_t used = 0;          // experts of a token
   bool renormalized = true;  // the gates are the scores over the sum of those used
   double scale = 1;          // of the gates
+  // A vector that is added to the scores by which experts are chosen, and not to the gates; empty: none.
+  std::string bias = {};
+  // Groups that the experts are dealt to in order, and those of which a token's may be: the ones whose best
+  // expert, or whose two best together, have the largest scores.
+  int64_t groups = 1, groups_used = 1;
+  enum class GroupScore { Best, TwoBest } group_score = GroupScore::TwoBest;
 };
 
 // Experts of which a token reads those that its router chooses: the sum of their outputs times their gates.
@@ -94,7 +122,7 @@ struct ParallelPlan {
 // are names of the layer's tensors; empty: none stands there.
 struct BlockPlan {
   std::string norm_before, norm_after;
-  std::variant<AttentionPlan, FeedForwardPlan, ExpertsPlan, ParallelPlan> block;
+  std::variant<AttentionPlan, FeedForwardPlan, ExpertsPlan, ParallelPlan, LatentAttentionPlan> block;
 };
 
 // What a layer computes.
@@ -114,6 +142,10 @@ struct Architecture {
   bool partial_rotary = false;  // whether heads may rotate in part
   bool sizes_by_layer = false;  // whether GGUF keys may list sizes of layers
   bool experts = false;  // whether its layers have experts: GGUF files of one name may be of either kind
+  bool fused_experts = false;  // whether directories have stacks as LayerTensor::fused_in says, and only so
+  bool latent_attention = false;
+  std::string mlx_experts = "switch_mlp";  // what mlx-lm calls the stacks of experts
+  bool rounds_yarn = false;  // whether GGUF files do without the fractions of YaRN's ends, as llama.cpp does
   // What config.json calls the activation of the feed-forward block; the first is what is written there.
   std::vector<std::string> activations = {"silu"};
   // What a checkpoint's norms leave out of their gains, which GGUF files hold whole.

@@ -47,7 +47,7 @@ void read_sizes(const GgufFile& file, const Architecture& architecture, const Gg
   if (config.num_heads < 1) fail("{}: the key attention.head_count is {}", where, config.num_heads);
   config.head_dim = keys.integer("attention.key_length", config.hidden_size / config.num_heads);
   if (const int64_t values = keys.integer("attention.value_length", config.head_dim);
-      values != config.head_dim)
+      values != config.head_dim && !architecture.latent_attention)
     throw NotRunnable(
         fmt::format("{}: values have {} features a head and keys {}; only equal sizes are supported", where,
                     values, config.head_dim));
@@ -157,6 +157,15 @@ double GgufKeys::real(const std::string& key, double otherwise) const {
   const auto number = gguf_number(*value);
   if (!number) fail("{}: the key {}{} is not a number", file_.path().string(), prefix_, key);
   return *number;
+}
+
+bool GgufKeys::flag(const std::string& key, bool otherwise) const {
+  const GgufValue* value = file_.find(prefix_ + key);
+  if (value == nullptr) return otherwise;
+  const auto* flag = std::get_if<bool>(&value->value);
+  if (flag == nullptr)
+    fail("{}: the key {}{} is neither true nor false", file_.path().string(), prefix_, key);
+  return *flag;
 }
 
 std::string GgufKeys::text(const std::string& key) const {

@@ -21,6 +21,7 @@ class GgufKeys {
   // A size of each layer: one for all, or a list with one for each.
   std::vector<int64_t> by_layer(const std::string& key, int64_t layers) const;
   double real(const std::string& key, double otherwise) const;
+  bool flag(const std::string& key, bool otherwise) const;
   std::string text(const std::string& key) const;                              // "" where there is none
   std::optional<int64_t> optional_integer(const std::string& full_key) const;  // given with its prefix
 

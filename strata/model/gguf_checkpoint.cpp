@@ -4,6 +4,7 @@
 #include <cmath>
 #include <unordered_map>
 
+#include "strata/checkpoint/sliced_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/core/text.h"
 #include "strata/gguf/codec.h"
@@ -21,7 +22,14 @@ class GgufCheckpoint final : public Checkpoint {
     std::unordered_map<std::string, const ExpectedTensor*> expected;
     const std::vector<ExpectedTensor> tensors = expected_tensors(config);
     for (const ExpectedTensor& tensor : tensors) expected[tensor.gguf_name] = &tensor;
+    std::unordered_map<std::string, SlicedStack> slices;
+    for (const ExpectedTensor& tensor : tensors)
+      for (SlicedStack& slice : gguf_slices(tensor)) slices[slice.name] = std::move(slice);
     for (const GgufTensor& tensor : file_->tensors()) {
+      if (const auto slice = slices.find(tensor.name); slice != slices.end()) {
+        add(tensor, tensor.name, stacked(tensor, slice->second.matrices, slice->second.shape()));
+        continue;
+      }
       const auto found = expected.find(tensor.name);
       if (found == expected.end()) continue;
       add(tensor, found->second->name, shape_of(tensor, *found->second));
@@ -76,19 +84,21 @@ class GgufCheckpoint final : public Checkpoint {
 
   // The matrices of a stack one below the other; llama.cpp stores matrices of one row as vectors.
   std::vector<int64_t> shape_of(const GgufTensor& tensor, const ExpectedTensor& expected) const {
-    if (expected.experts > 0) return stacked(tensor, expected);
+    if (expected.experts > 0) return stacked(tensor, expected.experts, expected.shape);
     const bool is_row = expected.shape.size() == 2 && expected.shape.front() == 1;
     return is_row && tensor.shape.size() == 1 ? std::vector<int64_t>{1, tensor.shape.front()} : tensor.shape;
   }
 
-  std::vector<int64_t> stacked(const GgufTensor& tensor, const ExpectedTensor& expected) const {
-    std::vector<int64_t> shape = tensor.shape;
-    const int64_t rows = expected.shape.front() / expected.experts;
-    if (shape != std::vector<int64_t>{expected.experts, rows, expected.shape.back()})
-      fail("{}: the tensor {} has shape [{}], but the config asks for {} experts of [{}, {}]",
-           path().string(), printable(tensor.name), fmt::join(shape, ", "), expected.experts, rows,
-           expected.shape.back());
-    flatten(shape);
+  // `shape` is that of all matrices (or vectors), one below the other.
+  std::vector<int64_t> stacked(const GgufTensor& tensor, int64_t matrices,
+                               const std::vector<int64_t>& shape) const {
+    std::vector<int64_t> apart = shape;
+    apart.front() /= matrices;
+    const std::vector<int64_t> of_one = apart;
+    apart.insert(apart.begin(), matrices);
+    if (tensor.shape != apart)
+      fail("{}: the tensor {} has shape [{}], but the config asks for {} experts of [{}]", path().string(),
+           printable(tensor.name), fmt::join(tensor.shape, ", "), matrices, fmt::join(of_one, ", "));
     return shape;
   }
 
@@ -138,7 +148,13 @@ std::unique_ptr<Checkpoint> open_gguf_checkpoint(std::shared_ptr<const GgufFile>
 
 std::unique_ptr<Checkpoint> open_gguf_checkpoint(std::shared_ptr<const GgufFile> file,
                                                  const ModelConfig& config) {
-  return std::make_unique<GgufCheckpoint>(std::move(file), config);
+  auto checkpoint = std::make_unique<GgufCheckpoint>(std::move(file), config);
+  std::vector<JoinedCheckpoint::Joined> joined;
+  for (const ExpectedTensor& tensor : expected_tensors(config))
+    if (!tensor.gguf_slices.empty() && !checkpoint->contains(tensor.name))
+      joined.push_back({tensor.name, gguf_slices(tensor)});
+  if (joined.empty()) return checkpoint;
+  return std::make_unique<JoinedCheckpoint>(std::move(checkpoint), joined);
 }
 
 }  // namespace strata

@@ -26,7 +26,9 @@ at::Tensor rest_of_value(const LayerRun& run, const Stage& stage, const at::Tens
 // What comes out of the stage, before it is added to the stream where it is.
 at::Tensor stage_output(const LayerRun& run, const Stage& stage, const LayerState& state,
                         const std::vector<at::Tensor>& products) {
-  at::Tensor output = stage.combine(run, products);
+  std::vector<at::Tensor> combined = products;
+  if (stage.takes_rest) combined.push_back(rest_of_value(run, stage, state.value));
+  at::Tensor output = stage.combine(run, combined);
   if (!stage.ends_block) return output;
   if (stage.by_expert) output = sum_of_experts(*state.routing, output, state.hidden);
   if (stage.shared_gate) output = output * state.routing->shared_gate;
@@ -108,7 +110,8 @@ at::Tensor stage_product(const Stage& stage, const LayerState& state, const at::
 
 at::Tensor stage_input(const LayerRun& run, const Stage& stage, const LayerState& state) {
   if (stage.by_expert && stage.reads_value) return state.of_experts;
-  if (stage.reads_value) return state.value.narrow(-1, 0, inputs_of(run, stage));
+  if (stage.reads_value)
+    return behind_norm(run, stage.norm, state.value.narrow(-1, 0, inputs_of(run, stage)));
   const at::Tensor input = behind_norm(run, stage.norm, state.hidden);
   return stage.by_expert ? rows_of_experts(*state.routing, input) : input;
 }

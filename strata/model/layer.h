@@ -28,10 +28,10 @@ struct LayerWeights {
   at::Tensor bias(const std::string& name) const;  // undefined where there is none
 };
 
-// Mixes values by attention over rotated queries and keys: q [B, H, T, D]; k, v [B, H_kv, T, D]; gives
-// [B, T, H * D].
+// Mixes values by attention over rotated queries and keys: q [B, H, T, D]; k [B, H_kv, T, D]; v [B, H_kv, T,
+// D_v]; sinks [H] or undefined; gives [B, T, H * D_v].
 using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                           const AttentionScores& scores)>;
+                                           const AttentionScores& scores, const at::Tensor& sinks)>;
 
 // A layer on its way: the residual stream, and what waits to be multiplied by the next matrices where that
 // is not the stream itself. A stage that reads the value takes its first features, as many as its matrices
@@ -59,13 +59,15 @@ struct Stage {
   bool ends_block = false;            // what comes out is normed as the plan has it and added to the stream
   bool ends_layer = false;            // and the plan's scale multiplies the stream
   std::function<at::Tensor(const LayerRun& run, const std::vector<at::Tensor>& products)> combine;
+  // What the value holds beyond the matrices' inputs is one more product, the last; it does not wait.
+  bool takes_rest = false;
   // Of the stage that routes: from its input [B, T, hidden_size].
   std::function<Routing(const LayerRun& run, const at::Tensor& input)> route;
   bool by_expert = false;    // the matrices are stacks, each of which reads its expert's rows
   bool shared_gate = false;  // what comes out is multiplied by Routing::shared_gate
 
-  // What scales a feature of the input where it is scaled itself: the norm before the block (empty: none), or
-  // rows of `givers` that do this.
+  // What scales a feature of the input where it is scaled itself: the norm that it comes from, before the
+  // block or of what the stage takes of the value (empty: none), or rows of `givers` that do this.
   std::string norm;
   std::optional<Role> rows;
   std::vector<std::string> givers;
@@ -125,10 +127,11 @@ std::vector<at::Tensor> split_products(const std::vector<at::Tensor>& products,
                                        const std::vector<int64_t>& sizes);
 
 // The stages of each kind of block, added to those before; attention_block.cpp, feed_forward_block.cpp,
-// experts_block.cpp and parallel_block.cpp.
+// experts_block.cpp, parallel_block.cpp and latent_attention_block.cpp.
 void add_stages(const AttentionPlan& attention, std::vector<Stage>& stages);
 void add_stages(const FeedForwardPlan& feed_forward, std::vector<Stage>& stages);
 void add_stages(const ExpertsPlan& experts, std::vector<Stage>& stages);
 void add_stages(const ParallelPlan& parallel, std::vector<Stage>& stages);
+void add_stages(const LatentAttentionPlan& attention, std::vector<Stage>& stages);
 
 }  // namespace strata

@@ -17,6 +17,9 @@ struct ExpectedTensor {
   int64_t experts = 0;         // of a stack, whose shape is [experts * rows, cols]; otherwise 0
   bool kept = false;           // LayerTensor::kept
   float offset = 0;            // what a Hugging Face checkpoint leaves out of the values (norm_offset)
+  MatrixSlice fused_in = {};   // LayerTensor::fused_in, with the full name; empty: none
+  int64_t heads = 0;           // LayerTensor::heads and gguf_slices, with full names
+  std::vector<MatrixSlice> gguf_slices = {};
 };
 
 // Every tensor a model of this config consists of, under Hugging Face's names: embedding, the layers in
@@ -25,6 +28,12 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config);
 
 // The stacks among them, and the tensors of a Hugging Face directory that they consist of.
 std::vector<MatrixStack> expert_stacks(const ModelConfig& config);
+
+// Those of them, and of the stacks' biases, that a directory may have as slices of other tensors.
+std::vector<SlicedStack> fused_stacks(const ModelConfig& config);
+
+// What GGUF files may have in the place of a tensor, named as there.
+std::vector<SlicedStack> gguf_slices(const ExpectedTensor& tensor);
 
 // The same of a model: where it cannot be run, the matrices of its layers, its embedding and its head, as far
 // as they are known. Throws for such a GGUF, whose tensors have no names of Hugging Face's.

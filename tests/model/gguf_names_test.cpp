@@ -72,7 +72,9 @@ TEST(Architectures, AreFoundByAllTheirNames) {
   const TemporaryDirectory directory;
   for (const Architecture& architecture : architectures()) {
     EXPECT_EQ(find_architecture(architecture.model_type), &architecture);
-    EXPECT_EQ(find_architecture_of_class(architecture.class_name), &architecture);
+    if (architecture.model_type != "kimi_k2") {  // whose class is DeepSeek V3's
+      EXPECT_EQ(find_architecture_of_class(architecture.class_name), &architecture);
+    }
     GgufWriter(directory / "empty.gguf",
                {{architecture.gguf_name + ".expert_count", gguf_u32(architecture.experts ? 4 : 0)}}, {})
         .commit();
@@ -98,7 +100,7 @@ TEST(Architectures, PlansNameTheMatricesOfTheTable) {
     for (const auto& readers : readers_of(architecture.plan(config, 0)))
       planned.insert(readers.begin(), readers.end());
     for (const LayerTensor& tensor : architecture.tensors(config, 0))
-      if (tensor.is_matrix()) stored.insert(tensor.name);
+      if (tensor.is_matrix() && !tensor.kept) stored.insert(tensor.name);
     EXPECT_EQ(planned, stored) << architecture.model_type;
   }
 }

@@ -125,6 +125,7 @@ TEST_P(StudentOf, HasGradientsThatEqualFiniteDifferences) {
   Lesson lesson(GetParam(), 1, 16);
   // Where the router chooses others the loss jumps: all experts are used.
   lesson.model.config.experts.used = lesson.model.config.experts.count;
+  lesson.model.config.experts.groups_used = lesson.model.config.experts.groups;
   Student student(lesson.model, rounded_matrices(lesson.model, {"w3g32", "Q4_1", "w2g32m", "w4g32z"}), {});
   student.gradients().zero_();
   lesson.loss(student);
