@@ -51,6 +51,12 @@ void ProductMoments::add(const at::Tensor& input) {
   tokens += input.size(0);
 }
 
+ActivationStream::See add_to(std::map<std::string, ProductMoments>& moments) {
+  return [&moments](const std::string& input, const at::Tensor& values) {
+    if (const auto found = moments.find(input); found != moments.end()) found->second.add(values);
+  };
+}
+
 void MomentsOfMatrices::take(int64_t expert, const ProductMoments& own) {
   if (module_.experts > 0) sum_ = sum_.defined() ? sum_.add_(own.products) : own.products.clone();
   if (module_.experts > 0 && own.tokens < kFewTokens)
@@ -65,9 +71,7 @@ void MomentsOfMatrices::take_all(const Pass& pass, int64_t most_floats) {
     const int64_t end = std::min(first + at_once, module_.matrices());
     std::map<std::string, ProductMoments> moments;
     for (int64_t expert = first; expert < end; ++expert) moments[input_of(module_, expert)];
-    pass([&](const std::string& input, const at::Tensor& values) {
-      if (const auto found = moments.find(input); found != moments.end()) found->second.add(values);
-    });
+    pass(add_to(moments));
     for (int64_t expert = first; expert < end; ++expert)
       take(expert, moments.extract(input_of(module_, expert)).mapped());
   }

@@ -42,6 +42,9 @@ struct ProductMoments {
   void add(const at::Tensor& input);  // [tokens, in]
 };
 
+// Adds inputs to the moments that have room for them, by name.
+ActivationStream::See add_to(std::map<std::string, ProductMoments>& moments);
+
 // What the matrices of a module are known by. Experts that few tokens reach are known by the sum over all of
 // their stack, which to what asks for no scale is an average.
 class MomentsOfMatrices {

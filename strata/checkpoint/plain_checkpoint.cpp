@@ -28,6 +28,11 @@ float plain_from_stored(StoredForm form, float stored) {
   return stored;
 }
 
+void store_as(StoredForm form, std::vector<float>& values) {
+  if (form == StoredForm::Plain) return;
+  for (float& value : values) value = stored_from_plain(form, value);
+}
+
 void PlainCheckpoint::read_rows(const TensorInfo& tensor, int64_t first, int64_t count, float* target) const {
   base_->read_rows(tensor, first, count, target);
   const auto found = forms_.find(tensor.name);

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "strata/checkpoint/checkpoint_view.h"
 
@@ -13,6 +14,7 @@ namespace strata {
 enum class StoredForm { Plain, LessOne, LogOfNegative };
 float stored_from_plain(StoredForm form, float value);
 float plain_from_stored(StoredForm form, float stored);
+void store_as(StoredForm form, std::vector<float>& values);  // from plain ones
 
 // A checkpoint whose vectors are read as what they mean, in whatever form they are stored.
 class PlainCheckpoint : public CheckpointView {

@@ -33,20 +33,17 @@ DecoderOptions decoder_options(const EvalArguments& options, const CommonOptions
   return decoder;
 }
 
-void check_together(const EvalArguments& options) {
-  const auto refuse = [](bool given, const char* what, const char* beside, const char* why) {
-    if (given) fail_usage("{} cannot be given with {}: {}", what, beside, why);
+void check_together(const EvalArguments& options, const Command& command) {
+  const auto refuse = [&](const char* what, const char* beside, const char* why) {
+    if (command.given(what)) fail_usage("--{} cannot be given with --{}: {}", what, beside, why);
   };
   if (!options.kl_base.empty()) {
-    constexpr const char* kOwn = "the base file has tokens and windows of its own";
-    refuse(!options.text.empty(), "--text", "--kl-base", kOwn);
-    refuse(options.evaluation.stride > 0, "--stride", "--kl-base", kOwn);
-    refuse(options.evaluation.max_tokens > 0, "--tokens", "--kl-base", kOwn);
-    refuse(!options.reference.empty(), "--reference", "--kl-base", "the base file is the reference");
-    refuse(!options.save_kl_base.empty(), "--save-kl-base", "--kl-base", "one is read, the other written");
+    for (const char* what : {"text", "window", "stride", "tokens"})
+      refuse(what, "kl-base", "the base file has tokens and windows of its own");
+    refuse("reference", "kl-base", "the base file is the reference");
+    refuse("save-kl-base", "kl-base", "one is read, the other written");
   }
-  if (!options.save_kl_base.empty())
-    refuse(!options.reference.empty(), "--reference", "--save-kl-base", "the model itself becomes the base");
+  if (!options.save_kl_base.empty()) refuse("reference", "save-kl-base", "the model itself becomes the base");
 }
 
 std::optional<int32_t> first_of_windows(const Model& model) {
@@ -113,7 +110,7 @@ void save_kl_base(const EvalArguments& options, const CommonOptions& common, con
 void run(EvalArguments& options, const CommonOptions& common, const Command& command) {
   if (kind_of_model(command, options.model) == ModelKind::Onnx)
     return eval_vision(options.model, options.vision, common);
-  check_together(options);
+  check_together(options, command);
   DecoderOptions own = decoder_options(options, common);
   own.rounding = options.runtime;
   if (!options.kl_base.empty()) return compare_with_kl_base(options, common, own);

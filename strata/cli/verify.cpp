@@ -24,6 +24,10 @@ void run(VerifyArguments& options, const CommonOptions& common, const Command& c
   std::optional<std::filesystem::path> reference;
   if (!options.reference.empty()) reference = options.reference;
   const Verification found = verify(options.model, reference);
+  const size_t count = found.faults.size();
+  const std::string faults = count == 0   ? "no fault"
+                             : count == 1 ? "1 fault"
+                                          : fmt::format("{} faults", count);
   if (common.json) {
     print_json({{"model", options.model},
                 {"faults", found.faults},
@@ -37,11 +41,9 @@ void run(VerifyArguments& options, const CommonOptions& common, const Command& c
     for (const std::string& note : found.notes) fmt::print("note: {}\n", note);
     fmt::print("{}: {} tensors of {} read", options.model, found.tensors, format_bytes(found.bytes));
     if (reference) fmt::print(", {} matrices compared with {}", found.matrices, options.reference.string());
-    fmt::print(", {} in {}\n",
-               found.faults.empty() ? "no fault" : fmt::format("{} faults", found.faults.size()),
-               format_seconds(stopwatch.seconds()));
+    fmt::print(", {} in {}\n", faults, format_seconds(stopwatch.seconds()));
   }
-  if (!found.faults.empty()) fail("{} has {} faults", options.model, found.faults.size());
+  if (count > 0) fail("{} has {}", options.model, faults);
 }
 
 }  // namespace

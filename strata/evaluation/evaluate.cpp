@@ -31,11 +31,6 @@ void check_ids(const std::vector<int32_t>& ids, int64_t count, const Model& mode
           model.path.string(), ids[i], model.config.vocab_size);
 }
 
-int64_t tokens_of(const std::vector<int32_t>& ids, const EvaluationOptions& options) {
-  const int64_t available = static_cast<int64_t>(ids.size());
-  return options.max_tokens > 0 ? std::min(options.max_tokens, available) : available;
-}
-
 }  // namespace
 
 std::vector<int32_t> tokenize_file(const Model& model, const std::filesystem::path& text) {
@@ -44,10 +39,15 @@ std::vector<int32_t> tokenize_file(const Model& model, const std::filesystem::pa
   return make_tokenizer(model.vocabulary())->encode(content);
 }
 
+int64_t evaluated_tokens(const std::vector<int32_t>& ids, const EvaluationOptions& options) {
+  const int64_t available = static_cast<int64_t>(ids.size());
+  return options.max_tokens > 0 ? std::min(options.max_tokens, available) : available;
+}
+
 void require_evaluable(const std::vector<int32_t>& ids, const EvaluationOptions& options,
                        const Model& model) {
   check_options(options);
-  const int64_t tokens = tokens_of(ids, options);
+  const int64_t tokens = evaluated_tokens(ids, options);
   if (tokens == 0) fail("the text is empty: there is no token to predict");
   if (tokens < options.window)
     fail("the text has {} tokens, fewer than one window of {}; give a longer text or a smaller window",
@@ -59,7 +59,7 @@ Evaluation evaluate(Decoder& decoder, const std::vector<int32_t>& ids, const Eva
                     Decoder* reference) {
   const at::NoGradGuard no_grad;
   require_evaluable(ids, options, decoder.model());
-  const Windows windows = cut_windows(tokens_of(ids, options), options.window, options.stride);
+  const Windows windows = cut_windows(evaluated_tokens(ids, options), options.window, options.stride);
   if (reference != nullptr && reference->model().config.vocab_size != decoder.model().config.vocab_size)
     fail("the vocabularies differ: {} has {} tokens and its reference {} has {}",
          decoder.model().path.string(), decoder.model().config.vocab_size, reference->model().path.string(),

@@ -30,6 +30,9 @@ struct Evaluation {
 // empty or the tokenizer does not fit the model.
 std::vector<int32_t> tokenize_file(const Model& model, const std::filesystem::path& text);
 
+// The ids that are cut into windows: all, or the first max_tokens.
+int64_t evaluated_tokens(const std::vector<int32_t>& ids, const EvaluationOptions& options);
+
 // Throws when there are fewer ids than one window, an id lies outside the vocabulary, or the options
 // contradict each other: to be asked before long work that ends with evaluate().
 void require_evaluable(const std::vector<int32_t>& ids, const EvaluationOptions& options, const Model& model);

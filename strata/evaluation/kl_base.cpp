@@ -10,6 +10,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/threads.h"
+#include "strata/evaluation/token_losses.h"
 #include "strata/evaluation/windows.h"
 
 namespace strata {
@@ -133,8 +134,6 @@ BaseComparison summary(const std::vector<TokenComparison>& tokens) {
     result.klds.push_back(token.kld);
     result.changes.push_back(token.change);
   }
-  std::sort(result.klds.begin(), result.klds.end());
-  std::sort(result.changes.begin(), result.changes.end());
   result.tokens = static_cast<int64_t>(tokens.size());
 
   const MeanValue own = losses.mean_a(), base = losses.mean_b();
@@ -157,14 +156,6 @@ BaseComparison summary(const std::vector<TokenComparison>& tokens) {
   const double top = same / losses.count;
   result.same_top = {top, losses.count > 1 ? root(top * (1 - top) / (losses.count - 1)) : 0};
   return result;
-}
-
-// Interpolated between neighbours of sorted values.
-double sorted_quantile(const std::vector<double>& values, double fraction) {
-  const double position = fraction * static_cast<double>(values.size() - 1);
-  const auto below = static_cast<size_t>(position);
-  const double part = position - static_cast<double>(below);
-  return (1 - part) * values[below] + part * values[std::min(below + 1, values.size() - 1)];
 }
 
 }  // namespace
@@ -218,9 +209,7 @@ void write_kl_base(Decoder& decoder, const std::vector<int32_t>& ids, const Eval
                options.window);
   if (options.stride > 0 && options.stride != options.window)
     fail_usage("a base file has windows that do not overlap; leave out --stride");
-  const auto available = static_cast<int64_t>(ids.size());
-  const int64_t tokens = options.max_tokens > 0 ? std::min(options.max_tokens, available) : available;
-  const Windows windows = windows_of(tokens, options.window);
+  const Windows windows = windows_of(evaluated_tokens(ids, options), options.window);
   const int64_t vocabulary = decoder.model().config.vocab_size;
   const Header header = {static_cast<int32_t>(options.window), static_cast<int32_t>(vocabulary),
                          static_cast<int32_t>(windows.count)};
@@ -307,12 +296,11 @@ std::string text_of(const BaseComparison& c) {
                                                     {"Minimum", 0, true}}};
   for (const Quantile& q : kQuantiles)
     if (q.of_kld)
-      line(fmt::format("{:<8}KLD", q.name).c_str(),
-           fmt::format("{:10.6f}", sorted_quantile(c.klds, q.fraction)));
+      line(fmt::format("{:<8}KLD", q.name).c_str(), fmt::format("{:10.6f}", quantile(c.klds, q.fraction)));
   line("Mean    Δp", percent(c.probability_change));
   for (const Quantile& q : kQuantiles)
     line(fmt::format("{:<8}Δp", q.name).c_str(),
-         fmt::format("{:6.3f} %", 100 * sorted_quantile(c.changes, q.fraction)));
+         fmt::format("{:6.3f} %", 100 * quantile(c.changes, q.fraction)));
   line("RMS     Δp", percent(c.rms_change));
   line("Same top p", percent(c.same_top));
   return text;

@@ -53,15 +53,15 @@ struct MeanValue {
   double value = 0, error = 0;
 };
 
-// What llama-perplexity prints of a model beside a base, in its order. Quantiles are by rising values.
+// What llama-perplexity prints of a model beside a base, in its order.
 struct BaseComparison {
   int64_t tokens = 0;
   MeanValue ppl, base_ppl, log_ppl_ratio, ppl_ratio, ppl_difference;
   double log_ppl_correlation = 0;
   MeanValue kld;                   // nats a token
-  std::vector<double> klds;        // of every token, sorted
+  std::vector<double> klds;        // of every token
   MeanValue probability_change;    // of the text's tokens, model minus base
-  std::vector<double> changes;     // of every token, sorted
+  std::vector<double> changes;     // of every token
   MeanValue rms_change, same_top;  // the latter a part of 1
 };
 

@@ -121,9 +121,7 @@ Vocabulary padded_vocabulary(const Model& model) {
 
 // The type that most matrices have, as llama.cpp numbers kinds of files; F32 without matrices.
 GgufKey file_type_key(const std::vector<GgufTensor>& tensors) {
-  std::map<GgufType, int> counts;
-  for (const GgufTensor& tensor : tensors)
-    if (tensor.shape.size() > 1 && is_coded(tensor.type)) ++counts[tensor.type];
+  const std::map<GgufType, int> counts = matrices_by_type(tensors);
   const auto most = std::max_element(counts.begin(), counts.end(),
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
   const GgufTypeTraits& type = traits_of(most == counts.end() ? GgufType::F32 : most->first);
@@ -131,6 +129,13 @@ GgufKey file_type_key(const std::vector<GgufTensor>& tensors) {
 }
 
 }  // namespace
+
+std::map<GgufType, int> matrices_by_type(const std::vector<GgufTensor>& tensors) {
+  std::map<GgufType, int> counts;
+  for (const GgufTensor& tensor : tensors)
+    if (tensor.shape.size() > 1 && is_coded(tensor.type)) ++counts[tensor.type];
+  return counts;
+}
 
 std::vector<GgufKey> gguf_keys(const Model& model, const std::vector<GgufTensor>& tensors) {
   const Architecture& architecture = architecture_of(model.config);

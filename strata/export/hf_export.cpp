@@ -77,8 +77,7 @@ double write_dequantized(const Model& model, const ExportPlan& plan, const Plann
     const int64_t count = std::min(step, info.rows() - first);
     values.resize(static_cast<size_t>(count * info.cols()));
     model.checkpoint->read_rows(info, first, count, values.data());
-    if (form != StoredForm::Plain)
-      for (float& value : values) value = stored_from_plain(form, value);
+    store_as(form, values);
     if (scheme != nullptr) error += fake_quantize({values.data(), count, info.cols()}, *scheme, options);
     if (tensor.type == DType::F16)
       check_half_range(tensor.name, values.data(), static_cast<int64_t>(values.size()));

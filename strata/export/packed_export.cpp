@@ -104,8 +104,7 @@ void write_kept(const Model& model, const TensorInfo& tensor, StoredForm form, S
     const int64_t count = std::min(step, tensor.rows() - first);
     values.resize(static_cast<size_t>(count * tensor.cols()));
     model.checkpoint->read_rows(tensor, first, count, values.data());
-    if (form != StoredForm::Plain)
-      for (float& value : values) value = stored_from_plain(form, value);
+    store_as(form, values);
     if (written_type(tensor) == DType::F16)
       check_half_range(tensor.name, values.data(), static_cast<int64_t>(values.size()));
     writer.write(values.data(), static_cast<int64_t>(values.size()));

@@ -42,10 +42,8 @@ void add_stages(const AttentionPlan& plan, std::vector<Stage>& stages) {
   into.combine = [plan](const LayerRun& run, const std::vector<at::Tensor>& products) {
     return mix(run, plan, products);
   };
-  Stage out;
-  out.matrices = {plan.output};
-  out.reads_value = out.reads_attention = true;
-  out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
+  Stage out = output_stage(plan.output);
+  out.reads_attention = true;
   if (!plan.norms_values) out.rows = Role::V;
   out.givers = plan.inputs;
   stages.push_back(std::move(into));

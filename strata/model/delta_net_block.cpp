@@ -49,12 +49,8 @@ void add_stages(const DeltaNetPlan& plan, std::vector<Stage>& stages) {
   into.combine = [plan](const LayerRun& run, const std::vector<at::Tensor>& products) {
     return mix(run, plan, products);
   };
-  Stage out;
-  out.matrices = {plan.output};
-  out.reads_value = true;
-  out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
   stages.push_back(std::move(into));
-  stages.push_back(std::move(out));
+  stages.push_back(output_stage(plan.output));
 }
 
 }  // namespace strata

@@ -20,10 +20,7 @@ void add_stages(const FeedForwardPlan& plan, std::vector<Stage>& stages) {
     const std::vector<at::Tensor> parts = split_products(products, {width, width});
     return activated(plan.activation, parts[0]).mul_(parts[1]);
   };
-  Stage out;
-  out.matrices = {plan.output};
-  out.reads_value = true;
-  out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
+  Stage out = output_stage(plan.output);
   if (plan.gated) out.rows = Role::Up;
   out.givers = plan.inputs;
   stages.push_back(std::move(into));

@@ -176,6 +176,14 @@ at::Tensor normed(const ModelConfig& config, const at::Tensor& x, const at::Tens
   return (bias.defined() ? scaled + bias : scaled).to(x.scalar_type());
 }
 
+Stage output_stage(const std::string& matrix) {
+  Stage out;
+  out.matrices = {matrix};
+  out.reads_value = true;
+  out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
+  return out;
+}
+
 at::Tensor by_head(const at::Tensor& values, int64_t heads) {
   return values.reshape({values.size(0), values.size(1), heads, -1}).transpose(1, 2);
 }

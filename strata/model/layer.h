@@ -138,6 +138,9 @@ std::vector<at::Tensor> split_products(const std::vector<at::Tensor>& products,
 at::Tensor by_head(const at::Tensor& values, int64_t heads);
 at::Tensor side_by_side(const at::Tensor& heads);
 
+// The stage that ends a block: the product of this matrix with the value.
+Stage output_stage(const std::string& matrix);
+
 // The stages of each kind of block, added to those before; attention_block.cpp, feed_forward_block.cpp,
 // experts_block.cpp, parallel_block.cpp, short_convolution_block.cpp, delta_net_block.cpp and
 // mamba_block.cpp.

@@ -45,11 +45,8 @@ void add_stages(const MambaPlan& plan, std::vector<Stage>& stages) {
   into.combine = [plan](const LayerRun& run, const std::vector<at::Tensor>& products) {
     return scan(run, plan, products);
   };
-  Stage out;
-  out.matrices = {plan.output};
-  out.reads_value = true;
+  Stage out = output_stage(plan.output);
   out.norm = plan.norm;
-  out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
   stages.push_back(std::move(into));
   stages.push_back(std::move(out));
 }

@@ -22,12 +22,8 @@ void add_stages(const ShortConvolutionPlan& plan, std::vector<Stage>& stages) {
   into.combine = [plan](const LayerRun& run, const std::vector<at::Tensor>& products) {
     return convolve(run, plan, products);
   };
-  Stage out;
-  out.matrices = {plan.output};
-  out.reads_value = true;
-  out.combine = [](const LayerRun&, const std::vector<at::Tensor>& products) { return products.front(); };
   stages.push_back(std::move(into));
-  stages.push_back(std::move(out));
+  stages.push_back(output_stage(plan.output));
 }
 
 }  // namespace strata

@@ -13,6 +13,7 @@
 #include "strata/core/progress.h"
 #include "strata/core/text.h"
 #include "strata/core/threads.h"
+#include "strata/export/gguf_metadata.h"
 #include "strata/gguf/audit.h"
 #include "strata/gguf/codec.h"
 #include "strata/gguf/file.h"
@@ -68,43 +69,33 @@ void check_numbers(const GgufFile& file, Verification& found) {
         fmt::format("{} tensors of type {} cannot be decoded, and were not looked into", count, type));
 }
 
-// llama.cpp's numbers of kinds of files, by the type that most of their matrices have.
-GgufType type_of_file(int64_t file_type) {
+// The type that most matrices of a kind of file have, by llama.cpp's numbers of these.
+std::optional<GgufType> type_of_file(int64_t file_type) {
   static const std::map<int64_t, GgufType> of_mixes = {
       {11, GgufType::Q3_K}, {13, GgufType::Q3_K},  {14, GgufType::Q4_K},  {16, GgufType::Q5_K},
       {21, GgufType::Q2_K}, {22, GgufType::IQ3_S}, {27, GgufType::IQ3_S}, {29, GgufType::IQ2_S}};
   if (const auto mix = of_mixes.find(file_type); mix != of_mixes.end()) return mix->second;
   for (const GgufTypeTraits& traits : gguf_types())
     if (traits.file_type == file_type) return traits.type;
-  return GgufType::I8;  // which no matrix has
+  return std::nullopt;
 }
 
 void check_label(const GgufFile& file, Verification& found) {
   const GgufValue* value = file.find("general.file_type");
   const std::optional<int64_t> label = value == nullptr ? std::nullopt : gguf_integer(*value);
-  if (!label) return;
-  const GgufType said = type_of_file(*label);
-  if (said == GgufType::I8)
+  std::map<GgufType, int> counts = matrices_by_type(file.tensors());
+  if (!label || counts.empty()) return;
+  const std::optional<GgufType> said = type_of_file(*label);
+  if (!said)
     return found.notes.push_back(
         fmt::format("general.file_type is {}, a mix that is not known here", *label));
-  std::map<GgufType, int64_t> counts;
-  int64_t matrices = 0;
-  for (const GgufTensor& tensor : file.tensors()) {
-    if (tensor.shape.size() < 2 || tensor.type == GgufType::F32) continue;
-    ++counts[tensor.type];
-    ++matrices;
-  }
-  if (matrices == 0 || counts[said] > 0) {
-    int64_t most = 0;
-    for (const auto& [type, count] : counts) most = std::max(most, count);
-    if (matrices == 0 || counts[said] == most) return;
-  }
   const auto most = std::max_element(counts.begin(), counts.end(),
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (counts[*said] == most->second) return;
   found.faults.push_back(
-      fmt::format("general.file_type {} says that most matrices are {}, but {} of {} are {} and {} are {}",
-                  *label, traits_of(said).name, most->second, matrices, traits_of(most->first).name,
-                  counts[said], traits_of(said).name));
+      fmt::format("general.file_type {} says that most matrices are {}, but {} are {} and {} are {}", *label,
+                  traits_of(*said).name, most->second, traits_of(most->first).name, counts[*said],
+                  traits_of(*said).name));
 }
 
 // Every number of a directory; a checkpoint refuses to read those that are not finite.

@@ -33,8 +33,12 @@ void LayerwiseQuantizer::quantize_layer(int layer) {
   for (const std::string& input : stream_->inputs())
     if (is_planned(layer, input)) inputs.push_back(input);
   Moments moments;
-  if (!options_.sequential && !inputs.empty())
-    stream_->observe([&](const std::string& input, const at::Tensor& values) { moments[input].add(values); });
+  if (!options_.sequential && !inputs.empty()) {
+    for (const Module* module : model().layer_modules(layer))
+      for (int64_t expert = 0; planned(*module) != nullptr && expert < module->matrices(); ++expert)
+        moments[input_of(*module, expert)];
+    stream_->observe(add_to(moments));
+  }
   for (const std::string& input : inputs) quantize_readers(layer, input, moments);
 }
 

@@ -79,9 +79,7 @@ void LayerwiseTrials::measure(int layer) {
   for (const Module* module : model_.layer_modules(layer))
     for (int64_t expert = 0; is_kept(*module) && expert < module->matrices(); ++expert)
       moments[input_of(*module, expert)];
-  stream_->observe([&](const std::string& input, const at::Tensor& values) {
-    if (const auto found = moments.find(input); found != moments.end()) found->second.add(values);
-  });
+  stream_->observe(add_to(moments));
   for (const Module* module : model_.layer_modules(layer)) {
     if (module->input != module->name || !is_kept(*module)) continue;
     MomentsOfMatrices known(*module, [&](const std::vector<int64_t>& experts, const at::Tensor& products) {

@@ -37,6 +37,17 @@ TEST_F(BadInput, CommandLines) {
   EXPECT_EQ(files(), 0u);
 }
 
+// A base file says what is measured; nothing that would say otherwise is dropped.
+TEST_F(BadInput, WhatABaseFileSaysItself) {
+  const std::string eval = std::string("eval ") + kModel + " --kl-base none.bin ";
+  for (const char* option : {"--text a.txt", "--window 512", "--stride 8", "--tokens 100", "--reference b"})
+    expect_refusal(run(scratch_, eval + option), 2, "cannot be given with --kl-base");
+  expect_refusal(run(scratch_, eval), 1, "none.bin");
+  expect_refusal(
+      run(scratch_, std::string("eval ") + kModel + " --text a.txt --reference b --save-kl-base c"), 2,
+      "cannot be given with --save-kl-base");
+}
+
 // Options of the other kind of model are refused by name, not dropped.
 TEST_F(BadInput, OptionsOfOnnxModels) {
   const std::string model = kModel;

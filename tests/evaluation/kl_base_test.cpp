@@ -145,8 +145,7 @@ TEST_F(KlBaseTest, ComparesAsBruteForceDoes) {
     EXPECT_NEAR(found.ppl_difference.value, found.ppl.value - found.base_ppl.value, 1e-9);
     EXPECT_NEAR(found.probability_change.value, mean(changes), 1e-5);
     EXPECT_NEAR(found.same_top.value, same / n, 1e-9);
-    std::sort(klds.begin(), klds.end());
-    EXPECT_NEAR(found.klds[22], klds[22], 1e-3);
+    for (size_t i = 0; i < klds.size(); ++i) EXPECT_NEAR(found.klds[i], klds[i], 1e-3);
     double squares = 0;
     for (const double change : changes) squares += change * change;
     EXPECT_NEAR(found.rms_change.value, std::sqrt(squares / n), 1e-5);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "strata/calibration/second_moments.h"
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 #include "strata/core/threads.h"
@@ -97,6 +98,35 @@ TEST_F(AwqTest, AScaledCheckpointChecksItsFactors) {
   EXPECT_FALSE(scaled.altered(model.modules[1].tensor));
   EXPECT_THROW(ScaledCheckpoint(model.checkpoint, {{q, {{}, {1, 2}}}}), Error);
   EXPECT_THROW(ScaledCheckpoint(model.checkpoint, {{"no.such", {}}}), Error);
+}
+
+// An expert that few tokens reach has no factors: they would be those of noise.
+TEST(AwqOfExperts, LeavesThoseAloneThatFewTokensReach) {
+  const Model model = open_model(architecture_model("qwen3-moe").directory);
+  const Calibration calibration = make_calibration(random_ids(7, 16, model.config.vocab_size), "test");
+  ActivationStream stream(model, calibration, {});
+  std::map<std::string, int64_t> tokens;
+  while (!stream.at_end()) {
+    const std::string layer = model.layer_tensor(stream.layer(), "");
+    stream.advance(
+        [&](const std::string& input, const at::Tensor& values) { tokens[layer + input] += values.size(0); });
+  }
+  const auto scalings = search_awq_scales(model, uniform(model, "w3g32"), calibration, {});
+  int few = 0, scaled = 0;
+  for (const Module& module : model.modules) {
+    const auto found = scalings.find(module.tensor);
+    if (module.name != "mlp.experts.down_proj" || found == scalings.end()) continue;
+    for (int64_t expert = 0; expert < module.experts; ++expert) {
+      const float* own = found->second.cols.data() + expert * module.cols;
+      const bool is_left = std::all_of(own, own + module.cols, [](float factor) { return factor == 1; });
+      const bool has_few = tokens.at(model.layer_tensor(module.layer, input_of(module, expert))) < kFewTokens;
+      EXPECT_TRUE(is_left || !has_few) << module.tensor << " " << expert;
+      few += has_few;
+      scaled += !is_left;
+    }
+  }
+  EXPECT_GT(few, 0);
+  EXPECT_GT(scaled, 0);
 }
 
 }  // namespace
