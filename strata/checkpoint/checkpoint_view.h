@@ -1,11 +1,18 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "strata/checkpoint/checkpoint.h"
 
 namespace strata {
+
+// Throws unless the tensor has rows [first, first + count).
+void check_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, int64_t first, int64_t count);
+
+std::string listed_shape(const std::vector<int64_t>& shape);  // "[2, 3]"
 
 // A checkpoint that presents another one; what is not overridden is as there.
 class CheckpointView : public Checkpoint {

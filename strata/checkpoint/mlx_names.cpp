@@ -7,7 +7,7 @@
 namespace strata {
 namespace {
 
-const std::string kExperts = ".experts.", kSwitch = ".switch_mlp.", kMixtral = "block_sparse_moe";
+const std::string kExperts = ".experts.", kSwitch = ".switch_mlp.", kSparse = "block_sparse_moe";
 
 constexpr std::array<std::pair<const char*, const char*>, 3> kMixtralParts = {
     {{"w1", "gate_proj"}, {"w2", "down_proj"}, {"w3", "up_proj"}}};
@@ -20,15 +20,15 @@ std::string renamed(const std::string& name, const std::string& from, const std:
   if (at == std::string::npos) return name;
   const size_t part = at + from.size(), end = std::min(name.find('.', part), name.size());
   const bool is_mixtral =
-      at >= kMixtral.size() && name.compare(at - kMixtral.size(), kMixtral.size(), kMixtral) == 0;
+      at >= kSparse.size() && name.compare(at - kSparse.size(), kSparse.size(), kSparse) == 0;
   const std::string own = name.substr(part, end - part);
   return name.substr(0, at) + to + (is_mixtral ? translate(own) : own) + name.substr(end);
 }
 
 }  // namespace
 
-std::string mlx_name(const std::string& name) {
-  return renamed(name, kExperts, kSwitch, [](const std::string& part) {
+std::string mlx_name(const std::string& name, const std::string& stacks) {
+  return renamed(name, kExperts, "." + stacks + ".", [](const std::string& part) {
     for (const auto& [ours, theirs] : kMixtralParts)
       if (part == ours) return std::string(theirs);
     return part;

@@ -104,10 +104,12 @@ std::unique_ptr<Checkpoint> open_packed(std::unique_ptr<Checkpoint> stored, cons
     matrices = strata_matrices(*stored, *section, where);
   else if (method == "mlx")
     matrices = mlx_matrices(*stored, *section, where);
+  else if (method == "mxfp4")
+    matrices = mxfp4_matrices(*stored);
   else
     fail(
         "{}: the model is already quantized ({}), which cannot be read; known are compressed-tensors "
-        "pack-quantized, gptq, MLX affine and strata: give the original weights",
+        "pack-quantized, gptq, MLX affine, mxfp4 and strata: give the original weights",
         where, method.empty() ? "of an unnamed kind" : printable(method));
   return std::make_unique<PackedCheckpoint>(std::move(stored), std::move(matrices));
 }

@@ -29,9 +29,9 @@ using PackedMatrices = std::vector<std::unique_ptr<PackedMatrix>>;
 bool is_packed(const Json& config);
 
 // Presents the tensors of a quantized checkpoint dequantized, as the config's section tells how they are
-// packed: compressed-tensors `pack-quantized`, GPTQ (v1 and v2), MLX affine, or our own. A checkpoint whose
-// config has no such section is returned as it is. Throws for other kinds of quantization, naming them, and
-// for parts that do not fit each other. `where` names the config in messages.
+// packed: compressed-tensors `pack-quantized`, GPTQ (v1 and v2), MLX affine, MXFP4, or our own. A checkpoint
+// whose config has no such section is returned as it is. Throws for other kinds of quantization, naming them,
+// and for parts that do not fit each other. `where` names the config in messages.
 std::unique_ptr<Checkpoint> open_packed(std::unique_ptr<Checkpoint> stored, const Json& config,
                                         const std::string& where);
 
@@ -41,5 +41,6 @@ PackedMatrices compressed_tensors_matrices(const Checkpoint& stored, const Json&
 PackedMatrices gptq_matrices(const Checkpoint& stored, const Json& section, const std::string& where);
 PackedMatrices strata_matrices(const Checkpoint& stored, const Json& section, const std::string& where);
 PackedMatrices mlx_matrices(const Checkpoint& stored, const Json& section, const std::string& where);
+PackedMatrices mxfp4_matrices(const Checkpoint& stored);
 
 }  // namespace strata

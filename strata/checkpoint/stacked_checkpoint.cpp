@@ -1,7 +1,5 @@
 #include "strata/checkpoint/stacked_checkpoint.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 
 #include "strata/core/error.h"
@@ -10,25 +8,15 @@
 namespace strata {
 namespace {
 
-std::string listed_shape(const std::vector<int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
-
-void check_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, int64_t first, int64_t count) {
-  if (first < 0 || count < 0 || first > tensor.rows() || count > tensor.rows() - first)
-    fail("{}: rows {} to {} of tensor {} were asked for, which has {}", checkpoint.path().string(), first,
-         first + count, printable(tensor.name), tensor.rows());
-}
-
 const TensorInfo& part_of_stack(const Checkpoint& base, const MatrixStack& stack, size_t part) {
   const TensorInfo* info = base.find(stack.parts[part]);
   if (info == nullptr)
     fail("{} has no tensor {}, one of the {} that {} consists of; the checkpoint is incomplete",
          base.path().string(), printable(stack.parts[part]), stack.parts.size(), printable(stack.name));
-  if (info->shape != std::vector<int64_t>{stack.rows, stack.cols})
-    fail("{}: the tensor {} has shape {}, but the {} matrices of {} are [{}, {}]", base.path().string(),
+  if (info->shape != stack.shape_of_part())
+    fail("{}: the tensor {} has shape {}, but the {} matrices of {} are {}", base.path().string(),
          printable(info->name), listed_shape(info->shape), stack.parts.size(), printable(stack.name),
-         stack.rows, stack.cols);
+         listed_shape(stack.shape_of_part()));
   return *info;
 }
 
@@ -71,6 +59,11 @@ void StackedCheckpoint::read_rows(const TensorInfo& tensor, int64_t first, int64
   if (found == stacks_.end()) return base_->read_rows(tensor, first, count, target);
   const MatrixStack& stack = found->second;
   check_rows(*this, info(tensor.name), first, count);
+  if (stack.cols == 0) {  // all vectors, one behind the other
+    for (size_t part = 0; part < stack.parts.size() && count > 0; ++part)
+      base_->read(base_->info(stack.parts[part]), target + static_cast<int64_t>(part) * stack.rows);
+    return;
+  }
   while (count > 0) {
     const int64_t row = first % stack.rows, rows = std::min(count, stack.rows - row);
     const TensorInfo& part = base_->info(stack.parts[static_cast<size_t>(first / stack.rows)]);
@@ -94,13 +87,14 @@ SplitCheckpoint::SplitCheckpoint(std::shared_ptr<const Checkpoint> base,
     }
     const MatrixStack& stack = *found->second;
     const auto parts = static_cast<int64_t>(stack.parts.size());
-    if (tensor.rows() != parts * stack.rows || tensor.cols() != stack.cols)
-      fail("{}: the tensor {} has shape {}, which are not {} matrices [{}, {}]", path().string(),
-           printable(tensor.name), listed_shape(tensor.shape), parts, stack.rows, stack.cols);
+    const int64_t rows = stack.cols > 0 ? tensor.rows() : tensor.cols();
+    if (rows != parts * stack.rows || (stack.cols > 0 && tensor.cols() != stack.cols))
+      fail("{}: the tensor {} has shape {}, which are not {} matrices {}", path().string(),
+           printable(tensor.name), listed_shape(tensor.shape), parts, listed_shape(stack.shape_of_part()));
     for (int64_t part = 0; part < parts; ++part) {
       TensorInfo info = tensor;
       info.name = stack.parts[static_cast<size_t>(part)];
-      info.shape = {stack.rows, stack.cols};
+      info.shape = stack.shape_of_part();
       info.bytes = tensor.bytes / static_cast<uint64_t>(parts);
       add(std::move(info), {stack.name, part * stack.rows});
     }
@@ -130,6 +124,12 @@ void SplitCheckpoint::read_rows(const TensorInfo& tensor, int64_t first, int64_t
   const Place& place = places_[found->second];
   if (place.stack.empty()) return base_->read_rows(tensor, first, count, target);
   check_rows(*this, tensors_[found->second], first, count);
+  const TensorInfo& part = tensors_[found->second];
+  if (part.shape.size() == 1) {  // of the vectors one behind the other
+    const std::vector<float> all = base_->read(place.stack);
+    std::copy_n(all.begin() + place.first_row, count * part.cols(), target);
+    return;
+  }
   base_->read_rows(base_->info(place.stack), place.first_row + first, count, target);
 }
 

@@ -9,11 +9,15 @@
 
 namespace strata {
 
-// Matrices [rows, cols] one below the other, read as one [parts * rows, cols].
+// Matrices [rows, cols] one below the other, read as one [parts * rows, cols]; or vectors of `rows` values.
 struct MatrixStack {
   std::string name;
-  int64_t rows = 0, cols = 0;      // of one part
+  int64_t rows = 0, cols = 0;      // of one part; vectors have no `cols`
   std::vector<std::string> parts;  // names of tensors of that shape
+
+  std::vector<int64_t> shape_of_part() const {
+    return cols > 0 ? std::vector<int64_t>{rows, cols} : std::vector<int64_t>{rows};
+  }
 };
 
 // A checkpoint some of whose matrices are presented as stacks. Parts are not listed any more, but can still

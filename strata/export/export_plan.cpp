@@ -113,7 +113,7 @@ bool is_floating(const Scheme& scheme) {
 }
 
 DType written_type(const TensorInfo& tensor) {
-  if (tensor.type == "BF16") return DType::BF16;
+  if (tensor.type == "BF16" || tensor.type == "MXFP4") return DType::BF16;
   if (tensor.type == "F32" || tensor.type == "F64") return DType::F32;
   return DType::F16;
 }

@@ -152,7 +152,7 @@ ExportResult export_gguf(const Model& model, const ExportPlan& plan, const std::
     else if (is_calibrated(plan, source.tensor))
       error = write_calibrated(model, plan, source, taken, writer);
     else
-      error = write_encoded(*model.checkpoint, tensor, source, plan, writer);
+      error = write_encoded(*layout.checkpoint, tensor, source, plan, writer);
     if (source.planned) {
       result.squared_error += error;
       result.weight_bits += tensor.bytes() * 8;

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "strata/checkpoint/sliced_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/gguf_metadata.h"
@@ -103,6 +104,7 @@ void add(GgufLayout& layout, std::string name, std::vector<int64_t> shape, GgufT
 std::vector<int64_t> shape_in_gguf(const ExpectedTensor& tensor) {
   const std::vector<int64_t>& shape = tensor.shape;
   if (!tensor.gguf_shape.empty()) return tensor.gguf_shape;
+  if (tensor.experts > 0 && shape.size() == 1) return {tensor.experts, shape.front() / tensor.experts};
   if (tensor.experts > 0) return {tensor.experts, shape.front() / tensor.experts, shape.back()};
   return tensor.kept && shape.front() == 1 ? std::vector<int64_t>{shape.back()} : shape;
 }
@@ -111,7 +113,16 @@ GgufLayout layout_from_checkpoint(const Model& model, const ExportPlan& plan) {
   require_runnable(model, "writing a GGUF of a directory");  // names and keys are an architecture's
   require_place(model.config);
   GgufLayout layout;
+  std::vector<SlicedStack> slices;
   for (const ExpectedTensor& expected : expected_tensors(model.config)) {
+    for (const SlicedStack& slice : gguf_slices(expected)) {
+      GgufSource source;
+      source.tensor = slice.name;
+      add(layout, slice.name, {slice.matrices, slice.rows, slice.cols},
+          own_type(model.checkpoint->info(expected.name)), std::move(source));
+      slices.push_back(slice);
+    }
+    if (!expected.gguf_slices.empty()) continue;
     const TensorInfo& tensor = model.checkpoint->info(expected.name);
     GgufSource source;
     source.tensor = tensor.name;
@@ -131,6 +142,8 @@ GgufLayout layout_from_checkpoint(const Model& model, const ExportPlan& plan) {
     const auto count = static_cast<int64_t>(source.values.size());
     add(layout, name, {count}, GgufType::F32, std::move(source));
   }
+  layout.checkpoint = model.checkpoint;
+  if (!slices.empty()) layout.checkpoint = std::make_shared<SlicedCheckpoint>(model.checkpoint, slices);
   layout.keys = gguf_keys(model, layout.tensors);
   return layout;
 }
@@ -178,6 +191,7 @@ GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
         scheme == nullptr ? type_of(model, plan, *tensor) : stored_type(scheme->gguf, tensor->cols());
     add(layout, stored.name, stored.shape, type, std::move(source));
   }
+  layout.checkpoint = model.checkpoint;
   layout.keys = requantized_keys(*layout.input, layout.tensors);
   return layout;
 }

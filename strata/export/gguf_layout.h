@@ -23,8 +23,9 @@ struct GgufSource {
 struct GgufLayout {
   std::vector<GgufKey> keys;
   std::vector<GgufTensor> tensors;
-  std::vector<GgufSource> sources;  // one a tensor
-  std::shared_ptr<GgufFile> input;  // when the model is a GGUF itself
+  std::vector<GgufSource> sources;               // one a tensor
+  std::shared_ptr<GgufFile> input;               // when the model is a GGUF itself
+  std::shared_ptr<const Checkpoint> checkpoint;  // that has the tensors of the sources
 };
 
 // Reads headers and the tokenizer only. Throws if the plan cannot be a GGUF file of this model.

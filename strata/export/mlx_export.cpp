@@ -38,7 +38,9 @@ class Mlx final : public AffinePackedFormat {
   bool stores_otherwise() const override { return true; }
 
   bool stacks_experts() const override { return true; }
-  std::string name_of(const std::string& module) const override { return mlx_name(module); }
+  std::string name_of(const Model& model, const std::string& module) const override {
+    return mlx_name(module, mlx_experts_of(model));
+  }
 
   // The bias is rounded to fp16 once more.
   void store_affine(AffineMatrix& matrix) const override {
@@ -85,7 +87,7 @@ class Mlx final : public AffinePackedFormat {
   static std::string stem_of(const std::string& tensor) { return tensor.substr(0, tensor.rfind('.')); }
 
   static std::string path_of(const PackedModules& modules, const LayerModule& module) {
-    return mlx_name(fmt::format("{}{}.{}", modules.prefix, module.layer, module.name));
+    return mlx_name(fmt::format("{}{}.{}", modules.prefix, module.layer, module.name), modules.mlx_experts);
   }
 
   static Json settings(const AffineScheme& scheme) {

@@ -7,6 +7,7 @@
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/text.h"
+#include "strata/gguf/file.h"
 #include "strata/model/layout.h"
 
 namespace strata {
@@ -55,6 +56,25 @@ void write_other_tensors(const Model& model, const std::vector<PlannedTensor>& t
       writer.write_bytes(bytes.data(), bytes.size());
     }
   }
+}
+
+void note_gguf_tensors(const Model& model) {
+  if (model.path.extension() != ".gguf" || !model.runnable) return;
+  std::unordered_set<std::string> known = {"rope_freqs.weight", "rope_factors_long.weight",
+                                           "rope_factors_short.weight"};
+  for (const ExpectedTensor& expected : expected_tensors(model.config)) {
+    known.insert(expected.gguf_name);
+    for (const MatrixSlice& slice : expected.gguf_slices) known.insert(slice.name);
+  }
+  const GgufFile file(model.path);
+  std::vector<std::string> left;
+  for (const GgufTensor& tensor : file.tensors())
+    if (known.count(tensor.name) == 0) left.push_back(printable(tensor.name));
+  if (!left.empty())
+    show_note(
+        fmt::format("{} of {}'s tensors have no part in predicting the next token, such as {}: a directory "
+                    "leaves them out",
+                    left.size(), model.path.string(), left.front()));
 }
 
 void note_other_tensors(const Model& model) {

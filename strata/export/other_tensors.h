@@ -20,4 +20,8 @@ void write_other_tensors(const Model& model, const std::vector<PlannedTensor>& t
 // Says in a note that a GGUF does without them.
 void note_other_tensors(const Model& model);
 
+// Says in a note that a directory does without those tensors of the model, a GGUF, that its config has no
+// place for, such as layers that predict further tokens.
+void note_gguf_tensors(const Model& model);
+
 }  // namespace strata

@@ -49,12 +49,12 @@ std::vector<PlannedTensor> planned_tensors(const PackedFormat& format, const Mod
       return shape;
     };
     if (!scheme) {
-      planned.push_back({format.name_of(tensor.name), stacked(tensor.shape), written_type(tensor)});
+      planned.push_back({format.name_of(model, tensor.name), stacked(tensor.shape), written_type(tensor)});
       continue;
     }
     for (PackedTensor& part : format.tensors(*scheme, tensor.rows(), tensor.cols()))
-      planned.push_back(
-          {format.name_of(stem_of(tensor.name)) + part.ending, stacked(std::move(part.shape)), part.type});
+      planned.push_back({format.name_of(model, stem_of(tensor.name)) + part.ending,
+                         stacked(std::move(part.shape)), part.type});
   }
   for (PlannedTensor& other : other_tensors(model)) planned.push_back(std::move(other));
   return planned;
@@ -65,6 +65,7 @@ PackedModules packed_modules(const PackedFormat& format, const Model& model, con
   modules.layers = model.config.num_layers;
   modules.experts = model.config.experts.count;
   modules.prefix = model.layer_prefix();
+  modules.mlx_experts = mlx_experts_of(model);
   for (const Module& module : model.modules) {
     const auto scheme = packed_scheme(format, model, plan, model.checkpoint->info(module.tensor));
     if (!scheme) {
@@ -187,6 +188,10 @@ Written write_packed(const PackedFormat& format, const Model& model, const Expor
 
 }  // namespace
 
+std::string mlx_experts_of(const Model& model) {
+  return (model.runnable ? architecture_of(model.config) : Architecture()).mlx_experts;
+}
+
 std::string common_refusal(const AffineScheme& scheme, int64_t cols) {
   if (scheme.axis == 0) return "holds groups along rows only";
   if (scheme.scales == ScaleStorage::SecondLevel) return "holds no 8-bit scales";
@@ -231,6 +236,7 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
   const std::vector<PlannedTensor> planned = planned_tensors(format, model, plan);
   check_space(target, SafetensorsWriter::file_bytes(planned, format.metadata(), shard_bytes(plan)));
 
+  note_gguf_tensors(model);
   begin_calibrated(model, plan);
   OutputDirectory directory(target);
   write_model_files(model, directory.path());

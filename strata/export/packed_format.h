@@ -36,6 +36,7 @@ struct PackedModules {
   int64_t layers = 0;
   int64_t experts = 0;                                // of a layer
   std::string prefix;                                 // of their names: "model.layers."
+  std::string mlx_experts;                            // Architecture::mlx_experts
   bool scattered_groups = false;                      // some groups are of columns that are not neighbours
   std::map<std::string, PackedModule> beside_layers;  // by tensor name
   std::map<std::string, PackedModule> all;            // of the layers and beside them, by tensor name
@@ -61,7 +62,7 @@ class PackedFormat {
 
   // Whether the experts of a projection are one module, a stack of tensors, and the name of a module.
   virtual bool stacks_experts() const { return false; }
-  virtual std::string name_of(const std::string& module) const { return module; }
+  virtual std::string name_of(const Model&, const std::string& module) const { return module; }
 
   // Whether a matrix must be quantized and packed as a whole, and not a few rows at a time.
   virtual bool needs_whole_matrix(const Scheme&) const { return false; }
@@ -109,6 +110,9 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
 
 // Bytes of the directory's safetensors files, without writing them.
 uint64_t packed_size(const PackedFormat& format, const Model& model, const ExportPlan& plan);
+
+// Architecture::mlx_experts of the model; the usual name where it cannot be run.
+std::string mlx_experts_of(const Model& model);
 
 // What the formats share: the reason why scheme and shape cannot be held by any of them, and places in bytes.
 std::string common_refusal(const AffineScheme& scheme, int64_t cols);

@@ -10,6 +10,7 @@
 #include "strata/gguf/blocks_of_32.h"
 #include "strata/gguf/float_codec.h"
 #include "strata/gguf/grid_blocks.h"
+#include "strata/gguf/mxfp4_blocks.h"
 #include "strata/gguf/super_blocks.h"
 
 namespace strata {
@@ -48,6 +49,7 @@ constexpr GgufTypeTraits table[] = {
     {Type::IQ2_S, "IQ2_S", 256, 82, 2, 28, Type::IQ4_NL, Type::Q8_K, &grid_codec<BlockIQ2_S>},
     {Type::IQ2_XS, "IQ2_XS", 256, 74, 2, 20, Type::IQ4_NL, Type::Q8_K, &grid_codec<BlockIQ2_XS>},
     {Type::IQ2_XXS, "IQ2_XXS", 256, 66, 2, 19, Type::IQ4_NL, Type::Q8_K, &grid_codec<BlockIQ2_XXS>},
+    {Type::MXFP4, "MXFP4", 32, 17, 4, 38, Type::F16, Type::Q8_0, &mxfp4_codec},
     carried(Type::Q8_1, "Q8_1", 32, 36),
     carried(Type::Q8_K, "Q8_K", 256, 292),
     carried(Type::IQ1_S, "IQ1_S", 256, 50),
@@ -59,7 +61,6 @@ constexpr GgufTypeTraits table[] = {
     carried(Type::F64, "F64", 1, 8),
     carried(Type::TQ1_0, "TQ1_0", 256, 54),
     carried(Type::TQ2_0, "TQ2_0", 256, 66),
-    carried(Type::MXFP4, "MXFP4", 32, 17),
 };
 
 constexpr int kRows = static_cast<int>(std::size(table));

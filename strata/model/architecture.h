@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "strata/checkpoint/plain_checkpoint.h"
+#include "strata/checkpoint/sliced_checkpoint.h"
 #include "strata/core/json.h"
 #include "strata/gguf/file.h"
 #include "strata/model/config.h"
@@ -39,10 +40,15 @@ struct LayerTensor {
   int64_t experts = 0;                  // of a stack; otherwise 0
   bool kept = false;                    // a small matrix that is not quantized, such as a router
   bool convolution = false;  // kept: of every channel a filter of its own, [rows, 1, cols] in a checkpoint
-  // What GGUF files have where that is not the same: the shape of a vector, and the names of a matrix's parts
-  // where each stands apart (the first is gguf_name).
+  // Directories may have a stack as a slice of a tensor [experts, rows, cols] of this full name, and its
+  // biases of one with the ending "_bias"; empty: only in matrices of their own.
+  MatrixSlice fused_in = {};
+  // What GGUF files have where that is not the same: the shape of a vector; the names of a matrix's parts
+  // where each stands apart (the first is gguf_name); slices of the matrices of all heads, one below the other.
   std::vector<int64_t> gguf_shape = {};
   std::vector<std::string> gguf_parts = {};
+  int64_t heads = 0;
+  std::vector<MatrixSlice> gguf_slices = {};
   // The last of the rows, or all columns, that are of value heads (value_heads.h), one head after the other.
   int64_t value_rows = 0, value_cols = 0;
 
@@ -64,10 +70,24 @@ struct AttentionPlan {
   bool keys_are_values = false;  // values are the products of the keys, before these are normed and rotate
   bool norms_values = false;     // every head of the values is RMS-normed, without gains
   AttentionScores scores;
+  std::string sinks = {};  // a vector of a score a head, of a key without value that all queries see
 };
 
-// silu(x) = x sigmoid(x); gelu by its approximation with tanh.
-enum class Activation { Silu, Gelu };
+// Latent attention: the matrices of `inputs` give the latent vector, the rotating part of the keys, and the
+// queries or, with `query_output`, what these are products of.
+struct LatentAttentionPlan {
+  std::vector<std::string> inputs;         // {"self_attn.q_a_proj", "self_attn.kv_a_proj_with_mqa"}
+  std::string query_norm, query_output;    // "self_attn.q_b_proj"; empty: `inputs` give the queries
+  std::string latent_norm, latent_output;  // "self_attn.kv_b_proj": a head's keys above its values
+  std::string output;
+  int64_t heads = 0;
+  LatentSizes sizes;
+  AttentionScores scores;
+};
+
+// silu(x) = x sigmoid(x); gelu by its approximation with tanh. ClampedSwiglu, of gpt-oss: with gate at most 7
+// and up between -7 and 7 it makes gate sigmoid(1.702 gate) (up + 1).
+enum class Activation { Silu, Gelu, ClampedSwiglu };
 
 // activation(gate) * up, which the products of `inputs` hold in this order, through `output`.
 struct FeedForwardPlan {
@@ -85,6 +105,12 @@ struct RouterPlan {
   int64_t used = 0;          // experts of a token
   bool renormalized = true;  // the gates are the scores over the sum of those used
   double scale = 1;          // of the gates
+  // A vector that is added to the scores by which experts are chosen, and not to the gates; empty: none.
+  std::string bias = {};
+  // Groups that the experts are dealt to in order, and those of which a token's may be: the ones whose best
+  // expert, or whose two best together, have the largest scores.
+  int64_t groups = 1, groups_used = 1;
+  enum class GroupScore { Best, TwoBest } group_score = GroupScore::TwoBest;
 };
 
 // Experts of which a token reads those that its router chooses: the sum of their outputs times their gates.
@@ -140,8 +166,8 @@ struct ParallelPlan {
 // are names of the layer's tensors; empty: none stands there.
 struct BlockPlan {
   std::string norm_before, norm_after;
-  std::variant<AttentionPlan, FeedForwardPlan, ExpertsPlan, ParallelPlan, ShortConvolutionPlan, DeltaNetPlan,
-               MambaPlan>
+  std::variant<AttentionPlan, FeedForwardPlan, ExpertsPlan, ParallelPlan, LatentAttentionPlan,
+               ShortConvolutionPlan, DeltaNetPlan, MambaPlan>
       block;
 };
 
@@ -162,6 +188,10 @@ struct Architecture {
   bool partial_rotary = false;  // whether heads may rotate in part
   bool sizes_by_layer = false;  // whether GGUF keys may list sizes of layers
   bool experts = false;  // whether its layers have experts: GGUF files of one name may be of either kind
+  bool fused_experts = false;  // whether directories have stacks as LayerTensor::fused_in says, and only so
+  bool latent_attention = false;
+  std::string mlx_experts = "switch_mlp";  // what mlx-lm calls the stacks of experts
+  bool rounds_yarn = false;  // whether GGUF files do without the fractions of YaRN's ends, as llama.cpp does
   // What config.json calls the activation of the feed-forward block; the first is what is written there.
   std::vector<std::string> activations = {"silu"};
   // In which form a checkpoint holds the gains of norms, but for layer tensors of a form of their own.

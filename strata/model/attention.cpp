@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <optional>
 
 #include "strata/core/blas_threads.h"
 #include "strata/core/threads.h"
@@ -38,9 +39,9 @@ at::Tensor mask_of(int64_t first_query, int64_t queries, int64_t first_key, int6
 }
 
 // Queries, keys and values of groups of query heads that share a key head: q [G, shared, T, D], already
-// scaled; keys, values [G, T, D].
+// scaled; keys [G, T, D], values [G, T, D_v]; sinks [G, shared] float, undefined: none.
 struct Heads {
-  at::Tensor q, keys, values;
+  at::Tensor q, keys, values, sinks;
   int64_t block, window;  // queries at a time; keys that a query sees, 0: all before it
   double softcap;
 
@@ -48,6 +49,7 @@ struct Heads {
     return {q.narrow(0, group, count),
             keys.narrow(0, group, count),
             values.narrow(0, group, count),
+            sinks.defined() ? sinks.narrow(0, group, count) : at::Tensor(),
             block,
             window,
             softcap};
@@ -99,7 +101,15 @@ struct QueryBlock {
         .narrow(3, masked_from, seen - masked_from)
         .add_(mask_of(first, queries, first_key + masked_from, seen - masked_from, heads.window,
                       heads.q.device()));
-    return at::softmax(scores, -1);
+    return heads.sinks.defined() ? beside_sinks(scores) : at::softmax(scores, -1);
+  }
+
+  // The softmax over the keys and the sink of each head, without the weight of the sink.
+  at::Tensor beside_sinks(const at::Tensor& scores) const {
+    const at::Tensor sinks = heads.sinks.unsqueeze(2)
+                                 .expand({groups(), shared(), queries})
+                                 .reshape({groups(), shared() * queries, 1});
+    return at::softmax(at::cat({scores, sinks}, -1), -1).narrow(-1, 0, seen).contiguous();
   }
 };
 
@@ -152,13 +162,14 @@ void for_groups(const at::Tensor& q, const std::function<void(int64_t group, int
 // The weights are computed again in the backward pass: they take far more memory than what they are made of.
 struct DifferentiableAttention : torch::autograd::Function<DifferentiableAttention> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& keys,
-                            const at::Tensor& values, int64_t block, int64_t window, double softcap) {
-    const Heads heads{q, keys, values, block, window, softcap};
-    const at::Tensor output = at::empty({q.size(0), q.size(2), q.size(1), q.size(3)}, q.options());
+                            const at::Tensor& values, const std::optional<at::Tensor>& sinks, int64_t block,
+                            int64_t window, double softcap) {
+    const Heads heads{q, keys, values, sinks.value_or(at::Tensor()), block, window, softcap};
+    const at::Tensor output = at::empty({q.size(0), q.size(2), q.size(1), values.size(2)}, q.options());
     for_groups(q, [&](int64_t group, int64_t count) {
       attend(heads.of_groups(group, count), output.narrow(0, group, count));
     });
-    context->save_for_backward({q, keys, values, output});
+    context->save_for_backward({q, keys, values, output, heads.sinks});
     context->saved_data["block"] = block;
     context->saved_data["window"] = window;
     context->saved_data["softcap"] = softcap;
@@ -170,33 +181,41 @@ struct DifferentiableAttention : torch::autograd::Function<DifferentiableAttenti
     const Heads heads{saved[0],
                       saved[1],
                       saved[2],
+                      saved[4],
                       context->saved_data["block"].toInt(),
                       context->saved_data["window"].toInt(),
                       context->saved_data["softcap"].toDouble()};
     const Heads by{
-        at::zeros_like(heads.q), at::zeros_like(heads.keys), at::zeros_like(heads.values), 0, 0, 0};
+        at::zeros_like(heads.q), at::zeros_like(heads.keys), at::zeros_like(heads.values), {}, 0, 0, 0};
     for_groups(heads.q, [&](int64_t group, int64_t count) {
       attend_backward(heads.of_groups(group, count), saved[3].narrow(0, group, count),
                       gradients[0].narrow(0, group, count), by.of_groups(group, count));
     });
-    return {by.q, by.keys, by.values, at::Tensor(), at::Tensor(), at::Tensor()};
+    return {by.q, by.keys, by.values, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const AttentionScores& scores) {
+                            const AttentionScores& scores, const at::Tensor& sinks) {
   const int64_t batch = q.size(0), heads = q.size(1), length = q.size(2), head_dim = q.size(3);
   const int64_t key_heads = k.size(1), shared = heads / key_heads, groups = batch * key_heads;
   const at::Tensor scaled = (q * scores.scale_for(head_dim)).reshape({groups, shared, length, head_dim});
   const at::Tensor keys = k.reshape({groups, length, head_dim});
-  const at::Tensor values = v.reshape({groups, length, head_dim});
-  const at::Tensor output = DifferentiableAttention::apply(scaled, keys, values, queries_per_block(q),
-                                                           scores.window, scores.softcap);
-  return output.view({batch, key_heads, length, shared, head_dim})
+  const at::Tensor values = v.reshape({groups, length, v.size(3)});
+  std::optional<at::Tensor> of_groups;  // the sinks of their heads, which are not learned
+  if (sinks.defined())
+    of_groups = sinks.detach()
+                    .to(at::kFloat)
+                    .view({1, key_heads, shared})
+                    .expand({batch, key_heads, shared})
+                    .reshape({groups, shared});
+  const at::Tensor output = DifferentiableAttention::apply(
+      scaled, keys, values, of_groups, queries_per_block(q), scores.window, scores.softcap);
+  return output.view({batch, key_heads, length, shared, v.size(3)})
       .transpose(1, 2)
-      .reshape({batch, length, heads * head_dim});
+      .reshape({batch, length, heads * v.size(3)});
 }
 
 }  // namespace strata

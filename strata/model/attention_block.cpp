@@ -30,7 +30,8 @@ at::Tensor mix(const LayerRun& run, const AttentionPlan& plan, const std::vector
   if (plan.norms_values) v = rms_norm(v, {}, run.config.rms_norm_eps);
   at::Tensor rotated = apply_rope(q, run.rope);
   if (run.rope.query_scale.defined()) rotated = rotated * run.rope.query_scale.to(rotated.scalar_type());
-  const at::Tensor mixed = run.attention(rotated, apply_rope(k, run.rope), v, plan.scores);
+  const at::Tensor sinks = plan.sinks.empty() ? at::Tensor() : run.weights.weight(plan.sinks);
+  const at::Tensor mixed = run.attention(rotated, apply_rope(k, run.rope), v, plan.scores, sinks);
   return gate.defined() ? mixed * at::sigmoid(gate) : mixed;
 }
 

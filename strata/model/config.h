@@ -56,6 +56,18 @@ struct ExpertSizes {
   int64_t shared_width = 0;  // of the expert that all tokens read; 0: there is none
   bool renormalized = true;  // a token's gates add up to `scale`
   double scale = 1;          // of the gates
+  int64_t groups = 1;        // of experts, of which a token uses those of `groups_used`
+  int64_t groups_used = 1;
+};
+
+// Attention whose keys and values are products of one small vector a token, the latent one (DeepSeek V2,
+// arXiv 2405.04434): features of it, and of a head's parts.
+struct LatentSizes {
+  int64_t rank = 0;         // of the latent vector; 0: attention has none
+  int64_t query_rank = 0;   // of a vector that queries are products of; 0: they are those of the hidden state
+  int64_t still_dim = 0;    // of queries and keys, that do not rotate
+  int64_t turning_dim = 0;  // that rotate, in keys the same for all heads
+  int64_t value_dim = 0;
 };
 
 // Convolutions along the text, of every channel with a filter of its own.
@@ -95,6 +107,8 @@ struct ModelConfig {
   bool attention_bias = false;  // q, k, v have biases
   bool output_bias = false;     // o has one too
   bool mlp_bias = false;
+  bool query_key_norms = false;  // queries and keys are normed, where the architecture leaves that open
+  LatentSizes latent;
   ExpertSizes experts;
   std::vector<bool> expert_layers;     // that have experts where experts.count > 0; empty = all
   std::vector<bool> attention_layers;  // whose values attention mixes; empty = all

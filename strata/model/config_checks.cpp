@@ -73,6 +73,15 @@ void check_experts(const ExpertSizes& experts, const std::string& where) {
   check_size(where, "the intermediate size of an expert", experts.width, kLargestWidth);
   if (experts.shared_width != 0)
     check_size(where, "the intermediate size of the shared expert", experts.shared_width, kLargestWidth);
+  check_size(where, "n_group, the number of groups of experts,", experts.groups, experts.count);
+  if (experts.count % experts.groups != 0)
+    fail("{}: n_group is {}, which does not divide the {} experts; expected a divisor", where, experts.groups,
+         experts.count);
+  check_size(where, "topk_group, the number of groups that a token uses,", experts.groups_used,
+             experts.groups);
+  if (const int64_t open = experts.count / experts.groups * experts.groups_used; experts.used > open)
+    fail("{}: a token uses {} experts, but the {} groups that it uses have only {}", where, experts.used,
+         experts.groups_used, open);
   check_real(where, "the scale of the experts' gates", experts.scale, 1e-6, 1e6);
 }
 
@@ -91,6 +100,14 @@ void check_mixers(const ModelConfig& config, const std::string& where) {
   if (std::max(sizes.keys(), sizes.values()) > kLargestWidth)
     fail("{}: keys of {} and values of {} features in all, but at most {} are supported", where, sizes.keys(),
          sizes.values(), kLargestWidth);
+}
+
+void check_latent(const LatentSizes& sizes, const std::string& where) {
+  check_size(where, "kv_lora_rank", sizes.rank, kLargestWidth);
+  if (sizes.query_rank != 0) check_size(where, "q_lora_rank", sizes.query_rank, kLargestWidth);
+  check_size(where, "qk_nope_head_dim", sizes.still_dim, kLargestWidth);
+  check_size(where, "qk_rope_head_dim", sizes.turning_dim, kLargestWidth);
+  check_size(where, "v_head_dim", sizes.value_dim, kLargestWidth);
 }
 
 }  // namespace
@@ -124,6 +141,7 @@ void check_config(const ModelConfig& config, const std::string& where) {
          config.rope.rotary_dim, config.head_dim);
   if (config.sliding_window < 0)
     fail("{}: sliding_window is {}, but must be positive, or null for none", where, config.sliding_window);
+  if (config.latent.rank != 0) check_latent(config.latent, where);
   if (config.experts.count > 0) check_experts(config.experts, where);
   if (!config.attention_layers.empty()) check_mixers(config, where);
   check_real(where, "rms_norm_eps", config.rms_norm_eps, 0, 1);

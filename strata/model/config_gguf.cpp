@@ -56,7 +56,7 @@ void read_sizes(const GgufFile& file, const Architecture& architecture, const Gg
   if (config.num_heads < 1) fail("{}: the key attention.head_count is {}", where, config.num_heads);
   config.head_dim = keys.integer("attention.key_length", config.hidden_size / config.num_heads);
   if (const int64_t values = keys.integer("attention.value_length", config.head_dim);
-      values != config.head_dim)
+      values != config.head_dim && !architecture.latent_attention)
     throw NotRunnable(
         fmt::format("{}: values have {} features a head and keys {}; only equal sizes are supported", where,
                     values, config.head_dim));

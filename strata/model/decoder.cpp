@@ -260,9 +260,10 @@ at::Tensor Decoder::rounded_input(const std::string& tensor, const at::Tensor& i
 
 Attention Decoder::attention() const {
   if (options_.rounding == RuntimeRounding::None) return causal_attention;
-  return [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionScores& scores) {
+  return [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionScores& scores,
+            const at::Tensor& sinks) {
     const auto in_half = [](const at::Tensor& values) { return values.to(at::kHalf).to(at::kFloat); };
-    return causal_attention(in_half(q), in_half(k), in_half(v), scores);
+    return causal_attention(in_half(q), in_half(k), in_half(v), scores, sinks);
   };
 }
 

@@ -6,7 +6,9 @@ namespace {
 Stage router_stage(const ExpertsPlan& plan) {
   Stage router;
   router.route = [plan](const LayerRun& run, const at::Tensor& input) {
-    Routing routing = route(plan.router, project(run.weights, plan.router.router, input));
+    const at::Tensor bias =
+        plan.router.bias.empty() ? at::Tensor() : run.weights.weight(plan.router.bias).detach();
+    Routing routing = route(plan.router, project(run.weights, plan.router.router, input), bias);
     if (!plan.shared_gate.empty())
       routing.shared_gate = at::sigmoid(project(run.weights, plan.shared_gate, input));
     return routing;

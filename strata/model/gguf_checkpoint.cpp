@@ -5,6 +5,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "strata/checkpoint/sliced_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/core/text.h"
 #include "strata/gguf/codec.h"
@@ -23,11 +24,18 @@ class GgufCheckpoint final : public Checkpoint {
     const std::vector<ExpectedTensor> tensors = expected_tensors(config);
     for (const ExpectedTensor& tensor : tensors) expected[tensor.gguf_name] = &tensor;
     std::set<std::string> parts;  // of matrices that are joined behind this
-    for (const ExpectedTensor& tensor : tensors)
+    std::unordered_map<std::string, SlicedStack> slices;
+    for (const ExpectedTensor& tensor : tensors) {
       parts.insert(tensor.gguf_parts.begin(), tensor.gguf_parts.end());
+      for (SlicedStack& slice : gguf_slices(tensor)) slices[slice.name] = std::move(slice);
+    }
     for (const GgufTensor& tensor : file_->tensors()) {
       if (parts.count(tensor.name) > 0) {
         add(tensor, tensor.name, tensor.shape);
+        continue;
+      }
+      if (const auto slice = slices.find(tensor.name); slice != slices.end()) {
+        add(tensor, tensor.name, stacked(tensor, slice->second.matrices, slice->second.shape()));
         continue;
       }
       const auto found = expected.find(tensor.name);
@@ -84,20 +92,22 @@ class GgufCheckpoint final : public Checkpoint {
 
   // The matrices of a stack one below the other; llama.cpp stores matrices of one row as vectors.
   std::vector<int64_t> shape_of(const GgufTensor& tensor, const ExpectedTensor& expected) const {
-    if (expected.experts > 0) return stacked(tensor, expected);
+    if (expected.experts > 0) return stacked(tensor, expected.experts, expected.shape);
     if (!expected.gguf_shape.empty() && tensor.shape == expected.gguf_shape) return expected.shape;
     const bool is_row = expected.shape.size() == 2 && expected.shape.front() == 1;
     return is_row && tensor.shape.size() == 1 ? std::vector<int64_t>{1, tensor.shape.front()} : tensor.shape;
   }
 
-  std::vector<int64_t> stacked(const GgufTensor& tensor, const ExpectedTensor& expected) const {
-    std::vector<int64_t> shape = tensor.shape;
-    const int64_t rows = expected.shape.front() / expected.experts;
-    if (shape != std::vector<int64_t>{expected.experts, rows, expected.shape.back()})
-      fail("{}: the tensor {} has shape [{}], but the config asks for {} experts of [{}, {}]",
-           path().string(), printable(tensor.name), fmt::join(shape, ", "), expected.experts, rows,
-           expected.shape.back());
-    flatten(shape);
+  // `shape` is that of all matrices (or vectors), one below the other.
+  std::vector<int64_t> stacked(const GgufTensor& tensor, int64_t matrices,
+                               const std::vector<int64_t>& shape) const {
+    std::vector<int64_t> apart = shape;
+    apart.front() /= matrices;
+    const std::vector<int64_t> of_one = apart;
+    apart.insert(apart.begin(), matrices);
+    if (tensor.shape != apart)
+      fail("{}: the tensor {} has shape [{}], but the config asks for {} experts of [{}]", path().string(),
+           printable(tensor.name), fmt::join(tensor.shape, ", "), matrices, fmt::join(of_one, ", "));
     return shape;
   }
 
@@ -147,13 +157,19 @@ std::unique_ptr<Checkpoint> open_gguf_checkpoint(std::shared_ptr<const GgufFile>
 
 std::unique_ptr<Checkpoint> open_gguf_checkpoint(std::shared_ptr<const GgufFile> file,
                                                  const ModelConfig& config) {
-  auto checkpoint = std::make_unique<GgufCheckpoint>(std::move(file), config);
-  std::vector<MatrixStack> joined;
-  for (const ExpectedTensor& tensor : expected_tensors(config))
+  std::unique_ptr<Checkpoint> checkpoint = std::make_unique<GgufCheckpoint>(std::move(file), config);
+  std::vector<MatrixStack> in_parts;
+  std::vector<JoinedCheckpoint::Joined> in_slices;
+  for (const ExpectedTensor& tensor : expected_tensors(config)) {
     if (!tensor.gguf_parts.empty())
-      joined.push_back({tensor.name, tensor.parts.front().rows, tensor.shape.back(), tensor.gguf_parts});
-  if (joined.empty()) return checkpoint;
-  return std::make_unique<StackedCheckpoint>(std::move(checkpoint), std::move(joined));
+      in_parts.push_back({tensor.name, tensor.parts.front().rows, tensor.shape.back(), tensor.gguf_parts});
+    if (!tensor.gguf_slices.empty() && !checkpoint->contains(tensor.name))
+      in_slices.push_back({tensor.name, gguf_slices(tensor)});
+  }
+  if (!in_parts.empty())
+    checkpoint = std::make_unique<StackedCheckpoint>(std::move(checkpoint), std::move(in_parts));
+  if (!in_slices.empty()) checkpoint = std::make_unique<JoinedCheckpoint>(std::move(checkpoint), in_slices);
+  return checkpoint;
 }
 
 }  // namespace strata

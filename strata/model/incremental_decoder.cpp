@@ -38,18 +38,20 @@ IncrementalDecoder::IncrementalDecoder(Decoder& decoder, int64_t batch, int64_t 
     ropes_.push_back(runs_.back().rope);
     runs_.back().memory = &memories_[static_cast<size_t>(layer)];
     runs_.back().attention = [this, layer](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                           const AttentionScores& scores) {
-      return attend(static_cast<size_t>(layer), q, k, v, scores);
+                                           const AttentionScores& scores, const at::Tensor& sinks) {
+      return attend(static_cast<size_t>(layer), q, k, v, scores, sinks);
     };
-    const std::vector<int64_t> sizes = {batch, config.kv_heads_of(layer), length, config.head_dim_of(layer)};
+    const int64_t heads = config.kv_heads_of(layer), key_dim = config.head_dim_of(layer);
+    const int64_t value_dim = config.latent.value_dim > 0 ? config.latent.value_dim : key_dim;
     const bool attends = config.attends(layer);
-    keys_.push_back(attends ? at::empty(sizes, options) : at::Tensor());
-    values_.push_back(attends ? at::empty(sizes, options) : at::Tensor());
+    keys_.push_back(attends ? at::empty({batch, heads, length, key_dim}, options) : at::Tensor());
+    values_.push_back(attends ? at::empty({batch, heads, length, value_dim}, options) : at::Tensor());
   }
 }
 
 at::Tensor IncrementalDecoder::attend(size_t layer, const at::Tensor& q, const at::Tensor& k,
-                                      const at::Tensor& v, const AttentionScores& scores) {
+                                      const at::Tensor& v, const AttentionScores& scores,
+                                      const at::Tensor& sinks) {
   keys_[layer].narrow(2, position_, 1).copy_(k);
   values_[layer].narrow(2, position_, 1).copy_(v);
   const int64_t window = scores.window;
@@ -58,16 +60,22 @@ at::Tensor IncrementalDecoder::attend(size_t layer, const at::Tensor& q, const a
   const at::Tensor keys = keys_[layer].narrow(2, first, seen), values = values_[layer].narrow(2, first, seen);
   const int64_t batch = q.size(0), key_heads = k.size(1), head_dim = q.size(3);
   // The query heads that share a key head stand below one another in one matrix.
-  const at::Tensor queries = q.reshape({batch, key_heads, q.size(1) / key_heads, head_dim});
-  at::Tensor output = at::empty_like(queries);
+  const int64_t shared = q.size(1) / key_heads;
+  const at::Tensor queries = q.reshape({batch, key_heads, shared, head_dim});
+  at::Tensor output = at::empty({batch, key_heads, shared, v.size(3)}, q.options());
   for_sequences(q, [&](int64_t sequence, int64_t count) {
     const auto of = [&](const at::Tensor& all) { return all.narrow(0, sequence, count); };
     const at::Tensor products = at::matmul(of(queries), of(keys).transpose(2, 3)).to(at::kFloat);
-    const at::Tensor weights =
-        at::softmax(softcapped(products * scores.scale_for(head_dim), scores.softcap), -1);
+    at::Tensor capped = softcapped(products * scores.scale_for(head_dim), scores.softcap);
+    if (sinks.defined())
+      capped = at::cat(
+          {capped,
+           sinks.to(at::kFloat).view({1, key_heads, shared, 1}).expand({count, key_heads, shared, 1})},
+          -1);
+    const at::Tensor weights = at::softmax(capped, -1).narrow(-1, 0, seen);
     of(output).copy_(at::matmul(weights.to(q.scalar_type()), of(values)));
   });
-  return output.view({batch, 1, q.size(1) * head_dim});
+  return output.view({batch, 1, q.size(1) * v.size(3)});
 }
 
 at::Tensor IncrementalDecoder::step(const at::Tensor& ids) {

@@ -22,7 +22,7 @@ class IncrementalDecoder {
 
  private:
   at::Tensor attend(size_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                    const AttentionScores& scores);
+                    const AttentionScores& scores, const at::Tensor& sinks);
 
   Decoder& decoder_;
   int64_t length_, position_ = 0;

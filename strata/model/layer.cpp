@@ -28,6 +28,7 @@ at::Tensor stage_output(const LayerRun& run, const Stage& stage, const LayerStat
                         std::vector<at::Tensor> products) {
   for (const std::string& matrix : stage.kept)
     products.push_back(project(run.weights, matrix, stage_input(run, stage, state)));
+  if (stage.takes_rest) products.push_back(rest_of_value(run, stage, state.value));
   at::Tensor output = stage.combine(run, products);
   if (!stage.ends_block) return output;
   if (stage.by_expert) output = sum_of_experts(*state.routing, output, state.hidden);
@@ -110,7 +111,10 @@ at::Tensor stage_product(const Stage& stage, const LayerState& state, const at::
 
 at::Tensor stage_input(const LayerRun& run, const Stage& stage, const LayerState& state) {
   if (stage.by_expert && stage.reads_value) return state.of_experts;
-  if (stage.reads_value) return state.value.narrow(-1, 0, inputs_of(run, stage));
+  if (stage.reads_value) {
+    const at::Tensor value = state.value.narrow(-1, 0, inputs_of(run, stage));
+    return stage.is_normed ? value : behind_norm(run, stage.norm, value);
+  }
   const at::Tensor input = behind_norm(run, stage.norm, state.hidden);
   return stage.by_expert ? rows_of_experts(*state.routing, input) : input;
 }

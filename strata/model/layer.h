@@ -28,10 +28,10 @@ struct LayerWeights {
   at::Tensor bias(const std::string& name) const;  // undefined where there is none
 };
 
-// Mixes values by attention over rotated queries and keys: q [B, H, T, D]; k, v [B, H_kv, T, D]; gives
-// [B, T, H * D].
+// Mixes values by attention over rotated queries and keys: q [B, H, T, D]; k [B, H_kv, T, D]; v [B, H_kv, T,
+// D_v]; sinks [H] or undefined; gives [B, T, H * D_v].
 using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                           const AttentionScores& scores)>;
+                                           const AttentionScores& scores, const at::Tensor& sinks)>;
 
 // What a layer without attention keeps of the tokens before those that it reads; undefined where a text
 // begins. Each step leaves what the next one needs.
@@ -68,14 +68,17 @@ struct Stage {
   bool ends_layer = false;        // and the plan's scale multiplies the stream
   // What the products become: those of the matrices, and behind them those of the kept ones.
   std::function<at::Tensor(const LayerRun& run, const std::vector<at::Tensor>& products)> combine;
+  // What the value holds beyond the matrices' inputs is one more product, the last; it does not wait.
+  bool takes_rest = false;
   // Of the stage that routes: from its input [B, T, hidden_size].
   std::function<Routing(const LayerRun& run, const at::Tensor& input)> route;
   bool by_expert = false;    // the matrices are stacks, each of which reads its expert's rows
   bool shared_gate = false;  // what comes out is multiplied by Routing::shared_gate
 
-  // What scales a feature of the input where it is scaled itself: the norm before the block (empty: none), or
-  // rows of `givers` that do this.
+  // What scales a feature of the input where it is scaled itself: the norm that it comes from, before the
+  // block or of what the stage takes of the value (empty: none), or rows of `givers` that do this.
   std::string norm;
+  bool is_normed = false;  // the stage before has put the value through that norm
   std::optional<Role> rows;
   std::vector<std::string> givers;
 };
@@ -142,12 +145,13 @@ at::Tensor side_by_side(const at::Tensor& heads);
 Stage output_stage(const std::string& matrix);
 
 // The stages of each kind of block, added to those before; attention_block.cpp, feed_forward_block.cpp,
-// experts_block.cpp, parallel_block.cpp, short_convolution_block.cpp, delta_net_block.cpp and
-// mamba_block.cpp.
+// experts_block.cpp, parallel_block.cpp, latent_attention_block.cpp, short_convolution_block.cpp,
+// delta_net_block.cpp and mamba_block.cpp.
 void add_stages(const AttentionPlan& attention, std::vector<Stage>& stages);
 void add_stages(const FeedForwardPlan& feed_forward, std::vector<Stage>& stages);
 void add_stages(const ExpertsPlan& experts, std::vector<Stage>& stages);
 void add_stages(const ParallelPlan& parallel, std::vector<Stage>& stages);
+void add_stages(const LatentAttentionPlan& attention, std::vector<Stage>& stages);
 void add_stages(const ShortConvolutionPlan& convolution, std::vector<Stage>& stages);
 void add_stages(const DeltaNetPlan& delta_net, std::vector<Stage>& stages);
 void add_stages(const MambaPlan& mamba, std::vector<Stage>& stages);

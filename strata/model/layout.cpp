@@ -24,8 +24,21 @@ void add_tensor(std::vector<ExpectedTensor>& tensors, const NamePair& names, std
 }
 
 void add_bias(std::vector<ExpectedTensor>& tensors, const NamePair& names, int64_t size,
-              std::vector<RowPart> parts = {}) {
-  tensors.push_back({names.name + ".bias", names.gguf_name + ".bias", {size}, std::move(parts)});
+              std::vector<RowPart> parts = {}, int64_t experts = 0) {
+  tensors.push_back({names.name + ".bias", names.gguf_name + ".bias", {size}, std::move(parts), experts});
+}
+
+// The slices that files have in the place of the last tensor.
+void add_slices(ExpectedTensor& expected, const ModelConfig& config, int64_t layer, const LayerTensor& tensor,
+                const std::string& fused_ending) {
+  const NamePair layers = layer_names(config);
+  expected.fused_in = tensor.fused_in;
+  if (!tensor.fused_in.name.empty())
+    expected.fused_in.name = fmt::format("{}{}.{}{}", layers.name, layer, tensor.fused_in.name, fused_ending);
+  expected.heads = tensor.heads;
+  expected.gguf_slices = tensor.gguf_slices;
+  for (MatrixSlice& slice : expected.gguf_slices)
+    slice.name = fmt::format("{}{}.{}.weight", layers.gguf_name, layer, slice.name);
 }
 
 void add_norm(std::vector<ExpectedTensor>& tensors, const NamePair& names, int64_t size, bool bias,
@@ -57,9 +70,8 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
       if (!tensor.is_matrix()) {
         add_norm(tensors, names, tensor.cols, tensor.bias, form_of(architecture, tensor));
         tensors.back().gguf_shape = tensor.gguf_shape;
-        if (!tensor.bare) continue;
-        tensors.back().name = names.name;
-        tensors.back().gguf_name = names.gguf_name + tensor.gguf_ending;
+        if (tensor.bare) tensors.back().name = names.name;
+        if (!tensor.bias) tensors.back().gguf_name = names.gguf_name + tensor.gguf_ending;
         continue;
       }
       add_tensor(tensors, names, {tensor.rows(), tensor.cols}, tensor.parts, tensor.experts);
@@ -71,7 +83,10 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
       for (const std::string& part : tensor.gguf_parts)
         tensors.back().gguf_parts.push_back(
             fmt::format("{}{}.{}.weight", layer_names(config).gguf_name, layer, part));
-      if (tensor.bias) add_bias(tensors, names, tensor.rows(), tensor.parts);
+      add_slices(tensors.back(), config, layer, tensor, "");
+      if (!tensor.bias) continue;
+      add_bias(tensors, names, tensor.rows(), tensor.parts, tensor.experts);
+      if (tensor.experts > 0) add_slices(tensors.back(), config, layer, tensor, "_bias");
     }
   }
   add_norm(tensors, final_norm_names(config), config.hidden_size, config.norm_bias, architecture.norm_form);
@@ -84,9 +99,33 @@ std::vector<MatrixStack> expert_stacks(const ModelConfig& config) {
   std::vector<MatrixStack> stacks;
   for (const ExpectedTensor& tensor : expected_tensors(config)) {
     if (tensor.experts == 0) continue;
-    MatrixStack stack{tensor.name, tensor.shape.front() / tensor.experts, tensor.shape.back(), {}};
+    const int64_t cols = tensor.shape.size() > 1 ? tensor.shape.back() : 0;
+    MatrixStack stack{tensor.name, tensor.shape.front() / tensor.experts, cols, {}};
     for (int64_t expert = 0; expert < tensor.experts; ++expert)
       stack.parts.push_back(expert_name(tensor.name, expert));
+    stacks.push_back(std::move(stack));
+  }
+  return stacks;
+}
+
+std::vector<SlicedStack> fused_stacks(const ModelConfig& config) {
+  std::vector<SlicedStack> stacks;
+  for (const ExpectedTensor& tensor : expected_tensors(config)) {
+    if (tensor.fused_in.name.empty()) continue;
+    const int64_t cols = tensor.shape.size() > 1 ? tensor.shape.back() : 0;
+    stacks.push_back(
+        {tensor.name, tensor.experts, tensor.shape.front() / tensor.experts, cols, tensor.fused_in});
+    if (cols == 0) stacks.back().slice.columns = stacks.back().slice.transposed = false;
+  }
+  return stacks;
+}
+
+std::vector<SlicedStack> gguf_slices(const ExpectedTensor& tensor) {
+  std::vector<SlicedStack> stacks;
+  for (MatrixSlice slice : tensor.gguf_slices) {
+    SlicedStack stack{slice.name, tensor.heads, slice.count, tensor.shape.back(), slice};
+    if (slice.transposed) std::swap(stack.rows, stack.cols);
+    stack.slice.name = tensor.name;
     stacks.push_back(std::move(stack));
   }
   return stacks;

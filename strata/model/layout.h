@@ -19,6 +19,9 @@ struct ExpectedTensor {
   StoredForm form = StoredForm::Plain;       // of a vector in a Hugging Face checkpoint
   std::vector<int64_t> gguf_shape = {};      // in GGUF files, where it is another
   std::vector<std::string> gguf_parts = {};  // names of its parts in GGUF files, where each stands apart
+  MatrixSlice fused_in = {};                 // LayerTensor::fused_in, with the full name; empty: none
+  int64_t heads = 0;                         // LayerTensor::heads and gguf_slices, with full names
+  std::vector<MatrixSlice> gguf_slices = {};
 };
 
 // In which form a checkpoint holds a layer's vector.
@@ -30,6 +33,12 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config);
 
 // The stacks among them, and the tensors of a Hugging Face directory that they consist of.
 std::vector<MatrixStack> expert_stacks(const ModelConfig& config);
+
+// Those of them, and of the stacks' biases, that a directory may have as slices of other tensors.
+std::vector<SlicedStack> fused_stacks(const ModelConfig& config);
+
+// What GGUF files may have in the place of a tensor, named as there.
+std::vector<SlicedStack> gguf_slices(const ExpectedTensor& tensor);
 
 // The same of a model: where it cannot be run, the matrices of its layers, its embedding and its head, as far
 // as they are known. Throws for such a GGUF, whose tensors have no names of Hugging Face's.

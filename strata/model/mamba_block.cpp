@@ -47,6 +47,7 @@ void add_stages(const MambaPlan& plan, std::vector<Stage>& stages) {
   };
   Stage out = output_stage(plan.output);
   out.norm = plan.norm;
+  out.is_normed = true;
   stages.push_back(std::move(into));
   stages.push_back(std::move(out));
 }

@@ -5,6 +5,7 @@
 
 #include "strata/checkpoint/packed_checkpoint.h"
 #include "strata/checkpoint/plain_checkpoint.h"
+#include "strata/checkpoint/sliced_checkpoint.h"
 #include "strata/checkpoint/stacked_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
@@ -79,6 +80,30 @@ void check_no_more_experts(const Checkpoint& checkpoint, const MatrixStack& stac
          more->name, experts);
 }
 
+// The checkpoint with the stacks that it has as slices of other tensors.
+std::shared_ptr<const Checkpoint> with_fused_stacks(std::shared_ptr<const Checkpoint> checkpoint,
+                                                    const ModelConfig& config) {
+  std::vector<SlicedStack> stacks;
+  for (SlicedStack& stack : fused_stacks(config)) {
+    const TensorInfo* whole = checkpoint->find(stack.slice.name);
+    // MLX directories have stacks in as many dimensions, which are read as one below the other.
+    const TensorInfo* own = checkpoint->find(stack.name);
+    if (own != nullptr && own->shape != stack.shape()) {
+      stack.slice = {stack.name, 0, 1, stack.rows, stack.rows};
+      stacks.push_back(std::move(stack));
+      continue;
+    }
+    const bool is_apart =
+        checkpoint->contains(stack.name) || checkpoint->contains(expert_name(stack.name, 0));
+    if (whole == nullptr && (is_apart || !architecture_of(config).fused_experts)) continue;
+    // MXFP4 packs what the others have as columns in rows, along their inputs.
+    if (whole != nullptr && whole->type == "MXFP4") stack.slice.columns = stack.slice.transposed = false;
+    stacks.push_back(std::move(stack));
+  }
+  if (stacks.empty()) return checkpoint;
+  return std::make_shared<SlicedCheckpoint>(std::move(checkpoint), stacks);
+}
+
 // The checkpoint with the matrices of a layer's experts as stacks.
 std::shared_ptr<const Checkpoint> with_stacks(std::shared_ptr<const Checkpoint> checkpoint,
                                               const ModelConfig& config) {
@@ -148,7 +173,14 @@ Model open_hugging_face(const fs::path& path) {
   std::shared_ptr<const Checkpoint> checkpoint =
       open_packed(open_safetensors(path), read_json(config), config.string());
   find_names(*checkpoint, model.config);
-  model.checkpoint = with_stacks(with_plain_vectors(std::move(checkpoint), model.config), model.config);
+  const auto plain = with_plain_vectors(std::move(checkpoint), model.config);
+  const auto fused = with_fused_stacks(plain, model.config);
+  const std::vector<SlicedStack> stacks = fused_stacks(model.config);
+  model.fused_experts = architecture_of(model.config).fused_experts ||
+                        std::any_of(stacks.begin(), stacks.end(), [&](const SlicedStack& stack) {
+                          return plain->contains(stack.slice.name);
+                        });
+  model.checkpoint = with_stacks(fused, model.config);
   model.vocabulary = vocabulary_of(directory, model.config);
   return model;
 }
@@ -185,6 +217,7 @@ Model open_gguf(const fs::path& path) {
     return open_sized_gguf(path, file, why.what());
   }
   model.checkpoint = open_gguf_checkpoint(file, model.config);
+  model.fused_experts = architecture_of(model.config).fused_experts;
   model.vocabulary = [file, config = model.config] {
     Vocabulary vocabulary = vocabulary_from_keys(file->keys(), file->path().string());
     fit_vocabulary(vocabulary, config, file->path());

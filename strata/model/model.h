@@ -45,6 +45,7 @@ struct Model {
   // False where the forward pass is not known here: the matrices (experts stacked as the rows of one in a
   // GGUF) can be scored without data, quantized and exported, under the names that they have in the file.
   bool runnable = true;
+  bool fused_experts = false;  // a directory has, or gets, stacks as LayerTensor::fused_in says
   bool experts_apart = false;  // modules are the matrices of single experts (split_experts.h), not stacks
   std::string
       refusal;  // why not, as the end of a sentence: "the architecture 'x' is known by its sizes only"

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <tuple>
 
@@ -15,6 +16,19 @@ namespace {
 at::Tensor scores_of(const RouterPlan& plan, const at::Tensor& logits) {
   const at::Tensor wide = logits.to(at::kFloat);
   return plan.score == RouterPlan::Score::Softmax ? at::softmax(wide, -1) : at::sigmoid(wide);
+}
+
+// The scores by which experts are chosen: biased, and of groups that are not a token's less than any other.
+at::Tensor choice_scores(const RouterPlan& plan, const at::Tensor& scores, const at::Tensor& bias) {
+  const at::Tensor biased = bias.defined() ? scores + bias.to(scores.scalar_type()) : scores;
+  if (plan.groups_used == plan.groups) return biased;
+  const at::Tensor by_group = biased.view({biased.size(0), plan.groups, -1});
+  const int64_t best = plan.group_score == RouterPlan::GroupScore::Best ? 1 : 2;
+  const at::Tensor of_groups = std::get<0>(by_group.topk(std::min(best, by_group.size(2)), -1)).sum(-1);
+  const at::Tensor chosen = std::get<1>(of_groups.topk(plan.groups_used, -1));
+  const at::Tensor open = at::zeros_like(of_groups).scatter(1, chosen, 1).gt(0).unsqueeze(-1);
+  return by_group.masked_fill(open.logical_not(), -std::numeric_limits<float>::infinity())
+      .view(biased.sizes());
 }
 
 // Sorts (token, expert) pairs: fills in runs, and gives for every row the pair that it is.
@@ -45,10 +59,10 @@ std::vector<int64_t> sizes_of(const Routing& routing) {
 
 }  // namespace
 
-Routing route(const RouterPlan& plan, const at::Tensor& logits) {
+Routing route(const RouterPlan& plan, const at::Tensor& logits, const at::Tensor& bias) {
   const int64_t length = logits.size(1);
   const at::Tensor scores = scores_of(plan, logits.reshape({-1, logits.size(-1)}));
-  const at::Tensor chosen = std::get<1>(scores.detach().topk(plan.used, -1));
+  const at::Tensor chosen = std::get<1>(choice_scores(plan, scores.detach(), bias).topk(plan.used, -1));
   at::Tensor gates = scores.gather(1, chosen);
   if (plan.renormalized) gates = gates / gates.sum(-1, true);
   if (plan.scale != 1) gates = gates * plan.scale;

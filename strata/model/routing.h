@@ -26,8 +26,8 @@ struct Routing {
   at::Tensor shared_gate;  // [B, T, 1], of the expert that all tokens read; undefined: it has none
 };
 
-// From the product of the router [B, T, experts].
-Routing route(const RouterPlan& plan, const at::Tensor& logits);
+// From the product of the router [B, T, experts], and the bias [experts] of a plan that has one.
+Routing route(const RouterPlan& plan, const at::Tensor& logits, const at::Tensor& bias = {});
 
 // The rows of what all tokens have: [B, T, n] -> [1, rows, n].
 at::Tensor rows_of_experts(const Routing& routing, const at::Tensor& values);

@@ -40,6 +40,7 @@ TEST_P(Gradients, AgreeWithFiniteDifferencesForEveryModuleAndBlock) {
   Model model = open_model(architecture_model(GetParam()).directory);
   // Where the router chooses others the loss jumps: all experts are used.
   model.config.experts.used = model.config.experts.count;
+  model.config.experts.groups_used = model.config.experts.groups;
   const Calibration calibration = make_calibration(random_ids(2, 12), "test");
   GradientOptions options;
   options.boundaries = boundary_modules(model);

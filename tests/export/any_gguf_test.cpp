@@ -35,7 +35,7 @@ class AnyGgufTest : public ExportTest {
       add(layer + "ffn_gate_inp.weight", {64, 256}, GgufType::F32);
       add(layer + "table", {64, 8}, GgufType::I32);
     }
-    add("extra.mxfp4", {4, 32}, GgufType::MXFP4);
+    add("extra.q8_1", {4, 32}, GgufType::Q8_1);
     const fs::path path = target("strange.gguf");
     GgufWriter writer(path, keys, tensors);
     uint32_t state = 1;
@@ -102,7 +102,7 @@ TEST_F(AnyGgufTest, WhatNeedsMoreThanSizesSaysSo) {
               std::string::npos)
         << name;
   EXPECT_NE(error_of([&] { model.module(0, Role::Q); }).find("peculiar"), std::string::npos);
-  EXPECT_NE(error_of([&] { model.checkpoint->read("extra.mxfp4"); }).find("MXFP4 can only be copied"),
+  EXPECT_NE(error_of([&] { model.checkpoint->read("extra.q8_1"); }).find("Q8_1 can only be copied"),
             std::string::npos);
 }
 

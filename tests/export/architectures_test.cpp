@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include "strata/checkpoint/checkpoint.h"
 #include "strata/core/json.h"
 #include "strata/export/export.h"
 #include "strata/export/hf_files.h"
+#include "strata/gguf/file.h"
 #include "strata/model/decoder.h"
 #include "strata/model/incremental_decoder.h"
 #include "tests/support/architecture_models.h"
@@ -98,6 +100,51 @@ TEST(ArchitectureRefusals, NameWhatTheRopeOfGgufFilesCannotSay) {
   };
   refused({{"truncate", false}}, "YaRN whose ends are not whole dimensions");
   refused({{"rope_type", "default"}}, "queries that grow without YaRN");
+}
+
+// A model whose last layer predicts further tokens: directories keep it, a GGUF does without it, and what a
+// GGUF has of it stays there.
+TEST(FurtherLayers, AreKeptOrNamed) {
+  const ArchitectureModel fixture = architecture_model("glm4-moe");
+  const TemporaryDirectory directory;
+  std::filesystem::copy(fixture.directory, directory / "model");
+  Json config = read_json(fixture.directory / "config.json");
+  config["num_hidden_layers"] = config["num_nextn_predict_layers"] = 1;
+  write_text(directory / "model" / "config.json", config.dump());
+  const Model model = open_model(directory / "model");
+  ExportPlan plan;
+  plan.embedding = plan.head = parse_scheme("F32");
+  export_hf(model, plan, directory / "again");
+  const std::string further = "model.layers.1.mlp.experts.3.up_proj.weight";
+  EXPECT_EQ(open_safetensors(directory / "again")->read(further),
+            open_safetensors(fixture.directory)->read(further));
+  testing::internal::CaptureStderr();
+  export_gguf(model, plan, directory / "without.gguf");
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("such as model.layers.1."), std::string::npos);
+  EXPECT_EQ(GgufFile(directory / "without.gguf").find_tensor("blk.1.attn_q.weight"), nullptr);
+
+  // A GGUF of both layers that says so of the second.
+  export_gguf(open_model(fixture.directory), plan, directory / "both.gguf");
+  const GgufFile both(directory / "both.gguf");
+  std::vector<GgufKey> keys = both.keys();
+  keys.push_back({"glm4moe.nextn_predict_layers", gguf_u32(1)});
+  GgufWriter writer(directory / "with.gguf", keys, both.tensors());
+  for (const GgufTensor& tensor : both.tensors()) writer.write(both.data(tensor), tensor.bytes());
+  writer.commit();
+  const Model with = open_model(directory / "with.gguf");
+  EXPECT_EQ(with.config.num_layers, 1);
+  const at::Tensor ids = fixture.ids;
+  EXPECT_TRUE(at::equal(Decoder(with, {}).forward(ids),
+                        Decoder(open_model(directory / "without.gguf"), {}).forward(ids)));
+  for (const Module& module : with.modules) plan.schemes[module.tensor] = parse_scheme("Q8_0");
+  export_gguf(with, plan, directory / "quantized.gguf");
+  const GgufFile quantized(directory / "quantized.gguf");
+  EXPECT_EQ(quantized.find_tensor("blk.0.attn_q.weight")->type, GgufType::Q8_0);
+  EXPECT_EQ(quantized.find_tensor("blk.1.attn_q.weight")->type, GgufType::F16);
+  testing::internal::CaptureStderr();
+  plan.schemes.clear();
+  export_hf(with, plan, directory / "from-gguf");
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("such as blk.1."), std::string::npos);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Architectures, testing::ValuesIn(architecture_models()),

@@ -291,6 +291,36 @@ TEST(Config, RefusesWhatNewerKeysCannotSay) {
           "beta_slow is 0");
 }
 
+TEST(Config, RefusesExpertsThatDoNotFit) {
+  const auto refused = [](Json changes, const std::string& mentioned, const std::string& type = "glm4_moe") {
+    Json document = base(type);
+    document.update({{"n_routed_experts", 8},
+                     {"num_experts_per_tok", 3},
+                     {"moe_intermediate_size", 32},
+                     {"kv_lora_rank", 16},
+                     {"qk_nope_head_dim", 16},
+                     {"qk_rope_head_dim", 8},
+                     {"v_head_dim", 16}});
+    document.update(changes);
+    const std::string message = error_of_config(document);
+    EXPECT_NE(message.find(mentioned), std::string::npos) << changes << ": '" << message << "'";
+  };
+  refused({{"n_group", 3}}, "n_group is 3, which does not divide the 8 experts");
+  refused({{"n_group", 0}}, "n_group, the number of groups of experts, is 0");
+  refused({{"n_group", 4}, {"topk_group", 5}}, "topk_group, the number of groups that a token uses, is 5");
+  refused({{"n_group", 4}, {"topk_group", 1}},
+          "a token uses 3 experts, but the 1 groups that it uses have only 2");
+  refused({{"num_experts_per_tok", 9}}, "the number of experts that a token uses is 9");
+  refused({{"n_shared_experts", -1}}, "n_shared_experts is -1");
+  refused({{"first_k_dense_replace", 4}}, "the first 4 layers have no experts, but there are 3 layers");
+  refused({{"routed_scaling_factor", -1}}, "the scale of the experts' gates is -1");
+  refused({{"kv_lora_rank", 0}}, "kv_lora_rank is 0", "deepseek_v3");
+  refused({{"v_head_dim", nullptr}}, "has no v_head_dim", "deepseek_v3");
+  refused({{"qk_rope_head_dim", 7}}, "7 of 23 features a head rotate", "deepseek_v3");
+  refused({{"topk_method", "noaux_tc"}}, "topk_method is 'noaux_tc'", "deepseek_v2");
+  refused({{"num_local_experts", 8}, {"swiglu_limit", 5.0}}, "swiglu_limit are 1.702 and 5", "gpt_oss");
+}
+
 TEST(Config, RefusesWhatCannotBe) {
   expect_refused("hidden_size", 0, "hidden_size is 0");
   expect_refused("hidden_size", -64, "hidden_size is -64");

@@ -266,39 +266,51 @@ TEST(Decoder, RefusesTokensOutsideTheVocabulary) {
 
 // The whole score matrix at once.
 at::Tensor attention_by_definition(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                   int64_t window) {
+                                   int64_t window, const at::Tensor& sinks) {
   const int64_t length = q.size(2);
   const at::Tensor keys = k.repeat_interleave(2, 1), values = v.repeat_interleave(2, 1);
   const at::Tensor distance = at::arange(length).unsqueeze(1) - at::arange(length).unsqueeze(0);
   at::Tensor hidden = distance.lt(0);
   if (window > 0) hidden = hidden.logical_or(distance.ge(window));
   const at::Tensor scores = (q.matmul(keys.transpose(2, 3)) / std::sqrt(8.0)).masked_fill(hidden, -1e30);
-  return at::softmax(scores, -1).matmul(values).transpose(1, 2).reshape({q.size(0), length, q.size(1) * 8});
+  const at::Tensor all =
+      sinks.defined() ? at::cat({scores, sinks.view({1, -1, 1, 1}).expand({q.size(0), -1, length, 1})}, -1)
+                      : scores;
+  return at::softmax(all, -1)
+      .narrow(-1, 0, length)
+      .matmul(values)
+      .transpose(1, 2)
+      .reshape({q.size(0), length, q.size(1) * v.size(3)});
 }
 
-// Sequences longer than a block of queries, with and without a window; gradients against those in double
-// precision.
+// Sequences longer than a block of queries, with and without a window, sinks and values of another size;
+// gradients against those in double precision.
 TEST(Attention, MatchesTheWholeScoreMatrixAndItsGradients) {
   at::manual_seed(3);
   const int64_t length = 300;
-  const at::Tensor q = at::randn({2, 4, length, 8}), k = at::randn({2, 2, length, 8}),
-                   v = at::randn({2, 2, length, 8}), by_output = at::randn({2, length, 32});
+  const at::Tensor q = at::randn({2, 4, length, 8}), k = at::randn({2, 2, length, 8});
   const at::AutoGradMode with_gradients(true);
-  for (int64_t window : {0, 1, 100, 129, 1000}) {
-    std::vector<at::Tensor> single, twice;
-    for (const at::Tensor& values : {q, k, v}) {
-      single.push_back(values.clone().set_requires_grad(true));
-      twice.push_back(values.to(at::kDouble).set_requires_grad(true));
+  for (int64_t window : {0, 1, 100, 129, 1000})
+    for (const bool has_sinks : {false, true}) {
+      const int64_t value_dim = has_sinks ? 5 : 8;
+      const at::Tensor v = at::randn({2, 2, length, value_dim}),
+                       by_output = at::randn({2, length, 4 * value_dim}),
+                       sinks = has_sinks ? 2 * at::randn({4}) : at::Tensor();
+      std::vector<at::Tensor> single, twice;
+      for (const at::Tensor& values : {q, k, v}) {
+        single.push_back(values.clone().set_requires_grad(true));
+        twice.push_back(values.to(at::kDouble).set_requires_grad(true));
+      }
+      const at::Tensor found = causal_attention(single[0], single[1], single[2], {window, 0, 0}, sinks);
+      const at::Tensor expected = attention_by_definition(twice[0], twice[1], twice[2], window,
+                                                          has_sinks ? sinks.to(at::kDouble) : at::Tensor());
+      EXPECT_TRUE(at::allclose(found.to(at::kDouble), expected, 1e-4, 1e-5)) << window;
+      found.backward(by_output);
+      expected.backward(by_output.to(at::kDouble));
+      for (size_t i = 0; i < single.size(); ++i)
+        EXPECT_TRUE(at::allclose(single[i].grad().to(at::kDouble), twice[i].grad(), 1e-4, 1e-4))
+            << window << ", " << i;
     }
-    const at::Tensor found = causal_attention(single[0], single[1], single[2], {window, 0, 0});
-    const at::Tensor expected = attention_by_definition(twice[0], twice[1], twice[2], window);
-    EXPECT_TRUE(at::allclose(found.to(at::kDouble), expected, 1e-4, 1e-5)) << window;
-    found.backward(by_output);
-    expected.backward(by_output.to(at::kDouble));
-    for (size_t i = 0; i < single.size(); ++i)
-      EXPECT_TRUE(at::allclose(single[i].grad().to(at::kDouble), twice[i].grad(), 1e-4, 1e-4))
-          << window << ", " << i;
-  }
 }
 
 TEST(ParseDevice, KnowsCpuAndRefusesOthers) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <numeric>
 
 #include "strata/core/file.h"
@@ -28,9 +29,28 @@ at::Tensor normal(std::vector<int64_t> shape, int seed) {
   return values;
 }
 
+// Minus infinity where an expert's group is none of the best ones.
+void close_groups(const RouterPlan& plan, std::vector<double>& scores) {
+  const size_t size = scores.size() / static_cast<size_t>(plan.groups);
+  const size_t best = plan.group_score == RouterPlan::GroupScore::Best ? 1 : 2;
+  std::vector<double> of_groups;
+  for (size_t first = 0; first < scores.size(); first += size) {
+    std::vector<double> members(scores.begin() + static_cast<int64_t>(first),
+                                scores.begin() + static_cast<int64_t>(first + size));
+    std::sort(members.rbegin(), members.rend());
+    of_groups.push_back(std::accumulate(members.begin(), members.begin() + static_cast<int64_t>(best), 0.0));
+  }
+  for (size_t expert = 0; expert < scores.size(); ++expert) {
+    const double own = of_groups[expert / size];
+    const auto better =
+        std::count_if(of_groups.begin(), of_groups.end(), [&](double other) { return other > own; });
+    if (better >= plan.groups_used) scores[expert] = -std::numeric_limits<double>::infinity();
+  }
+}
+
 // The sum over the chosen experts of gate times W x, token by token in double precision.
 at::Tensor by_token(const RouterPlan& plan, const at::Tensor& logits, const at::Tensor& x,
-                    const at::Tensor& stack) {
+                    const at::Tensor& stack, const at::Tensor& bias = {}) {
   const at::Tensor weights = stack.view({logits.size(-1), -1, x.size(-1)}).to(at::kDouble);
   at::Tensor sums = at::zeros({x.size(0), x.size(1), weights.size(1)}, at::kDouble);
   for (int64_t b = 0; b < x.size(0); ++b)
@@ -45,10 +65,14 @@ at::Tensor by_token(const RouterPlan& plan, const at::Tensor& logits, const at::
       }
       if (plan.score == RouterPlan::Score::Softmax)
         for (double& score : scores) score /= all;
+      std::vector<double> choice = scores;
+      for (size_t e = 0; bias.defined() && e < choice.size(); ++e)
+        choice[e] += bias[static_cast<int64_t>(e)].item<double>();
+      close_groups(plan, choice);
       std::vector<int64_t> order(scores.size());
       std::iota(order.begin(), order.end(), 0);
       std::sort(order.begin(), order.end(), [&](int64_t i, int64_t j) {
-        return scores[static_cast<size_t>(i)] > scores[static_cast<size_t>(j)];
+        return choice[static_cast<size_t>(i)] > choice[static_cast<size_t>(j)];
       });
       double chosen = 0;
       for (int64_t i = 0; i < plan.used; ++i)
@@ -80,6 +104,22 @@ TEST(Routing, SumsWhatTheChosenExpertsGiveTimesTheirGates) {
       }
 }
 
+TEST(Routing, ChoosesByABiasAmongTheBestGroups) {
+  const at::Tensor x = normal({2, 9, 8}, 1), logits = 2 * normal({2, 9, 12}, 2),
+                   stack = normal({12 * 6, 8}, 3), bias = 0.5 * normal({12}, 4);
+  for (const auto group_score : {RouterPlan::GroupScore::Best, RouterPlan::GroupScore::TwoBest})
+    for (const int64_t groups_used : {1, 2, 4}) {
+      RouterPlan plan = {"gate", RouterPlan::Score::Sigmoid, 3, true, 2.5};
+      plan.groups = 4;
+      plan.groups_used = groups_used;
+      plan.group_score = group_score;
+      const Routing routing = route(plan, logits, bias);
+      const at::Tensor products = expert_products(routing, rows_of_experts(routing, x), stack, at::Tensor());
+      const at::Tensor expected = by_token(plan, logits, x, stack, bias);
+      EXPECT_LT((sum_of_experts(routing, products, x) - expected).abs().max().item<double>(), 1e-5);
+    }
+}
+
 TEST(Routing, ShowsEveryExpertItsTokensTimesTheirGates) {
   const at::Tensor x = normal({2, 9, 8}, 1), logits = 2 * normal({2, 9, 5}, 2);
   const Routing routing = route({"gate", RouterPlan::Score::Softmax, 2, true, 1}, logits);
@@ -106,7 +146,8 @@ TEST_P(ModelsOfExperts, ComputeTheSameBitsForAnyBatchAndNumberOfThreads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ModelsOfExperts,
-                         testing::Values("qwen3-moe", "qwen2-moe", "mixtral", "olmoe"),
+                         testing::Values("qwen3-moe", "qwen2-moe", "mixtral", "olmoe", "glm4-moe",
+                                         "granitemoe", "gpt-oss", "deepseek-v2", "deepseek-v3"),
                          [](const auto& name) { return test_name(name.param); });
 
 // A model of two layers of 6 experts, changed.

@@ -73,7 +73,9 @@ TEST(Architectures, AreFoundByAllTheirNames) {
   const TemporaryDirectory directory;
   for (const Architecture& architecture : architectures()) {
     EXPECT_EQ(find_architecture(architecture.model_type), &architecture);
-    EXPECT_EQ(find_architecture_of_class(architecture.class_name), &architecture);
+    if (architecture.model_type != "kimi_k2") {  // whose class is DeepSeek V3's
+      EXPECT_EQ(find_architecture_of_class(architecture.class_name), &architecture);
+    }
     GgufWriter(directory / "empty.gguf",
                {{architecture.gguf_name + ".expert_count", gguf_u32(architecture.experts ? 4 : 0)}}, {})
         .commit();

@@ -137,7 +137,7 @@ TEST_F(BoundariesOfPlans, WhatCannotBeDecodedIsKept) {
   tensors[0].name = "token_embd.weight";
   tensors[1].name = "blk.0.mixer.weight";
   for (GgufTensor& tensor : tensors) tensor.shape = {64, 64};
-  tensors[0].type = GgufType::MXFP4;
+  tensors[0].type = GgufType::Q8_1;
   tensors[1].type = GgufType::F32;
   GgufWriter writer(request_.model, {{"general.architecture", gguf_string("peculiar")}}, tensors);
   for (const GgufTensor& tensor : tensors) {
@@ -147,16 +147,16 @@ TEST_F(BoundariesOfPlans, WhatCannotBeDecodedIsKept) {
   writer.commit();
   request_.plan = directory_ / "all.txt";
   write_text(request_.plan, ".*=q8_0\n");
-  EXPECT_EQ(quantize(request_).exported_plan.embedding.name(), "MXFP4");
+  EXPECT_EQ(quantize(request_).exported_plan.embedding.name(), "Q8_1");
   const GgufFile before(request_.model), after(request_.output);
-  ASSERT_EQ(name_of_type(after, "token_embd.weight"), "MXFP4");
+  ASSERT_EQ(name_of_type(after, "token_embd.weight"), "Q8_1");
   EXPECT_EQ(std::memcmp(before.data(*before.find_tensor("token_embd.weight")),
                         after.data(*after.find_tensor("token_embd.weight")), tensors[0].bytes()),
             0);
   request_.embedding = "Q8_0";
   request_.output = directory_ / "other.gguf";  // the first is being read
   EXPECT_NE(error_of([&] { quantize(request_); })
-                .find("token_embd.weight is stored as MXFP4, which cannot be decoded, so it can be kept but "
+                .find("token_embd.weight is stored as Q8_1, which cannot be decoded, so it can be kept but "
                       "not become Q8_0"),
             std::string::npos);
 }

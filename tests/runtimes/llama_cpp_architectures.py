@@ -20,7 +20,7 @@ def main(tool, files, _):
         ours = np.fromfile(f"{files}/{name}.f32", np.float32).reshape(theirs.shape)
         difference = np.sqrt(np.mean((ours - theirs) ** 2)) / theirs.std()
         print(f"{name}: difference of the logits {difference:.2e} of their standard deviation")
-        if not difference < (0.1 if name.endswith("-Q8_0") else 0.005):
+        if not difference < (0.1 if name.endswith(("-Q8_0", "-MXFP4")) else 0.005):
             sys.exit(f"{name}: the logits differ")
         model.close()
 

@@ -194,8 +194,10 @@ void export_architectures(const fs::path& files) {
     const ModelConfig config = open_model(directory).config;
     const Architecture& architecture = architecture_of(config);
     if (!gguf_refusal_of(config).empty()) continue;
+    std::vector<std::string> types = {"F32", "Q8_0"};
+    if (name == "gpt-oss-mxfp4") types.push_back("MXFP4");
     if (config.sliding_window == 0 || architecture.read_gguf != nullptr)
-      for (const std::string type : {"F32", "Q8_0"})
+      for (const std::string& type : types)
         export_with_logits(directory, files, "transformers-" + name + "-" + type, type);
   }
   for (const Variant& variant : variants()) {
@@ -249,9 +251,10 @@ std::string features_of(const ModelConfig& c) {
   const auto norms = std::count_if(tensors.begin(), tensors.end(), [](const LayerTensor& tensor) {
     return !tensor.is_matrix() && !tensor.bare && tensor.name.find("self_attn.") == std::string::npos;
   });
-  const bool head_norms = std::any_of(tensors.begin(), tensors.end(), [](const LayerTensor& tensor) {
-    return tensor.name == "self_attn.q_norm" || tensor.name == "self_attn.q_layernorm";
-  });
+  const auto has_tensor = [&](const char* name) {
+    return std::any_of(tensors.begin(), tensors.end(),
+                       [&](const LayerTensor& tensor) { return tensor.name == name; });
+  };
   const auto has_rows = [&](Role role) {
     return std::any_of(tensors.begin(), tensors.end(), [&](const LayerTensor& tensor) {
       return std::any_of(tensor.parts.begin(), tensor.parts.end(),
@@ -273,7 +276,7 @@ std::string features_of(const ModelConfig& c) {
   add(c.norm == ModelConfig::Norm::Layer, "LayerNorm");
   add(architecture_of(c).norm_form != StoredForm::Plain, "gains stored less 1");
   add(architecture_of(c).activations.front() != "silu", "GELU");
-  add(head_norms, "norms of queries and keys");
+  add(has_tensor("self_attn.q_norm") || has_tensor("self_attn.q_layernorm"), "norms of queries and keys");
   add(fused, "matrices in one");
   add(!has_rows(Role::Gate), "no gate");
   add(c.attention_bias, "biases");
@@ -291,6 +294,9 @@ std::string features_of(const ModelConfig& c) {
   add(c.keys_are_values, "keys as values");
   add(!architecture_of(c).plan(c, 0).scale.empty(), "a scalar of every layer");
   add(gates_attention, "attention with a gate");
+  add(c.latent.rank > 0, "latent attention");
+  add(has_tensor("self_attn.sinks"), "attention sinks");
+  add(c.experts.groups_used < c.experts.groups, "groups of experts");
   add(c.experts.count > 0, c.experts.shared_width > 0 ? "experts and a shared one" : "experts");
   add(c.attention_softcap > 0 || c.final_softcap > 0, "softcaps");
   add(c.embedding_scale != 1 || c.residual_scale != 1 || c.logit_scale != 1, "multipliers");
@@ -313,7 +319,7 @@ void print_architecture_table() {
     const Architecture& architecture = architecture_of(model.config);
     std::vector<std::string> roles;
     for (const Role role : {Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down})
-      if (has_role(model, role)) roles.emplace_back(name_of(role));
+      if (model.config.experts.count == 0 && has_role(model, role)) roles.emplace_back(name_of(role));
     const std::string refusal = gguf_refusal_of(model.config);
     const bool loses_window = model.config.sliding_window > 0 && architecture.read_gguf == nullptr;
     fmt::print("| {} | `{}` | `{}` | {} | {} | {} |\n", name, architecture.model_type, architecture.gguf_name,

@@ -31,9 +31,24 @@ std::vector<LayerTensor> expert_tensors(const ModelConfig& c, const ExpertNames&
       expert_stack(experts + names.gate, "ffn_gate_exps", Role::Gate, e.count, e.width, c.hidden_size),
       expert_stack(experts + names.up, "ffn_up_exps", Role::Up, e.count, e.width, c.hidden_size),
       expert_stack(experts + names.down, "ffn_down_exps", Role::Down, e.count, c.hidden_size, e.width)};
+  for (LayerTensor& tensor : tensors) tensor.bias = names.biases;
+  if (!names.all_gate_up.empty()) {
+    const bool turns = names.alternating;
+    const int64_t step = turns ? 2 : 1, first_up = turns ? 1 : e.width;
+    tensors[1].fused_in = {block + names.all_gate_up, 0, step, e.width, 2 * e.width, turns, turns};
+    tensors[2].fused_in = {block + names.all_gate_up, first_up, step, e.width, 2 * e.width, turns, turns};
+    tensors[3].fused_in = {block + names.all_down, 0, 1, c.hidden_size, c.hidden_size, turns, turns};
+  }
+  if (!names.bias.empty()) {
+    LayerTensor bias = norm(block + names.bias, "exp_probs_b", e.count);
+    bias.bare = true;
+    bias.gguf_ending = ".bias";
+    tensors.push_back(std::move(bias));
+  }
   if (e.shared_width == 0) return tensors;
-  const std::string shared = block + "shared_expert";
-  tensors.push_back(kept_matrix(shared + "_gate", "ffn_gate_inp_shexp", 1, c.hidden_size));
+  const std::string shared = block + names.shared;
+  if (names.shared_gate)
+    tensors.push_back(kept_matrix(shared + "_gate", "ffn_gate_inp_shexp", 1, c.hidden_size));
   const auto add = [&](const std::string& name, const char* gguf_name, Role role, int64_t rows,
                        int64_t cols) {
     tensors.push_back(matrix(shared + "." + name, gguf_name, role, rows, cols, false));
@@ -54,10 +69,13 @@ ExpertsPlan experts_plan(const ModelConfig& config, const ExpertNames& names) {
   plan.router.used = config.experts.used;
   plan.router.renormalized = config.experts.renormalized;
   plan.router.scale = config.experts.scale;
+  if (!names.bias.empty()) plan.router.bias = block + names.bias;
+  plan.router.groups = config.experts.groups;
+  plan.router.groups_used = config.experts.groups_used;
   plan.experts = of(block + "experts.");
   if (config.experts.shared_width == 0) return plan;
-  plan.shared = of(block + "shared_expert.");
-  plan.shared_gate = block + "shared_expert_gate";
+  plan.shared = of(block + names.shared + ".");
+  if (names.shared_gate) plan.shared_gate = block + names.shared + "_gate";
   return plan;
 }
 

@@ -12,10 +12,18 @@ namespace strata {
 struct ExpertNames {
   std::string block = "mlp", router = "gate";
   std::string gate = "gate_proj", up = "up_proj", down = "down_proj";  // of an expert, BLOCK.experts.N.NAME
+  std::string bias = {};  // BLOCK.NAME, by which experts are chosen; empty: none
+  std::string shared = "shared_expert";
+  bool shared_gate = true;  // BLOCK.SHARED_gate
+  // What holds gate and up, and down, of all experts where one tensor does, BLOCK.NAME; empty: none ever
+  // does.
+  std::string all_gate_up = "experts.gate_up_proj", all_down = "experts.down_proj";
+  bool alternating = false;  // rows of gate and up take turns there, and stand as columns
+  bool biases = false;       // of the experts and their router
 };
 
-// The router and the stacks of the experts; with a shared expert its matrices and gate, BLOCK.shared_expert
-// and BLOCK.shared_expert_gate.
+// The router and the stacks of the experts; with a shared expert its matrices and gate, BLOCK.SHARED and
+// BLOCK.SHARED_gate.
 std::vector<LayerTensor> expert_tensors(const ModelConfig& config, const ExpertNames& names = {});
 ExpertsPlan experts_plan(const ModelConfig& config, const ExpertNames& names = {});
 

@@ -3,7 +3,11 @@
 namespace strata {
 namespace {
 
-const ExpertNames kMixtralNames = {"block_sparse_moe", "gate", "w1", "w3", "w2"};
+const ExpertNames kMixtralNames = [] {
+  ExpertNames names = {"block_sparse_moe", "gate", "w1", "w3", "w2"};
+  names.all_gate_up = names.all_down = "";
+  return names;
+}();
 
 }  // namespace
 

@@ -9,14 +9,20 @@
 // clang-format off
 #define STRATA_ARCHITECTURES(add) \
   add(cohere2)                    \
+  add(deepseek_v2)                \
+  add(deepseek_v3)                \
   add(exaone4)                    \
   add(gemma)                      \
   add(gemma2)                     \
   add(gemma3_text)                \
   add(gemma4_text)                \
   add(glm4)                       \
+  add(glm4_moe)                   \
+  add(gpt_oss)                    \
   add(granite)                    \
+  add(granitemoe)                 \
   add(granitemoehybrid)           \
+  add(kimi_k2)                    \
   add(lfm2)                       \
   add(llama)                      \
   add(ministral3)                 \
@@ -87,9 +93,9 @@ const Architecture& architecture_of(const ModelConfig& config) {
 std::string gguf_refusal_of(const ModelConfig& config) {
   const RopeScaling& scaling = config.rope.scaling;
   if (scaling.type == RopeScaling::Type::Dynamic) return "dynamic rope scaling";
-  if (scaling.type == RopeScaling::Type::Yarn && !scaling.truncate)
-    return "YaRN whose ends are not whole dimensions";
   const Architecture& architecture = architecture_of(config);
+  if (scaling.type == RopeScaling::Type::Yarn && !scaling.truncate && !architecture.rounds_yarn)
+    return "YaRN whose ends are not whole dimensions";
   return architecture.gguf_refusal == nullptr ? "" : architecture.gguf_refusal(config);
 }
 

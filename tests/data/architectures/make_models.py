@@ -13,12 +13,17 @@ import sys
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
+from transformers.integrations.mxfp4 import FP4_VALUES, convert_moe_packed_tensors
 
 SIZES = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, vocab_size=264, max_position_embeddings=512, rope_theta=10000.0,
              bos_token_id=0, eos_token_id=0, pad_token_id=None, tie_word_embeddings=True)
 LONGROPE = dict(rope_type="longrope", type="longrope", short_factor=[1.0, 1.1, 1.2, 1.4, 1.7, 2.0],
                 long_factor=[1.0, 1.5, 2.5, 4.0, 7.0, 12.0])
+LATENT = dict(hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=2, kv_lora_rank=32,
+              qk_nope_head_dim=32, qk_rope_head_dim=16, v_head_dim=32, moe_intermediate_size=32,
+              first_k_dense_replace=1)
 MODELS = {
     "llama": ("LlamaConfig", dict(tie_word_embeddings=False, attention_bias=True, mlp_bias=True)),
     "mistral": ("MistralConfig", dict(sliding_window=7, head_dim=16)),
@@ -96,6 +101,39 @@ MODELS = {
         moe_intermediate_size=32, shared_expert_intermediate_size=32, num_experts=4, num_experts_per_tok=2,
         linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16, linear_value_head_dim=16,
         tie_word_embeddings=False), 25),
+    "glm4-moe": ("Glm4MoeConfig", dict(
+        hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1, head_dim=32,
+        attention_bias=True, use_qk_norm=True, n_routed_experts=6, num_experts_per_tok=3, n_group=3, topk_group=2,
+        moe_intermediate_size=32, routed_scaling_factor=1.5, num_mtp_layers=0), 22),
+    "granitemoe": ("GraniteMoeConfig", dict(
+        hidden_size=32, num_attention_heads=2, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2,
+        intermediate_size=32, embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4,
+        logits_scaling=3.0), 23),
+    # Of three layers that take turns in sliding.
+    "gpt-oss": ("GptOssConfig", dict(
+        hidden_size=32, num_attention_heads=2, num_key_value_heads=1, head_dim=32, num_hidden_layers=3,
+        tie_word_embeddings=False,
+        num_local_experts=4, num_experts_per_tok=2, intermediate_size=32, sliding_window=7,
+        max_position_embeddings=128, rope_parameters=dict(
+            rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32, beta_fast=4.0,
+            beta_slow=1.0, truncate=True)), 37),
+    # Experts stored in MXFP4, as published.
+    "gpt-oss-mxfp4": ("GptOssConfig", dict(
+        num_attention_heads=2, num_key_value_heads=1, head_dim=16, num_local_experts=4, num_experts_per_tok=2,
+        intermediate_size=32, sliding_window=7, tie_word_embeddings=False, rope_parameters=dict(rope_type="default", rope_theta=10000.0)), 28),
+    "deepseek-v2": ("DeepseekV2Config", dict(
+        LATENT, q_lora_rank=32, topk_method="greedy", n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=2,
+        routed_scaling_factor=4.0), 25),
+    # Groups are chosen by their best expert, and queries have no vector of their own: llama.cpp has neither in so
+    # small a model.
+    "deepseek-v2-groups": ("DeepseekV2Config", dict(
+        LATENT, q_lora_rank=None, topk_method="group_limited_greedy", n_group=3, topk_group=2, n_routed_experts=6,
+        num_experts_per_tok=3, n_shared_experts=1), 26),
+    "deepseek-v3": ("DeepseekV3Config", dict(
+        LATENT, q_lora_rank=32, n_group=3, topk_group=2, n_routed_experts=6, num_experts_per_tok=3, n_shared_experts=1,
+        norm_topk_prob=True, routed_scaling_factor=1.5, num_mtp_layers=0, max_position_embeddings=128,
+        rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32,
+                             beta_fast=4.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0)), 27),
 }
 LONG = {"granite4": 72, "qwen3-5": 72, "qwen3-5-moe": 72}  # tokens; the others have 48
 
@@ -131,10 +169,39 @@ def randomize(model, seed):
             values = 0.5 * noise if name.endswith("bias") else gain
             if name.endswith("A_log"):
                 values = 0.5 * noise - 2  # so that states last for some tokens
+        if name.endswith("gate_up_proj_bias"):
+            values = 5 * noise  # beyond the limits of gpt-oss's SwiGLU
         weight.data.copy_(values.half().float())
     for name, scalar in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            scalar.copy_((0.2 * torch.randn(scalar.shape, generator=random)).half().float())
         if name.endswith("layer_scalar"):
             scalar.fill_(0.5 + 0.25 * torch.rand(1, generator=random).item() // 0.0625 * 0.0625)
+
+
+def pack_mxfp4(model):
+    """Rounds the experts of gpt-oss to MXFP4, and gives what is stored in their place."""
+    packed = {}
+    for name, weight in model.named_parameters():
+        if not name.endswith(("gate_up_proj", "down_proj")):
+            continue
+        groups = weight.data.transpose(1, 2).reshape(*weight.shape[:1], weight.shape[2], -1, 32)
+        exponents = torch.ceil(torch.log2(groups.abs().amax(-1) / 6)).clamp(-127, 127)
+        levels = torch.tensor(FP4_VALUES)
+        codes = (groups / exponents.exp2()[..., None]).unsqueeze(-1).sub(levels).abs().argmin(-1).to(torch.uint8)
+        packed[name + "_blocks"] = codes[..., 0::2] | codes[..., 1::2] << 4
+        packed[name + "_scales"] = (exponents + 127).to(torch.uint8)
+        weight.data.copy_(convert_moe_packed_tensors(packed[name + "_blocks"], packed[name + "_scales"]).float())
+    return packed
+
+
+def save_packed(target, packed):
+    file = target / "model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(file).items() if name + "_blocks" not in packed}
+    save_file({**kept, **packed}, file, {"format": "pt"})
+    config = json.loads((target / "config.json").read_text())
+    config["quantization_config"] = dict(quant_method="mxfp4")
+    (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def main(folder, *names):
@@ -147,12 +214,15 @@ def main(folder, *names):
         number = seed[0] if seed else place
         randomize(model, number + 1)
         model.tie_weights()
+        packed = pack_mxfp4(model) if name.endswith("mxfp4") else {}
         random = np.random.default_rng(number)
         ids = random.integers(1, 258, LONG.get(name, 48))
         with torch.no_grad():
             logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()
         target = pathlib.Path(folder) / name
         model.half().save_pretrained(target)
+        if packed:
+            save_packed(target, packed)
         (target / "generation_config.json").unlink(missing_ok=True)
         (target / "tokenizer.json").write_text(json.dumps(byte_tokenizer(), ensure_ascii=False))
         np.save(target / "ids.npy", ids)

@@ -19,7 +19,7 @@ BLOCKS = 2
 HALVES = {
     "Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "IQ4_NL": [0],
     "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
-    "IQ4_XS": [0], "IQ3_S": [0], "IQ3_XXS": [0], "IQ2_S": [0], "IQ2_XS": [0], "IQ2_XXS": [0],
+    "IQ4_XS": [0], "IQ3_S": [0], "IQ3_XXS": [0], "IQ2_S": [0], "IQ2_XS": [0], "IQ2_XXS": [0], "MXFP4": [],
 }
 
 
@@ -34,6 +34,8 @@ def main():
         for offset in fields:
             halves = random.uniform(-2, 2, BLOCKS).astype(numpy.float16)
             blocks[:, offset:offset + 2] = halves.view(numpy.uint8).reshape(BLOCKS, 2)
+        if name == "MXFP4":
+            blocks[:, 0] = random.integers(100, 150, BLOCKS)  # the exponent
         weights = quants.dequantize(blocks.reshape(-1), type_).astype(numpy.float32).reshape(-1)
         native = numpy.zeros(BLOCKS * elements, numpy.float32)
         decoder = getattr(ggml, f"dequantize_row_{name if name.endswith('_K') else name.lower()}".replace("Q", "q"))
