@@ -44,7 +44,8 @@ struct LayerTensor {
   // biases of one with the ending "_bias"; empty: only in matrices of their own.
   MatrixSlice fused_in = {};
   // What GGUF files have where that is not the same: the shape of a vector; the names of a matrix's parts
-  // where each stands apart (the first is gguf_name); slices of the matrices of all heads, one below the other.
+  // where each stands apart (the first is gguf_name); slices of the matrices of all heads, one below the
+  // other.
   std::vector<int64_t> gguf_shape = {};
   std::vector<std::string> gguf_parts = {};
   int64_t heads = 0;

@@ -26,15 +26,15 @@ int64_t queries_per_block(const at::Tensor& q) {
   return std::max<int64_t>(1, std::min(q.size(2), kMostScores / std::max<int64_t>(1, scores_per_query)));
 }
 
-// 0 where query first_query + i sees key first_key + j, and minus infinity elsewhere.
-at::Tensor mask_of(int64_t first_query, int64_t queries, int64_t first_key, int64_t keys, int64_t window,
-                   at::Device device) {
+// 0 where query i of a block sees key j - before, counted from the block's first query, and minus infinity
+// elsewhere: [queries, before + queries]. Without a window all of a block see all keys before it.
+at::Tensor mask_of(int64_t queries, int64_t before, int64_t window, at::Device device) {
   const auto index = at::TensorOptions().dtype(at::kLong).device(device);
-  const at::Tensor query = at::arange(first_query, first_query + queries, index).unsqueeze(1);
-  const at::Tensor key = at::arange(first_key, first_key + keys, index).unsqueeze(0);
+  const at::Tensor query = at::arange(queries, index).unsqueeze(1);
+  const at::Tensor key = at::arange(-before, queries, index).unsqueeze(0);
   at::Tensor hidden = key.gt(query);
   if (window > 0) hidden = hidden.logical_or_(key.le(query - window));
-  return at::zeros({queries, keys}, index.dtype(at::kFloat))
+  return at::zeros({queries, before + queries}, index.dtype(at::kFloat))
       .masked_fill_(hidden, -std::numeric_limits<float>::infinity());
 }
 
@@ -44,6 +44,15 @@ struct Heads {
   at::Tensor q, keys, values, sinks;
   int64_t block, window;  // queries at a time; keys that a query sees, 0: all before it
   double softcap;
+  at::Tensor mask = {};  // of a block, one for all
+
+  int64_t masked_before() const { return window > 0 ? std::min(window - 1, q.size(2)) : 0; }
+
+  Heads masked() const {
+    Heads heads = *this;
+    heads.mask = mask_of(block, masked_before(), window, q.device());
+    return heads;
+  }
 
   Heads of_groups(int64_t group, int64_t count) const {
     return {q.narrow(0, group, count),
@@ -52,7 +61,8 @@ struct Heads {
             sinks.defined() ? sinks.narrow(0, group, count) : at::Tensor(),
             block,
             window,
-            softcap};
+            softcap,
+            mask};
   }
 };
 
@@ -95,12 +105,10 @@ struct QueryBlock {
       if (slope != nullptr) *slope = 1 - bounded.square();
       scores = bounded.mul_(heads.softcap);
     }
-    // Without a window every query of the block sees all keys before the block.
-    const int64_t masked_from = heads.window > 0 ? 0 : first - first_key;
+    const int64_t before = heads.window > 0 ? first - first_key : 0;
     scores.view({groups(), shared(), queries, seen})
-        .narrow(3, masked_from, seen - masked_from)
-        .add_(mask_of(first, queries, first_key + masked_from, seen - masked_from, heads.window,
-                      heads.q.device()));
+        .narrow(3, seen - queries - before, before + queries)
+        .add_(heads.mask.narrow(0, 0, queries).narrow(1, heads.masked_before() - before, before + queries));
     return heads.sinks.defined() ? beside_sinks(scores) : at::softmax(scores, -1);
   }
 
@@ -164,7 +172,7 @@ struct DifferentiableAttention : torch::autograd::Function<DifferentiableAttenti
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& keys,
                             const at::Tensor& values, const std::optional<at::Tensor>& sinks, int64_t block,
                             int64_t window, double softcap) {
-    const Heads heads{q, keys, values, sinks.value_or(at::Tensor()), block, window, softcap};
+    const Heads heads = Heads{q, keys, values, sinks.value_or(at::Tensor()), block, window, softcap}.masked();
     const at::Tensor output = at::empty({q.size(0), q.size(2), q.size(1), values.size(2)}, q.options());
     for_groups(q, [&](int64_t group, int64_t count) {
       attend(heads.of_groups(group, count), output.narrow(0, group, count));
@@ -178,13 +186,14 @@ struct DifferentiableAttention : torch::autograd::Function<DifferentiableAttenti
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const Heads heads{saved[0],
-                      saved[1],
-                      saved[2],
-                      saved[4],
-                      context->saved_data["block"].toInt(),
-                      context->saved_data["window"].toInt(),
-                      context->saved_data["softcap"].toDouble()};
+    const Heads heads = Heads{saved[0],
+                              saved[1],
+                              saved[2],
+                              saved[4],
+                              context->saved_data["block"].toInt(),
+                              context->saved_data["window"].toInt(),
+                              context->saved_data["softcap"].toDouble()}
+                            .masked();
     const Heads by{
         at::zeros_like(heads.q), at::zeros_like(heads.keys), at::zeros_like(heads.values), {}, 0, 0, 0};
     for_groups(heads.q, [&](int64_t group, int64_t count) {
