@@ -1,14 +1,15 @@
 """Grows tiny-moe, a mixture of experts of Qwen3-MoE's architecture, out of tiny-llama, on a GPU.
 
     python3 models/grow_tiny_moe.py models/tiny-llama OUTPUT [--text FILE...] [--sample-tokens N] [--steps N]
-                                    [--minutes M] [--from EARLIER_OUTPUT]
+                                    [--minutes M] [--from EARLIER_OUTPUT] [--seed N]
 
 tiny-llama writes text: windows of 512 tokens, temperature 1, from a new line on, which starts articles and novels
 alike (behind its end-of-text token it writes articles alone). The student starts from every second layer of
 tiny-llama, its experts from random features of the layer's feed-forward block, and learns tiny-llama's distribution
 at every position: cross-entropy with soft targets, and a term that balances the experts (Fedus et al. 2021, arXiv
 2101.03961). Matrices of the layers learn by Muon (Jordan et al. 2024: momentum, orthogonalized by five Newton-Schulz
-steps), the others by Adam. With --from it goes on from what an earlier run left. OUTPUT gets config.json, model.safetensors (fp16) and the tokenizer; the perplexities of
+steps), the others by Adam. With --from it goes on from what an earlier run left; another seed then
+samples other text. OUTPUT gets config.json, model.safetensors (fp16) and the tokenizer; the perplexities of
 the texts and the share of tokens of every expert are printed.
 """
 import argparse
@@ -351,8 +352,9 @@ def main():
     parser.add_argument("--minutes", type=float, default=0, help="train no longer than this")
     parser.add_argument("--batch", type=int, default=128, help="windows a step")
     parser.add_argument("--pieces", type=int, default=1, help="passes that a step is split into")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.manual_seed(0)
+    torch.manual_seed(options.seed)
     torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
