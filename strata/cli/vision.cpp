@@ -13,6 +13,7 @@
 #include "strata/device/device.h"
 #include "strata/report/plan_chart.h"
 #include "strata/report/table.h"
+#include "strata/vision/network_inputs.h"
 
 namespace strata::cli {
 
@@ -160,14 +161,9 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
   vision::Request request;
   request.model = model;
   const vision::Graph graph = vision::open_graph(request);
-  std::vector<int64_t> shape = graph.image_shape();
-  const bool known = std::all_of(shape.begin(), shape.end(), [](int64_t size) { return size > 0; });
-  if (!known)
-    fail(
-        "{} does not say the size of its images ({}); inspect needs a model with fixed channels, height and "
-        "width",
-        model, fmt::join(shape, " x "));
-  const std::vector<vision::LayerSize> sizes = vision::layer_sizes(graph, shape);
+  const vision::Tensors blank = vision::blank_inputs(graph);
+  const std::vector<int64_t> shape = blank.front().sizes().slice(1).vec();
+  const std::vector<vision::LayerSize> sizes = vision::layer_sizes(graph, blank);
   int64_t weights = 0, multiplications = 0;
   Json layers = Json::array();
   Table table;
@@ -204,8 +200,8 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
 void eval_vision(const std::string& model, const VisionArguments& arguments, const CommonOptions& common) {
   const Stopwatch stopwatch;
   const vision::Request request = request_of(arguments, model, common);
-  const vision::Graph graph = vision::open_graph(request);
-  const vision::ImageSet images = vision::load_images(request.images, graph.image_shape());
+  vision::Graph graph = vision::open_graph(request);
+  const vision::ImageSet images = vision::load_inputs(request.images, graph);
   const vision::Accuracy accuracy = vision::evaluate(graph, images);
   const double seconds = stopwatch.seconds();
   if (common.json) {

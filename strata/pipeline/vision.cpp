@@ -1,14 +1,18 @@
 #include "strata/pipeline/vision.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/progress.h"
 #include "strata/core/statistics.h"
 #include "strata/core/stopwatch.h"
 #include "strata/vision/equalize.h"
+#include "strata/vision/network_inputs.h"
 #include "strata/vision/simplify.h"
 
 namespace strata::vision {
@@ -34,12 +38,12 @@ struct Workplace {
 
   Workplace(const Request& request, Reports reports)
       : graph(open_graph(request)),
-        images(load_images(request.images, graph.image_shape())),
+        images(load_inputs(request.images, graph)),
         scoring(images.slice(0, images_to_score(request, images.size(), reports))),
         reporting(images.slice(scoring.size(), images.size() - scoring.size())),
         layers(graph, scoring, request.quantization) {}
 
-  std::vector<LayerSize> sizes() const { return layer_sizes(graph, images.shape()); }
+  std::vector<LayerSize> sizes() const { return layer_sizes(graph, images.batch(0, 1, graph.device())); }
 };
 
 WidthPlan plan_for(WidthScorer& scorer, const std::vector<LayerSize>& sizes, const std::vector<size_t>& free,
@@ -145,7 +149,10 @@ Graph open_graph(const Request& request) {
     simplify(model);
     equalize(model);
   }
-  return Graph(std::move(model), request.device);
+  Graph graph(std::move(model), request.device);
+  if (!graph.carried().empty())
+    show_note(fmt::format("carried through as they are: {}", fmt::join(graph.carried(), ", ")));
+  return graph;
 }
 
 ScoreResult score(const Request& request, const std::string& method) {
@@ -178,8 +185,12 @@ QuantizeResult quantize(const QuantizeRequest& request) {
   result.plan = plan_for(scorer, result.sizes, free, request.method, request.budget, request.allocation,
                          request.scoring.seed);
   result.plan_seconds = planning.seconds();
-  result.file_bytes =
-      write_onnx(request.output, quantized_model(place.layers, result.plan.layers, request.exporting));
+  const OnnxModel quantized = quantized_model(place.layers, result.plan.layers, request.exporting);
+  result.file_bytes = write_onnx(request.output, quantized, [&](const std::filesystem::path& complete) {
+    OnnxModel read = read_onnx(complete);
+    read.path = request.output;
+    check_quantized(read, place.layers, result.plan.layers, place.scoring);
+  });
   result.original = evaluate(place.graph, place.reporting);
   result.simulated = evaluate(place.graph, place.reporting, place.layers.overrides(result.plan.layers));
   result.written = evaluate(Graph(read_onnx(request.output), request.device), place.reporting);

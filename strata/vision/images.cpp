@@ -42,12 +42,13 @@ ImageSet load_cifar(const ImageOptions& options) {
 ImageSet load_npy(const ImageOptions& options) {
   ImageSet set;
   set.pixels = read_npy(options.path);
-  if (set.pixels.dim() != 4 || set.pixels.size(0) == 0 ||
+  if (set.pixels.dim() < 2 || set.pixels.size(0) == 0 ||
       (set.pixels.scalar_type() != at::kByte && set.pixels.scalar_type() != at::kFloat))
-    fail("{} holds an array of {} {}s, expected images as four dimensions of uint8 or float32",
+    fail("{} holds an array of {} {}s, expected images as a first dimension of several, of uint8 or float32",
          options.path.string(), fmt::join(set.pixels.sizes().vec(), " x "),
          c10::toString(set.pixels.scalar_type()));
-  if (options.channels_last) set.pixels = set.pixels.permute({0, 3, 1, 2}).contiguous();
+  if (options.channels_last && set.pixels.dim() == 4)
+    set.pixels = set.pixels.permute({0, 3, 1, 2}).contiguous();
   if (options.labels.empty())
     fail_usage("{} needs its labels: give --labels FILE.npy", options.path.string());
   const at::Tensor labels = read_npy(options.labels);
@@ -94,6 +95,9 @@ ImageSet load_folder(const ImageOptions& options, const std::vector<int64_t>& ne
   if (longest == 0)
     fail("{} has no folders with .jpg or .png images in them; expected a folder for each class",
          options.path.string());
+  if (network_shape.size() != 3)
+    fail("{} has images, but the model takes inputs of {} dimensions; give an .npy", options.path.string(),
+         network_shape.size());
   const int64_t crop = options.crop > 0 ? options.crop : network_shape[1];
   if (crop <= 0)
     fail_usage("the model does not say the size of its images; give --crop with the side they should have");
@@ -130,25 +134,30 @@ at::Tensor per_channel(const std::vector<double>& values, const ImageSet& set, c
 
 void check_fit(const ImageSet& set, const std::vector<int64_t>& network_shape) {
   const std::vector<int64_t> shape = set.shape();
-  for (size_t d = 0; d < 3; ++d)
-    if (network_shape[d] > 0 && network_shape[d] != shape[d])
-      fail("{} has images of {} (channels, height, width), but the model takes {}", set.source,
-           fmt::join(shape, " x "), fmt::join(network_shape, " x "));
+  bool fits = shape.size() == network_shape.size();
+  for (size_t d = 0; fits && d < shape.size(); ++d)
+    fits = network_shape[d] < 1 || network_shape[d] == shape[d];
+  if (!fits)
+    fail("{} has images of {}{}, but the model takes {}", set.source, fmt::join(shape, " x "),
+         shape.size() == 3 ? " (channels, height, width)" : "", fmt::join(network_shape, " x "));
 }
 
 }  // namespace
 
-at::Tensor ImageSet::batch(int64_t first, int64_t count, at::Device device) const {
-  const at::Tensor part = pixels.narrow(0, first, count);
-  at::Tensor images = part.to(device).to(at::kFloat);
-  if (pixels.scalar_type() == at::kByte) images = images / 255;
-  return mean.defined() ? (images - mean.to(device)) / deviation.to(device) : images;
+std::vector<at::Tensor> ImageSet::batch(int64_t first, int64_t count, at::Device device) const {
+  at::Tensor images = pixels.narrow(0, first, count).to(device);
+  if (pixels.scalar_type() == at::kByte) images = images.to(at::kFloat) / 255;
+  if (mean.defined()) images = (images - mean.to(device)) / deviation.to(device);
+  std::vector<at::Tensor> inputs = {images};
+  for (const at::Tensor& values : further) inputs.push_back(values.narrow(0, first, count).to(device));
+  return inputs;
 }
 
 ImageSet ImageSet::slice(int64_t first, int64_t count) const {
   ImageSet part = *this;
   part.pixels = pixels.narrow(0, first, count);
-  part.labels.assign(labels.begin() + first, labels.begin() + first + count);
+  for (at::Tensor& values : part.further) values = values.narrow(0, first, count);
+  if (!labels.empty()) part.labels.assign(labels.begin() + first, labels.begin() + first + count);
   return part;
 }
 
@@ -193,6 +202,7 @@ ImageSet load_images(const ImageOptions& options, const std::vector<int64_t>& ne
   }
   set.source = options.path.string();
   check_fit(set, network_shape);
+  if (set.pixels.dim() != 4) return set;  // mean and deviation are of colours
   const bool asked = !options.mean.empty() || !options.deviation.empty();
   if (set.pixels.scalar_type() == at::kFloat && !asked) return set;
   const auto& usual_mean = cifar ? kCifarMean : kImageNetMean;

@@ -24,16 +24,17 @@ struct ImageOptions {
 
 Options declare(ImageOptions& options);
 
-// Labelled images, normalised as they are handed out.
+// Images with what else goes into a network beside each, normalised as they are handed out.
 struct ImageSet {
-  std::string source;           // for messages
-  at::Tensor pixels;            // [N, C, H, W] uint8, or float that is taken as it is
-  std::vector<int64_t> labels;  // one an image
-  at::Tensor mean, deviation;   // [1, C, 1, 1]; undefined = not normalised
+  std::string source;               // for messages
+  at::Tensor pixels;                // [N, C, H, W] uint8, or the network's first input as it is, [N, ...]
+  std::vector<at::Tensor> further;  // its other inputs, [N, ...] each
+  std::vector<int64_t> labels;      // one an image, or none at all
+  at::Tensor mean, deviation;       // [1, C, 1, 1]; undefined = not normalised
 
   int64_t size() const { return pixels.size(0); }
-  std::vector<int64_t> shape() const { return {pixels.size(1), pixels.size(2), pixels.size(3)}; }
-  at::Tensor batch(int64_t first, int64_t count, at::Device device) const;  // float
+  std::vector<int64_t> shape() const { return pixels.sizes().slice(1).vec(); }           // of one image
+  std::vector<at::Tensor> batch(int64_t first, int64_t count, at::Device device) const;  // every input
   ImageSet slice(int64_t first, int64_t count) const;
 
   // Throws naming the source when a label is not below `classes`.

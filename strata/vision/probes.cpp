@@ -10,6 +10,7 @@
 #include "strata/device/device.h"
 #include "strata/information/sliced.h"
 #include "strata/vision/batches.h"
+#include "strata/vision/top_k.h"
 
 namespace strata::vision {
 namespace {
@@ -22,9 +23,12 @@ using Batches = std::vector<Execution>;
 class Observatory {
  public:
   Observatory(const Graph& graph, const ImageSet& images, const ProbeOptions& options)
-      : graph_(graph), images_(images), options_(options), nodes_(observer_nodes(graph, options.observers)) {
+      : graph_(graph),
+        images_(images),
+        options_(options),
+        stem_node_(graph.layers()[graph.first_layers().front()].node),
+        nodes_(observer_nodes(graph, options.observers)) {
     if (!options.labels && !options.inputs) nodes_.clear();
-    images.check_labels(graph.layers().back().outputs());
     if (options.inputs && options.embedding.defined()) use_embedding();
     if (!nodes_.empty() && images.size() < options.neighbours + 2)
       fail("{} has {} images, but mutual information with {} neighbours needs at least {}", images.source,
@@ -42,18 +46,19 @@ class Observatory {
       at::Tensor stem, logits;
     };
     std::vector<Seen> seen(batches.size());
-    for_each_batch(images_.size(), graph_.device(), [&](int64_t index, int64_t, int64_t) {
+    for_each_batch(images_.size(), graph_, [&](int64_t index, int64_t, int64_t count) {
       Seen& of_batch = seen[static_cast<size_t>(index)];
       of_batch.features.resize(nodes_.size());
       Execution execution = batches[static_cast<size_t>(index)];
       const auto observe = [&](size_t n, const at::Tensor& output) {
-        if (needs_stem() && n == graph_.layers().front().node) of_batch.stem = stem_features(output);
+        if (needs_stem() && n == stem_node_) of_batch.stem = stem_features(output);
         for (size_t o = 0; o < nodes_.size(); ++o)
           if (nodes_[o] == n && reached[n]) of_batch.features[o] = pooled_features(output);
       };
-      of_batch.logits = execution.finish(overrides, observe).to(at::kCPU, at::kFloat);
+      of_batch.logits = logits_of(graph_, execution.finish(overrides, observe), count).to(at::kCPU);
     });
     const c10::InferenceMode inference;
+    images_.check_labels(seen.front().logits.size(1));
     const auto gather = [&](const auto& part_of) {
       std::vector<at::Tensor> parts;
       for (const Seen& of_batch : seen) parts.push_back(part_of(of_batch));
@@ -96,6 +101,7 @@ class Observatory {
   const Graph& graph_;
   const ImageSet& images_;
   const ProbeOptions& options_;
+  size_t stem_node_;
   std::vector<size_t> nodes_;
   std::vector<at::Tensor> directions_;
   at::Tensor stem_;
@@ -109,10 +115,13 @@ int64_t count_probes(const Graph& graph, const ProbeOptions& options) {
 }  // namespace
 
 std::vector<size_t> free_layers(const Graph& graph, bool free_ends) {
-  std::vector<size_t> layers;
   const size_t count = graph.layers().size();
+  std::vector<bool> is_end(count, false);
+  for (const std::vector<size_t>& ends : {graph.first_layers(), graph.last_layers()})
+    for (size_t l : ends) is_end[l] = true;
+  std::vector<size_t> layers;
   for (size_t l = 0; l < count; ++l)
-    if (free_ends || (l > 0 && l + 1 < count)) layers.push_back(l);
+    if (free_ends || !is_end[l]) layers.push_back(l);
   if (layers.empty())
     fail(
         "{} has {} layers: with the first and the last at 8 bits nothing is left to choose; give --free-ends",
@@ -126,7 +135,7 @@ ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const P
   Observatory observatory(graph, images, options);
   Overrides overrides = layers.overrides(std::vector<Widths>(graph.layers().size()));
   Batches batches;
-  for_each_batch_in_order(images.size(), graph.device(), [&](int64_t, int64_t first, int64_t count) {
+  for_each_batch_in_order(images.size(), graph, [&](int64_t, int64_t first, int64_t count) {
     batches.emplace_back(graph, images.batch(first, count, graph.device()));
   });
 
@@ -138,7 +147,7 @@ ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const P
   progress.advance();
   for (size_t l : free_layers(graph, options.free_ends)) {
     const size_t node = graph.layers()[l].node;
-    for_each_batch(images.size(), graph.device(), [&](int64_t index, int64_t, int64_t) {
+    for_each_batch(images.size(), graph, [&](int64_t index, int64_t, int64_t) {
       batches[static_cast<size_t>(index)].run_before(node, overrides);
     });
     const std::vector<bool> reached = graph.followers(node);

@@ -1,32 +1,33 @@
 #include "strata/vision/top_k.h"
 
 #include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
+#include "strata/core/text.h"
 #include "strata/device/device.h"
 #include "strata/vision/batches.h"
 
 namespace strata::vision {
 
-at::Tensor batch_logits(const Graph& graph, const ImageSet& images, int64_t first, int64_t count,
-                        const Overrides& overrides) {
-  Execution execution(graph, images.batch(first, count, graph.device()));
-  const at::Tensor logits = execution.finish(overrides);
-  if (logits.dim() != 2 || logits.size(0) != count)
-    fail("{}: the output has {} values for {} images, expected one row of classes for each image",
-         graph.model().path.string(), fmt::join(logits.sizes().vec(), " x "), count);
-  return logits;
+at::Tensor logits_of(const Graph& graph, const Tensors& outputs, int64_t images) {
+  const at::Tensor& first = outputs.front();
+  if (first.dim() < 2 || first.size(0) != images || first.numel() != images * first.size(1))
+    fail("{}: the output '{}' has {} values for {} images, expected one row of classes for each image",
+         graph.model().path.string(), printable(graph.outputs().front().info.name),
+         fmt::join(first.sizes().vec(), " x "), images);
+  return first.reshape({images, -1}).to(at::kFloat);
 }
 
 at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides) {
   use_threads();
   Progress progress("Evaluating", images.size(), "images");
-  std::vector<at::Tensor> parts(static_cast<size_t>(batch_count(images.size(), graph.device())));
-  for_each_batch(images.size(), graph.device(), [&](int64_t index, int64_t first, int64_t count) {
-    parts[static_cast<size_t>(index)] =
-        batch_logits(graph, images, first, count, overrides).to(at::kCPU, at::kFloat);
+  std::vector<at::Tensor> parts(static_cast<size_t>(batch_count(images.size(), graph)));
+  for_each_batch(images.size(), graph, [&](int64_t index, int64_t first, int64_t count) {
+    const Tensors outputs = Execution(graph, images.batch(first, count, graph.device())).finish(overrides);
+    parts[static_cast<size_t>(index)] = logits_of(graph, outputs, count).to(at::kCPU);
     progress.advance(count);
   });
   return at::cat(parts);

@@ -174,14 +174,14 @@ TEST_F(VisionCommands, RefuseDamagedAndUnknownModels) {
     m.inputs.push_back(value("stem.weight", {6, 3, 3, 3}));
     m.constants.erase(m.constants.begin());
   });
-  refuse("Reshape 'reshape' has a shape that is computed while the model runs", [](OnnxModel& m) {
+  refuse("Reshape 'reshape' cannot be computed on inputs of", [](OnnxModel& m) {
     m.nodes[7] = {"Reshape", "reshape", "", {"g", "f"}, {"h"}, {}};
   });
-  refuse("Shape 'shape' computes shapes while the model runs", [](OnnxModel& m) {
-    m.nodes[7] = {"Reshape", "reshape", "", {"g", "s"}, {"h"}, {}};
-    m.nodes.push_back({"Shape", "shape", "", {"g"}, {"s"}, {}});
+  refuse("m.onnx takes 2 inputs (image, mask)", [](OnnxModel& m) {
+    m.inputs.push_back(value("mask", {-1, 6, 8, 8}));
+    m.nodes[2].inputs[0] = "masked";
+    m.nodes.insert(m.nodes.begin() + 2, {"Mul", "hide", "", {"b", "mask"}, {"masked"}, {}});
   });
-  refuse("m.onnx has 2 inputs (image, mask)", [](OnnxModel& m) { m.inputs.push_back(value("mask", {1})); });
 
   const std::string whole = [&] {
     write_onnx(scratch_ / "m.onnx", tiny_network());

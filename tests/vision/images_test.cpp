@@ -103,7 +103,7 @@ TEST_F(ImageFiles, FoldersAreClassesAndTheFirstImagesAreBalanced) {
   EXPECT_EQ(images.pixels[2][1][5][7].item<int>(), colour(1, 7, 13));
   EXPECT_NEAR(images.pixels[1][2][11][3].item<int>(), grey(2, 13, 9), 5);
   // ImageNet's mean and deviation.
-  EXPECT_NEAR(images.batch(2, 1, at::kCPU)[0][1][5][7].item<float>(),
+  EXPECT_NEAR(images.batch(2, 1, at::kCPU)[0][0][1][5][7].item<float>(),
               (colour(1, 7, 13) / 255.0 - 0.456) / 0.224, 1e-5);
   few.count = 2;
   EXPECT_EQ(load_images(few, {3, 12, 12}).labels, (std::vector<int64_t>{0, 1}));
@@ -132,7 +132,7 @@ TEST_F(ImageFiles, CifarPlanesAndLabels) {
   EXPECT_EQ(images.labels, (std::vector<int64_t>{3, 7}));
   const auto byte = [&](size_t at) { return static_cast<uint8_t>(pixels[at]); };
   EXPECT_EQ(images.pixels[1][2][5][9].item<int>(), byte(3072 + 2 * 1024 + 5 * 32 + 9));
-  EXPECT_NEAR(images.batch(0, 2, at::kCPU)[1][2][5][9].item<float>(),
+  EXPECT_NEAR(images.batch(0, 2, at::kCPU)[0][1][2][5][9].item<float>(),
               (byte(3072 + 2 * 1024 + 5 * 32 + 9) / 255.0 - 0.4465) / 0.2616, 1e-5);
   EXPECT_NO_THROW(images.check_labels(8));
   EXPECT_NE(error_of([&] {
@@ -152,7 +152,7 @@ TEST_F(ImageFiles, NpyOfBytesAndFloatsInBothLayouts) {
   given.deviation = {0.25};
   const ImageSet images = load_images(given, {3, 4, 5});
   EXPECT_EQ(images.labels, (std::vector<int64_t>{6, 1}));
-  EXPECT_NEAR(images.batch(1, 1, at::kCPU)[0][2][3][1].item<float>(),
+  EXPECT_NEAR(images.batch(1, 1, at::kCPU)[0][0][2][3][1].item<float>(),
               (static_cast<uint8_t>(bytes[60 + 3 * 15 + 1 * 3 + 2]) / 255.0 - 0.5) / 0.25, 1e-5);
 
   std::vector<float> values;
@@ -160,10 +160,10 @@ TEST_F(ImageFiles, NpyOfBytesAndFloatsInBothLayouts) {
   write_npy("floats.npy", "<f4", "2, 1, 3, 4", bytes_of(values));
   given.path = directory_ / "floats.npy";
   given.channels_last = false;
-  EXPECT_NEAR(load_images(given, {1, 3, 4}).batch(1, 1, at::kCPU)[0][0][2][3].item<float>(),
+  EXPECT_NEAR(load_images(given, {1, 3, 4}).batch(1, 1, at::kCPU)[0][0][0][2][3].item<float>(),
               (23 - 0.5) / 0.25, 1e-4);
   given.mean = given.deviation = {};  // taken as they are
-  EXPECT_EQ(load_images(given, {1, 3, 4}).batch(1, 1, at::kCPU)[0][0][2][3].item<float>(), 23);
+  EXPECT_EQ(load_images(given, {1, 3, 4}).batch(1, 1, at::kCPU)[0][0][0][2][3].item<float>(), 23);
 }
 
 TEST_F(ImageFiles, RefusesWhatDoesNotDecode) {
@@ -229,7 +229,7 @@ TEST_F(ImageFiles, RefusesImagesAndLabelsThatDoNotFit) {
   given.labels = directory_ / "images.npy";
   expect(given, "expected 2 whole numbers");
   given = options("three.npy");
-  expect(given, "expected images as four dimensions");
+  expect(given, "expected images as a first dimension");
   write_npy("cut.npy", "<f4", "2, 3, 32, 32", noise(100));
   expect(options("cut.npy"), "cut.npy is truncated");
   write_npy("huge.npy", "<f4", "4000000000, 4000000000, 4000000000, 9", noise(100));
