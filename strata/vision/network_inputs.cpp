@@ -41,16 +41,10 @@ bool mixes_images(const Graph& graph, const ImageSet& images) {
 }  // namespace
 
 ImageSet load_inputs(const ImageOptions& options, Graph& graph) {
-  if (graph.inputs().size() != 1)
-    fail("{} takes {} inputs ({}), expected one, the images", graph.model().path.string(),
-         graph.inputs().size(), [&] {
-           std::vector<std::string> names;
-           for (const Graph::Port& input : graph.inputs()) names.push_back(printable(input.info.name));
-           return fmt::format("{}", fmt::join(names, ", "));
-         }());
-  std::vector<int64_t> shape = graph.input_shape(0);
-  if (shape.empty()) shape = {-1, -1, -1};
-  ImageSet images = load_images(options, shape);
+  std::vector<InputShape> inputs;
+  for (size_t i = 0; i < graph.inputs().size(); ++i)
+    inputs.push_back({graph.inputs()[i].info.name, graph.input_shape(i)});
+  ImageSet images = load_images(options, inputs);
   if (images.size() > 1 && mixes_images(graph, images)) graph.run_images_alone();
   return images;
 }

@@ -9,6 +9,7 @@
 #include "strata/core/progress.h"
 #include "strata/device/device.h"
 #include "strata/information/sliced.h"
+#include "strata/vision/agreement.h"
 #include "strata/vision/batches.h"
 #include "strata/vision/top_k.h"
 
@@ -37,14 +38,19 @@ class Observatory {
 
   const std::vector<size_t>& nodes() const { return nodes_; }
 
-  // Runs copies of the batches to the end with the changes; `reached` are the nodes worth reading.
-  at::Tensor run(const Batches& batches, const Overrides& overrides, const std::vector<bool>& reached,
-                 InformationFlow& flow) {
+  // Runs copies of the batches to the end with the changes; `reached` are the nodes worth reading. The first
+  // run is the reference's.
+  void run(const Batches& batches, const Overrides& overrides, const std::vector<bool>& reached,
+           Probe& probe) {
+    InformationFlow& flow = probe.flow;
     // By batch, so that their order is the images'.
     struct Seen {
       std::vector<at::Tensor> features;  // by observer
       at::Tensor stem, logits;
+      double noise = 0;
     };
+    const bool is_reference = reference_.empty();
+    if (is_reference) reference_.resize(batches.size());
     std::vector<Seen> seen(batches.size());
     for_each_batch(images_.size(), graph_, [&](int64_t index, int64_t, int64_t count) {
       Seen& of_batch = seen[static_cast<size_t>(index)];
@@ -55,10 +61,17 @@ class Observatory {
         for (size_t o = 0; o < nodes_.size(); ++o)
           if (nodes_[o] == n && reached[n]) of_batch.features[o] = pooled_features(output);
       };
-      of_batch.logits = logits_of(graph_, execution.finish(overrides, observe), count).to(at::kCPU);
+      Tensors outputs = execution.finish(overrides, observe);
+      if (gives_classes(outputs)) of_batch.logits = logits_of(graph_, outputs, count).to(at::kCPU);
+      if (is_reference)
+        reference_[static_cast<size_t>(index)] = std::move(outputs);
+      else
+        of_batch.noise =
+            relative_noise(reference_[static_cast<size_t>(index)], outputs) * static_cast<double>(count);
     });
     const c10::InferenceMode inference;
-    images_.check_labels(seen.front().logits.size(1));
+    for (const Seen& of_batch : seen) probe.noise += of_batch.noise / static_cast<double>(images_.size());
+    if (images_.has_labels()) images_.check_labels(classes_of(seen.front().logits).size(1));
     const auto gather = [&](const auto& part_of) {
       std::vector<at::Tensor> parts;
       for (const Seen& of_batch : seen) parts.push_back(part_of(of_batch));
@@ -73,10 +86,18 @@ class Observatory {
       if (options_.labels) flow.label[o] = sliced_information(projected, images_.labels, options_.neighbours);
       if (options_.inputs) flow.input[o] = sliced_information(projected, stem_, options_.neighbours);
     }
-    return gather([](const Seen& s) { return s.logits; });
+    if (seen.front().logits.defined()) probe.logits = gather([](const Seen& s) { return s.logits; });
   }
 
  private:
+  // Labels need classes that they can be held against.
+  const at::Tensor& classes_of(const at::Tensor& logits) const {
+    if (!logits.defined())
+      fail("{}: the images have labels, but the output '{}' is no row of classes; leave the labels out",
+           graph_.model().path.string(), graph_.outputs().front().info.name);
+    return logits;
+  }
+
   void use_embedding() {
     const at::Tensor& embedding = options_.embedding;
     if (embedding.dim() != 2 || embedding.size(0) < images_.size() || !embedding.is_floating_point())
@@ -104,6 +125,7 @@ class Observatory {
   size_t stem_node_;
   std::vector<size_t> nodes_;
   std::vector<at::Tensor> directions_;
+  std::vector<Tensors> reference_;  // outputs of every batch
   at::Tensor stem_;
 };
 
@@ -142,8 +164,10 @@ ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const P
   ProbeResults results;
   results.observers = observatory.nodes();
   Progress progress("Probing", count_probes(graph, options) + 1, "probes");
-  results.reference_logits =
-      observatory.run(batches, overrides, std::vector<bool>(graph.nodes().size(), true), results.reference);
+  Probe reference;
+  observatory.run(batches, overrides, std::vector<bool>(graph.nodes().size(), true), reference);
+  results.reference_logits = reference.logits;
+  results.reference = std::move(reference.flow);
   progress.advance();
   for (size_t l : free_layers(graph, options.free_ends)) {
     const size_t node = graph.layers()[l].node;
@@ -154,11 +178,12 @@ ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const P
     for (const bool activation : {false, true}) {
       if (!(activation ? options.activations : options.weights)) continue;
       for (int bits : options.bits) {
-        Probe probe{l, activation, bits, {}, {}};
+        Probe probe;
+        probe.layer = l, probe.activation = activation, probe.bits = bits;
         const Widths widths = activation ? Widths{8, bits} : Widths{bits, 8};
         const LayerOverride usual = overrides[l];
         overrides[l] = layers.layer(l, widths);
-        probe.logits = observatory.run(batches, overrides, reached, probe.flow);
+        observatory.run(batches, overrides, reached, probe);
         overrides[l] = usual;
         results.probes.push_back(std::move(probe));
         progress.advance();

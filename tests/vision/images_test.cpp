@@ -8,6 +8,7 @@
 #include "strata/core/file.h"
 #include "strata/core/random.h"
 #include "strata/vision/image_files.h"
+#include "strata/vision/npz.h"
 #include "tests/support/error_of.h"
 #include "tests/support/npy.h"
 #include "tests/support/temporary_directory.h"
@@ -109,6 +110,42 @@ TEST_F(ImageFiles, FoldersAreClassesAndTheFirstImagesAreBalanced) {
   EXPECT_EQ(load_images(few, {3, 12, 12}).labels, (std::vector<int64_t>{0, 1}));
 }
 
+TEST_F(ImageFiles, FoldersOfImagesAloneHaveNoLabels) {
+  for (const char* name : {"b.png", "a.png"}) write(name, read_text(kImages / "colours.png"));
+  std::filesystem::create_directory(directory_ / "empty");
+  ImageOptions given = options("");
+  given.resize = kHeight;
+  const ImageSet images = load_images(given, {3, 12, 12});
+  EXPECT_EQ(images.size(), 2);
+  EXPECT_FALSE(images.has_labels());
+}
+
+// Every changed byte and every end: arrays, or an error.
+TEST_F(ImageFiles, DamagedArchivesAreRefused) {
+  const std::vector<float> values = {1, 2, 3, 4, 5, 6};
+  write_npz(directory_ / "a.npz",
+            {{"x", npy("<f4", "2, 3", bytes_of(values))}, {"y", npy("<f4", "2,", bytes_of(values))}});
+  const auto arrays = read_npz(directory_ / "a.npz");
+  ASSERT_EQ(arrays.size(), 2u);
+  EXPECT_EQ(arrays.at("x")[1][2].item<float>(), 6);
+  const std::string whole = read_text(directory_ / "a.npz");
+  const auto read = [&](const std::string& bytes) {
+    write("b.npz", bytes);
+    try {
+      read_npz(directory_ / "b.npz");
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("b.npz"), std::string::npos) << error.what();
+    }
+  };
+  for (size_t size = 0; size < whole.size(); ++size) read(whole.substr(0, size));
+  for (size_t at = 0; at < whole.size(); ++at)
+    for (const char flip : {'\x01', '\x80', '\xff'}) {
+      std::string bytes = whole;
+      bytes[at] = static_cast<char>(bytes[at] ^ flip);
+      read(bytes);
+    }
+}
+
 TEST_F(ImageFiles, ResizesTheShorterSide) {
   write("one/1.png", read_text(kImages / "colours.png"));
   ImageOptions half = options("");
@@ -205,7 +242,7 @@ TEST_F(ImageFiles, RefusesImagesAndLabelsThatDoNotFit) {
   };
   expect(options("nowhere"), "nowhere does not exist");
   write("empty/class/notes.txt", "");
-  expect(options("empty"), "no folders with .jpg or .png images");
+  expect(options("empty"), "no .jpg or .png images in it");
   write("short.bin", noise(3073 + 5));
   expect(options("short.bin"), "short.bin has 3078 bytes, which is no multiple of the 3073");
   write("none.bin", "");
@@ -223,7 +260,6 @@ TEST_F(ImageFiles, RefusesImagesAndLabelsThatDoNotFit) {
   write_npy("images.npy", "|u1", "2, 3, 32, 32", noise(2 * 3072));
   write_npy("three.npy", "<i4", "3,", bytes_of(std::vector<int32_t>{0, 1, 2}));
   given = options("images.npy");
-  expect(given, "give --labels");
   given.labels = directory_ / "three.npy";
   expect(given, "three.npy holds an array of 3, expected 2 whole numbers");
   given.labels = directory_ / "images.npy";
