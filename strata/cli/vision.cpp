@@ -186,9 +186,10 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
   vision::Request request;
   request.model = model;
   const vision::Graph graph = vision::open_graph(request);
-  const vision::Tensors blank = vision::blank_inputs(graph);
-  const std::vector<int64_t> shape = blank.front().sizes().slice(1).vec();
-  const std::vector<vision::LayerSize> sizes = vision::layer_sizes(graph, blank);
+  const bool fixed = vision::has_fixed_inputs(graph);
+  const std::vector<int64_t> shape = graph.input_shape(0);
+  const std::vector<vision::LayerSize> sizes =
+      fixed ? vision::layer_sizes(graph, vision::blank_inputs(graph)) : vision::layer_sizes(graph);
   int64_t weights = 0, multiplications = 0;
   Json layers = Json::array();
   Table table;
@@ -198,11 +199,11 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
     const vision::Layer& layer = graph.layers()[l];
     const std::string text = fmt::format("[{}]", fmt::join(layer.weight.sizes().vec(), ", "));
     table.row({layer.tensor, text, fmt::format("{}", layer.groups), fmt::format("{}", sizes[l].weights),
-               fmt::format("{}", sizes[l].multiplications)});
+               fixed ? fmt::format("{}", sizes[l].multiplications) : "open"});
     layers.push_back({{"tensor", layer.tensor},
                       {"shape", layer.weight.sizes().vec()},
                       {"groups", layer.groups},
-                      {"multiplications", sizes[l].multiplications}});
+                      {"multiplications", fixed ? Json(sizes[l].multiplications) : Json()}});
     weights += sizes[l].weights;
     multiplications += sizes[l].multiplications;
   }
@@ -212,14 +213,17 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
                 {"input", shape},
                 {"nodes", graph.nodes().size()},
                 {"weights", weights},
-                {"multiplications", multiplications},
+                {"multiplications", fixed ? Json(multiplications) : Json()},
+                {"carried", graph.carried()},
                 {"layers", layers}});
     return;
   }
   fmt::print("{}: ONNX, operator set {}, images of {}, {} nodes, {} layers\n", model, graph.model().opset,
-             fmt::join(shape, " x "), graph.nodes().size(), sizes.size());
-  fmt::print("{:.2f} M weights, {:.1f} M multiplications an image\n\n{}", static_cast<double>(weights) / 1e6,
-             static_cast<double>(multiplications) / 1e6, table.text());
+             shape.empty() ? "any size" : fmt::format("{}", fmt::join(shape, " x ")), graph.nodes().size(),
+             sizes.size());
+  fmt::print("{:.2f} M weights", static_cast<double>(weights) / 1e6);
+  if (fixed) fmt::print(", {:.1f} M multiplications an image", static_cast<double>(multiplications) / 1e6);
+  fmt::print("\n\n{}", table.text());
 }
 
 void eval_vision(const std::string& model, const std::string& reference, const VisionArguments& arguments,

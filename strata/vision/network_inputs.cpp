@@ -1,11 +1,8 @@
 #include "strata/vision/network_inputs.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 
 #include "strata/core/error.h"
-#include "strata/core/text.h"
 #include "strata/vision/tensor_conversion.h"
 
 namespace strata::vision {
@@ -49,16 +46,22 @@ ImageSet load_inputs(const ImageOptions& options, Graph& graph) {
   return images;
 }
 
+bool has_fixed_inputs(const Graph& graph) {
+  for (size_t i = 0; i < graph.inputs().size(); ++i) {
+    const std::vector<int64_t> shape = graph.input_shape(i);
+    if (shape.empty() || std::any_of(shape.begin(), shape.end(), [](int64_t size) { return size < 1; }))
+      return false;
+  }
+  return true;
+}
+
 Tensors blank_inputs(const Graph& graph) {
   Tensors inputs;
   for (size_t i = 0; i < graph.inputs().size(); ++i) {
-    const OnnxValueInfo& info = graph.inputs()[i].info;
     std::vector<int64_t> shape = graph.input_shape(i);
-    if (shape.empty() || std::any_of(shape.begin(), shape.end(), [](int64_t size) { return size < 1; }))
-      fail("{} leaves the size of its input '{}' open ({}); export it with a fixed size",
-           graph.model().path.string(), printable(info.name), fmt::join(shape, " x "));
     shape.insert(shape.begin(), 1);
-    inputs.push_back(at::zeros(shape, at::TensorOptions(graph.device()).dtype(scalar_type_of(info.type))));
+    const at::ScalarType type = scalar_type_of(graph.inputs()[i].info.type);
+    inputs.push_back(at::zeros(shape, at::TensorOptions(graph.device()).dtype(type)));
   }
   return inputs;
 }

@@ -10,7 +10,10 @@ namespace strata::vision {
 // Error where what is given does not fit the network.
 ImageSet load_inputs(const ImageOptions& options, Graph& graph);
 
-// All inputs at zero, for one image. Throws Error naming the input whose size the model leaves open.
+// Whether the model says the sizes of all its inputs, but for the number of images.
+bool has_fixed_inputs(const Graph& graph);
+
+// All inputs at zero, for one image of a model with fixed inputs.
 Tensors blank_inputs(const Graph& graph);
 
 }  // namespace strata::vision

@@ -21,6 +21,9 @@ struct LayerSize {
 // `image` are the graph's inputs for one image.
 std::vector<LayerSize> layer_sizes(const Graph& graph, const Tensors& image);
 
+// The same without multiplications, for networks that leave the size of their images open.
+std::vector<LayerSize> layer_sizes(const Graph& graph);
+
 // Limits of a whole network; those that are set hold together.
 struct WidthBudget {
   std::optional<uint64_t> bytes;       // packed: codes, a scale and a bias (32 bits each) an output

@@ -60,6 +60,12 @@ TEST_F(VisionCommands, InspectAndEval) {
   EXPECT_EQ(inspected["layers"].size(), 4u);
   EXPECT_EQ(inspected["weights"], 162 + 54 + 36 + 30);
   EXPECT_EQ(inspected["multiplications"], 64 * (162 + 54 + 36) + 30);
+  OnnxModel open = tiny_network();
+  open.inputs = {value("image", {-1, 3, -1, -1})};
+  write_onnx(scratch_ / "open.onnx", open);
+  const Json any_size = json_of(run(scratch_, "inspect --json " + file("open.onnx")));
+  EXPECT_EQ(any_size["weights"], inspected["weights"]);
+  EXPECT_TRUE(any_size["multiplications"].is_null());
   const Json evaluated =
       json_of(run(scratch_, "eval --json " + file("m.onnx") + on_images() + " --image-count 50"));
   EXPECT_EQ(evaluated["count"], 50);
