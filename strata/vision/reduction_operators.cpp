@@ -68,7 +68,15 @@ Operator make_reduction(const NodeArguments& arguments) {
   };
 }
 
-template <at::Tensor (*function)(const at::Tensor&, c10::optional<int64_t>, bool)>
+at::Tensor place_of_largest(const at::Tensor& x, int64_t axis, bool keep) {
+  return at::argmax(x, axis, keep);
+}
+
+at::Tensor place_of_smallest(const at::Tensor& x, int64_t axis, bool keep) {
+  return at::argmin(x, axis, keep);
+}
+
+template <at::Tensor (*function)(const at::Tensor&, int64_t, bool)>
 Operator make_place(const NodeArguments& arguments) {
   arguments.expect_inputs(1, 1);
   if (arguments.integer("select_last_index", 0) != 0) arguments.refuse("takes the last of equal values");
@@ -80,8 +88,8 @@ Operator make_place(const NodeArguments& arguments) {
 }  // namespace
 
 OperatorTable reduction_operators() {
-  return {{"ArgMax", make_place<at::argmax>},
-          {"ArgMin", make_place<at::argmin>},
+  return {{"ArgMax", make_place<place_of_largest>},
+          {"ArgMin", make_place<place_of_smallest>},
           {"ReduceL1", make_reduction<l1>},
           {"ReduceL2", make_reduction<l2>},
           {"ReduceLogSum", make_reduction<log_of_sum>},
