@@ -109,7 +109,7 @@ void save_kl_base(const EvalArguments& options, const CommonOptions& common, con
 
 void run(EvalArguments& options, const CommonOptions& common, const Command& command) {
   if (kind_of_model(command, options.model) == ModelKind::Onnx)
-    return eval_vision(options.model, options.vision, common);
+    return eval_vision(options.model, options.reference.string(), options.vision, common);
   check_together(options, command);
   DecoderOptions own = decoder_options(options, common);
   own.rounding = options.runtime;
@@ -173,11 +173,13 @@ void add_eval(Program& program) {
       program, "eval", "measure perplexity, and the loss against a reference model", run);
   EvaluationOptions& evaluation = options.evaluation;
   command.argument("model", options.model, "MODEL", "the model");
+  command.add("Evaluation",
+              {everyday(path("reference", options.reference, "MODEL",
+                             "also report how close the model stays to this one: KL divergence and top-1 "
+                             "agreement, of ONNX models SQNR and cosine"))});
   command.add(
       "Evaluation",
       {everyday(path("text", options.text, "FILE", "the text to predict")),
-       everyday(path("reference", options.reference, "MODEL",
-                     "also report KL divergence and top-1 agreement against this model")),
        path("kl-base", options.kl_base, "FILE",
             "compare with the log probabilities that llama-perplexity wrote (--kl-divergence-base), over the "
             "text that the file holds, and print what it prints"),

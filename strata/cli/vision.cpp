@@ -13,6 +13,7 @@
 #include "strata/device/device.h"
 #include "strata/report/plan_chart.h"
 #include "strata/report/table.h"
+#include "strata/vision/network_inputs.h"
 
 namespace strata::cli {
 
@@ -68,6 +69,30 @@ Json accuracy_json(const vision::Accuracy& accuracy) {
           {"cross_entropy", accuracy.cross_entropy}};
 }
 
+Json agreement_json(const vision::Agreement& agreement) {
+  Json outputs = Json::array();
+  for (const vision::OutputAgreement& output : agreement.outputs)
+    outputs.push_back({{"output", output.name}, {"sqnr", output.sqnr}, {"cosine", output.cosine}});
+  Json json = {{"images", agreement.images},
+               {"sqnr", agreement.sqnr()},
+               {"cosine", agreement.cosine()},
+               {"outputs", std::move(outputs)}};
+  if (agreement.top1) json["same_top1"] = *agreement.top1;
+  return json;
+}
+
+// What labels say, where there are any, and beside it what the float network says.
+Json measured_json(const vision::Measured& measured) {
+  Json json = agreement_json(measured.agreement);
+  if (measured.accuracy) json.update(accuracy_json(*measured.accuracy));
+  return json;
+}
+
+std::string agreement_text(const vision::Agreement& agreement) {
+  return fmt::format("SQNR {:.2f} dB, cosine {:.5f}{}", agreement.sqnr(), agreement.cosine(),
+                     agreement.top1 ? fmt::format(", same top-1 {} %", per_cent(*agreement.top1)) : "");
+}
+
 void print_widths(const vision::QuantizeResult& result) {
   Table table;
   table.column("layer", Table::Align::Left);
@@ -87,8 +112,9 @@ vision::Request request_of(const VisionArguments& arguments, const std::string& 
   vision::Request request = arguments.request;
   if (request.images.path.empty())
     fail_usage(
-        "--images is required for an ONNX model: give a folder with a folder a class, a CIFAR-10 binary "
-        "file, or an .npy");
+        "--images is required for an ONNX model: give a folder of images, a CIFAR-10 binary file, an .npy or "
+        "an "
+        ".npz");
   request.model = model;
   request.device = parse_device(common.device);
   request.scoring.seed = common.seed;
@@ -160,14 +186,10 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
   vision::Request request;
   request.model = model;
   const vision::Graph graph = vision::open_graph(request);
-  std::vector<int64_t> shape = graph.image_shape();
-  const bool known = std::all_of(shape.begin(), shape.end(), [](int64_t size) { return size > 0; });
-  if (!known)
-    fail(
-        "{} does not say the size of its images ({}); inspect needs a model with fixed channels, height and "
-        "width",
-        model, fmt::join(shape, " x "));
-  const std::vector<vision::LayerSize> sizes = vision::layer_sizes(graph, shape);
+  const bool fixed = vision::has_fixed_inputs(graph);
+  const std::vector<int64_t> shape = graph.input_shape(0);
+  const std::vector<vision::LayerSize> sizes =
+      fixed ? vision::layer_sizes(graph, vision::blank_inputs(graph)) : vision::layer_sizes(graph);
   int64_t weights = 0, multiplications = 0;
   Json layers = Json::array();
   Table table;
@@ -177,11 +199,11 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
     const vision::Layer& layer = graph.layers()[l];
     const std::string text = fmt::format("[{}]", fmt::join(layer.weight.sizes().vec(), ", "));
     table.row({layer.tensor, text, fmt::format("{}", layer.groups), fmt::format("{}", sizes[l].weights),
-               fmt::format("{}", sizes[l].multiplications)});
+               fixed ? fmt::format("{}", sizes[l].multiplications) : "open"});
     layers.push_back({{"tensor", layer.tensor},
                       {"shape", layer.weight.sizes().vec()},
                       {"groups", layer.groups},
-                      {"multiplications", sizes[l].multiplications}});
+                      {"multiplications", fixed ? Json(sizes[l].multiplications) : Json()}});
     weights += sizes[l].weights;
     multiplications += sizes[l].multiplications;
   }
@@ -191,37 +213,54 @@ void inspect_vision(const std::string& model, const CommonOptions& common) {
                 {"input", shape},
                 {"nodes", graph.nodes().size()},
                 {"weights", weights},
-                {"multiplications", multiplications},
+                {"multiplications", fixed ? Json(multiplications) : Json()},
+                {"carried", graph.carried()},
                 {"layers", layers}});
     return;
   }
   fmt::print("{}: ONNX, operator set {}, images of {}, {} nodes, {} layers\n", model, graph.model().opset,
-             fmt::join(shape, " x "), graph.nodes().size(), sizes.size());
-  fmt::print("{:.2f} M weights, {:.1f} M multiplications an image\n\n{}", static_cast<double>(weights) / 1e6,
-             static_cast<double>(multiplications) / 1e6, table.text());
+             shape.empty() ? "any size" : fmt::format("{}", fmt::join(shape, " x ")), graph.nodes().size(),
+             sizes.size());
+  fmt::print("{:.2f} M weights", static_cast<double>(weights) / 1e6);
+  if (fixed) fmt::print(", {:.1f} M multiplications an image", static_cast<double>(multiplications) / 1e6);
+  fmt::print("\n\n{}", table.text());
 }
 
-void eval_vision(const std::string& model, const VisionArguments& arguments, const CommonOptions& common) {
+void eval_vision(const std::string& model, const std::string& reference, const VisionArguments& arguments,
+                 const CommonOptions& common) {
   const Stopwatch stopwatch;
   const vision::Request request = request_of(arguments, model, common);
-  const vision::Graph graph = vision::open_graph(request);
-  const vision::ImageSet images = vision::load_images(request.images, graph.image_shape());
-  const vision::Accuracy accuracy = vision::evaluate(graph, images);
+  const vision::EvaluateResult result = vision::evaluate(request, reference);
   const double seconds = stopwatch.seconds();
   if (common.json) {
-    Json document = {{"model", model}, {"images", request.images.path.string()}};
-    Json figures = accuracy_json(accuracy);
-    document["count"] = accuracy.images;
-    figures.erase("images");
-    document.update(figures);
+    Json document = {{"model", model}, {"images", request.images.path.string()}, {"count", result.images}};
+    if (result.accuracy) {
+      Json figures = accuracy_json(*result.accuracy);
+      figures.erase("images");
+      document.update(figures);
+    }
+    if (result.agreement) {
+      Json figures = agreement_json(*result.agreement);
+      figures.erase("images");
+      document.update(figures);
+      document["reference"] = reference;
+    }
     document["seconds"] = seconds;
     print_json(document);
     return;
   }
-  fmt::print("{} on {} images of {}\n", model, accuracy.images, request.images.path.string());
-  fmt::print("top-1          {} %\ntop-5          {} %\ncross-entropy  {:.4f} nats\ntime           {}\n",
-             per_cent(accuracy.top1), per_cent(accuracy.top5), accuracy.cross_entropy,
-             format_seconds(seconds));
+  fmt::print("{} on {} images of {}\n", model, result.images, request.images.path.string());
+  if (result.accuracy)
+    fmt::print("top-1          {} %\ntop-5          {} %\ncross-entropy  {:.4f} nats\n",
+               per_cent(result.accuracy->top1), per_cent(result.accuracy->top5),
+               result.accuracy->cross_entropy);
+  if (result.agreement) {
+    fmt::print("beside {}:\n", reference);
+    for (const vision::OutputAgreement& output : result.agreement->outputs)
+      fmt::print("  {}: SQNR {:.2f} dB, cosine {:.5f}\n", output.name, output.sqnr, output.cosine);
+    if (result.agreement->top1) fmt::print("  same top-1 {} %\n", per_cent(*result.agreement->top1));
+  }
+  fmt::print("time           {}\n", format_seconds(seconds));
 }
 
 void score_vision(const std::string& model, const std::string& method, const std::string& output,
@@ -269,9 +308,9 @@ void quantize_vision(const std::string& model, const std::string& output, const 
     print_json({{"model", model},
                 {"output", output},
                 {"file_bytes", result.file_bytes},
-                {"original", accuracy_json(result.original)},
-                {"simulated", accuracy_json(result.simulated)},
-                {"written", accuracy_json(result.written)},
+                {"original", result.original ? accuracy_json(*result.original) : Json()},
+                {"simulated", measured_json(result.simulated)},
+                {"written", measured_json(result.written)},
                 {"seconds", seconds},
                 {"score_seconds", result.score_seconds},
                 {"plan_seconds", result.plan_seconds},
@@ -284,9 +323,12 @@ void quantize_vision(const std::string& model, const std::string& output, const 
              result.plan.compression, format_bytes(result.plan.bytes), result.plan.bitops,
              1 / result.plan.bitops_ratio, result.plan.gap ? "; " + optimality(*result.plan.gap) : "");
   fmt::print("file         {}: {} ({} bytes)\n", output, format_bytes(result.file_bytes), result.file_bytes);
-  fmt::print("top-1        {} % as it was, {} % quantized, {} % read back, on {} images\n",
-             per_cent(result.original.top1), per_cent(result.simulated.top1), per_cent(result.written.top1),
-             result.original.images);
+  if (result.original)
+    fmt::print("top-1        {} % as it was, {} % quantized, {} % read back, on {} images\n",
+               per_cent(result.original->top1), per_cent(result.simulated.accuracy->top1),
+               per_cent(result.written.accuracy->top1), result.original->images);
+  fmt::print("read back    {} beside the float network, on {} images\n",
+             agreement_text(result.written.agreement), result.written.agreement.images);
   fmt::print("\nscored in {}, planned in {}, done in {}\n", format_seconds(result.score_seconds),
              format_seconds(result.plan_seconds), format_seconds(seconds));
 }
@@ -295,7 +337,7 @@ void compare_vision(const std::string& model, const std::string& methods, int se
                     const VisionArguments& arguments, const CommonOptions& common) {
   vision::CompareRequest request;
   static_cast<vision::Request&>(request) = request_of(arguments, model, common);
-  request.methods = split(methods.empty() ? "uniform,random,weight-error,hawq,infoq,kl,accuracy" : methods);
+  if (!methods.empty()) request.methods = split(methods);
   request.budgets = budgets_of(arguments);
   request.allocation = arguments.allocation;
   request.seeds = seeds;
@@ -308,10 +350,9 @@ void compare_vision(const std::string& model, const std::string& methods, int se
                    {"method", row.method},
                    {"compression", row.plan.compression},
                    {"bitops_ratio", row.plan.bitops_ratio},
-                   {"bytes", row.plan.bytes},
-                   {"top1", row.accuracy.top1},
-                   {"top5", row.accuracy.top5},
-                   {"cross_entropy", row.accuracy.cross_entropy}};
+                   {"bytes", row.plan.bytes}};
+      json.update(measured_json(row.measured));
+      json.erase("images");
       if (row.spread) json["top1_spread"] = *row.spread;
       rows.push_back(json);
     }
@@ -322,8 +363,8 @@ void compare_vision(const std::string& model, const std::string& methods, int se
     }
     print_json({{"model", model},
                 {"scored_images", comparison.scored},
-                {"original", accuracy_json(comparison.original)},
-                {"eight_bits", accuracy_json(comparison.eight_bits)},
+                {"original", comparison.original ? accuracy_json(*comparison.original) : Json()},
+                {"eight_bits", measured_json(comparison.eight_bits)},
                 {"rows", rows},
                 {"methods", correlations}});
     return;
@@ -331,21 +372,30 @@ void compare_vision(const std::string& model, const std::string& methods, int se
   Table table;
   table.column("budget", Table::Align::Left);
   table.column("method", Table::Align::Left);
-  for (const char* title :
-       {"compression", "bit operations", "packed bytes", "top-1 %", "top-5 %", "cross-entropy"})
-    table.column(title);
+  for (const char* title : {"compression", "bit operations", "packed bytes"}) table.column(title);
+  const bool labelled = comparison.original.has_value();
+  for (const char* title : {"top-1 %", "top-5 %", "cross-entropy"})
+    if (labelled) table.column(title);
+  for (const char* title : {"SQNR dB", "same top-1 %"}) table.column(title);
   const auto add = [&](const std::string& budget, const std::string& name, const vision::WidthPlan* plan,
-                       const vision::Accuracy& accuracy, std::optional<double> spread) {
-    table.row({budget, name, plan ? fmt::format("{:.2f}x", plan->compression) : "",
-               plan ? fmt::format("1/{:.2f}", 1 / plan->bitops_ratio) : "",
-               plan ? fmt::format("{}", plan->bytes) : "",
-               per_cent(accuracy.top1) + (spread ? " ± " + per_cent(*spread) : ""), per_cent(accuracy.top5),
-               fmt::format("{:.4f}", accuracy.cross_entropy)});
+                       const std::optional<vision::Accuracy>& accuracy, const vision::Agreement* agreement,
+                       std::optional<double> spread) {
+    std::vector<std::string> cells = {budget, name, plan ? fmt::format("{:.2f}x", plan->compression) : "",
+                                      plan ? fmt::format("1/{:.2f}", 1 / plan->bitops_ratio) : "",
+                                      plan ? fmt::format("{}", plan->bytes) : ""};
+    if (labelled) {
+      cells.push_back(per_cent(accuracy->top1) + (spread ? " ± " + per_cent(*spread) : ""));
+      cells.push_back(per_cent(accuracy->top5));
+      cells.push_back(fmt::format("{:.4f}", accuracy->cross_entropy));
+    }
+    cells.push_back(agreement ? fmt::format("{:.2f}", agreement->sqnr()) : "");
+    cells.push_back(agreement && agreement->top1 ? per_cent(*agreement->top1) : "");
+    table.row(std::move(cells));
   };
-  add("", "float", nullptr, comparison.original, {});
-  add("", "8 bits", nullptr, comparison.eight_bits, {});
+  add("", "float", nullptr, comparison.original, nullptr, {});
+  add("", "8 bits", nullptr, comparison.eight_bits.accuracy, &comparison.eight_bits.agreement, {});
   for (const vision::CompareRow& row : comparison.rows)
-    add(row.plan.budget, row.method, &row.plan, row.accuracy, row.spread);
+    add(row.plan.budget, row.method, &row.plan, row.measured.accuracy, &row.measured.agreement, row.spread);
   Table scores;
   scores.column("method", Table::Align::Left);
   scores.column("seconds");

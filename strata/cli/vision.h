@@ -36,7 +36,8 @@ void require_text(const std::string& text);
 
 // The commands' work on ONNX models. `method` is empty where none was asked for.
 void inspect_vision(const std::string& model, const CommonOptions& common);
-void eval_vision(const std::string& model, const VisionArguments& arguments, const CommonOptions& common);
+void eval_vision(const std::string& model, const std::string& reference, const VisionArguments& arguments,
+                 const CommonOptions& common);
 void score_vision(const std::string& model, const std::string& method, const std::string& output,
                   const VisionArguments& arguments, const CommonOptions& common);
 void quantize_vision(const std::string& model, const std::string& output, const std::string& method,

@@ -45,6 +45,7 @@ class OutputFile {
   void write_at(uint64_t offset, const void* data, size_t size);  // overwrites bytes written before
   void pad_to(uint64_t alignment);                                // zeros up to a multiple of alignment
   uint64_t position() const { return position_; }
+  const std::filesystem::path& path() const { return unfinished_; }  // where the bytes are until commit()
   void commit();
 
  private:

@@ -1,14 +1,18 @@
 #include "strata/pipeline/vision.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/progress.h"
 #include "strata/core/statistics.h"
 #include "strata/core/stopwatch.h"
 #include "strata/vision/equalize.h"
+#include "strata/vision/network_inputs.h"
 #include "strata/vision/simplify.h"
 
 namespace strata::vision {
@@ -34,12 +38,12 @@ struct Workplace {
 
   Workplace(const Request& request, Reports reports)
       : graph(open_graph(request)),
-        images(load_images(request.images, graph.image_shape())),
+        images(load_inputs(request.images, graph)),
         scoring(images.slice(0, images_to_score(request, images.size(), reports))),
         reporting(images.slice(scoring.size(), images.size() - scoring.size())),
         layers(graph, scoring, request.quantization) {}
 
-  std::vector<LayerSize> sizes() const { return layer_sizes(graph, images.shape()); }
+  std::vector<LayerSize> sizes() const { return layer_sizes(graph, images.batch(0, 1, graph.device())); }
 };
 
 WidthPlan plan_for(WidthScorer& scorer, const std::vector<LayerSize>& sizes, const std::vector<size_t>& free,
@@ -57,6 +61,12 @@ void check_method(const std::string& method, bool uniform_too) {
   for (const std::string& name : known) list += (list.empty() ? "" : ", ") + name;
   fail_usage("there is no method '{}' for ONNX models; known are {}{}", method, list,
              uniform_too ? ", uniform" : "");
+}
+
+// What is compared where nothing was asked for: with labels what needs them, too.
+std::vector<std::string> usual_methods(const ImageSet& images) {
+  if (images.has_labels()) return {"uniform", "random", "weight-error", "hawq", "infoq", "kl", "accuracy"};
+  return {"uniform", "random", "weight-error", "infoq", "output"};
 }
 
 // Costs of single changes in the order of the probes.
@@ -92,6 +102,8 @@ void correlate(Workplace& place, WidthScorer& scorer, const CompareRequest& requ
   ProbeOptions options;
   options.labels = options.inputs = false;
   options.free_ends = request.scoring.free_ends;
+  if (!place.reporting.has_labels())
+    fail_usage("--correlate needs labels, but {} has none", place.images.source);
   const ProbeResults measured = run_probes(place.layers, place.reporting, options);
   std::vector<double> drops, rises;
   for (const Probe& probe : measured.probes) {
@@ -107,9 +119,40 @@ void correlate(Workplace& place, WidthScorer& scorer, const CompareRequest& requ
   }
 }
 
+// What a network's outputs are worth.
+Measured measure(const Graph& graph, const ImageSet& images, const Tensors& reference,
+                 const Tensors& outputs) {
+  Measured result;
+  if (images.has_labels()) result.accuracy = accuracy_of(logits_of(graph, outputs, images.size()), images);
+  result.agreement = compare_outputs(graph, reference, outputs);
+  return result;
+}
+
+// Adds a share of what was measured.
+void add_share(Measured& sum, const Measured& one, double share) {
+  if (one.accuracy) {
+    if (!sum.accuracy) sum.accuracy.emplace();
+    sum.accuracy->images = one.accuracy->images;
+    sum.accuracy->top1 += one.accuracy->top1 * share;
+    sum.accuracy->top5 += one.accuracy->top5 * share;
+    sum.accuracy->cross_entropy += one.accuracy->cross_entropy * share;
+  }
+  Agreement& agreement = sum.agreement;
+  if (agreement.outputs.empty()) {
+    agreement = one.agreement;
+    for (OutputAgreement& output : agreement.outputs) output.sqnr = output.cosine = 0;
+    if (agreement.top1) agreement.top1 = 0;
+  }
+  for (size_t o = 0; o < agreement.outputs.size(); ++o) {
+    agreement.outputs[o].sqnr += one.agreement.outputs[o].sqnr * share;
+    agreement.outputs[o].cosine += one.agreement.outputs[o].cosine * share;
+  }
+  if (agreement.top1) *agreement.top1 += one.agreement.top1.value_or(0) * share;
+}
+
 CompareRow evaluate_method(Workplace& place, WidthScorer& scorer, const CompareRequest& request,
-                           const std::vector<LayerSize>& sizes, const std::string& method,
-                           const WidthBudget& budget) {
+                           const std::vector<LayerSize>& sizes, const Tensors& reference,
+                           const std::string& method, const WidthBudget& budget) {
   CompareRow row;
   row.method = method;
   const std::vector<size_t> free = free_layers(place.graph, request.scoring.free_ends);
@@ -118,16 +161,16 @@ CompareRow evaluate_method(Workplace& place, WidthScorer& scorer, const CompareR
   for (int s = 0; s < seeds; ++s) {
     row.plan = plan_for(scorer, sizes, free, method, budget, request.allocation,
                         request.scoring.seed + static_cast<uint64_t>(s));
-    const Accuracy one = evaluate(place.graph, place.reporting, place.layers.overrides(row.plan.layers));
-    row.accuracy.images = one.images;
-    row.accuracy.top1 += one.top1 / seeds;
-    row.accuracy.top5 += one.top5 / seeds;
-    row.accuracy.cross_entropy += one.cross_entropy / seeds;
-    top1.push_back(one.top1);
+    const Tensors outputs =
+        compute_outputs(place.graph, place.reporting, place.layers.overrides(row.plan.layers));
+    const Measured one = measure(place.graph, place.reporting, reference, outputs);
+    add_share(row.measured, one, 1.0 / seeds);
+    if (one.accuracy) top1.push_back(one.accuracy->top1);
   }
-  if (seeds > 1) {
+  if (top1.size() > 1) {
     double squares = 0;
-    for (double value : top1) squares += (value - row.accuracy.top1) * (value - row.accuracy.top1);
+    const double mean = row.measured.accuracy->top1;
+    for (double value : top1) squares += (value - mean) * (value - mean);
     row.spread = std::sqrt(squares / (seeds - 1));
   }
   return row;
@@ -145,7 +188,10 @@ Graph open_graph(const Request& request) {
     simplify(model);
     equalize(model);
   }
-  return Graph(std::move(model), request.device);
+  Graph graph(std::move(model), request.device);
+  if (!graph.carried().empty())
+    show_note(fmt::format("carried through as they are: {}", fmt::join(graph.carried(), ", ")));
+  return graph;
 }
 
 ScoreResult score(const Request& request, const std::string& method) {
@@ -178,17 +224,49 @@ QuantizeResult quantize(const QuantizeRequest& request) {
   result.plan = plan_for(scorer, result.sizes, free, request.method, request.budget, request.allocation,
                          request.scoring.seed);
   result.plan_seconds = planning.seconds();
-  result.file_bytes =
-      write_onnx(request.output, quantized_model(place.layers, result.plan.layers, request.exporting));
-  result.original = evaluate(place.graph, place.reporting);
-  result.simulated = evaluate(place.graph, place.reporting, place.layers.overrides(result.plan.layers));
-  result.written = evaluate(Graph(read_onnx(request.output), request.device), place.reporting);
+  const OnnxModel quantized = quantized_model(place.layers, result.plan.layers, request.exporting);
+  result.file_bytes = write_onnx(request.output, quantized, [&](const std::filesystem::path& complete) {
+    OnnxModel read = read_onnx(complete);
+    read.path = request.output;
+    check_quantized(read, place.layers, result.plan.layers, place.scoring);
+  });
+  const Tensors original = compute_outputs(place.graph, place.reporting);
+  if (place.reporting.has_labels())
+    result.original = accuracy_of(logits_of(place.graph, original, place.reporting.size()), place.reporting);
+  const auto measured = [&](const Graph& graph, const Overrides& overrides) {
+    return measure(graph, place.reporting, original, compute_outputs(graph, place.reporting, overrides));
+  };
+  result.simulated = measured(place.graph, place.layers.overrides(result.plan.layers));
+  Graph written(read_onnx(request.output), request.device);
+  if (!place.graph.runs_images_together()) written.run_images_alone();
+  result.written = measured(written, {});
   return result;
 }
 
-Comparison compare(const CompareRequest& request) {
+EvaluateResult evaluate(const Request& request, const std::filesystem::path& reference) {
+  Graph graph = open_graph(request);
+  const ImageSet images = load_inputs(request.images, graph);
+  if (!images.has_labels() && reference.empty())
+    fail_usage("{} has no labels; give --labels FILE.npy, or --reference MODEL to compare with",
+               images.source);
+  EvaluateResult result;
+  result.images = images.size();
+  const Tensors outputs = compute_outputs(graph, images);
+  if (images.has_labels()) result.accuracy = accuracy_of(logits_of(graph, outputs, images.size()), images);
+  if (reference.empty()) return result;
+  Request other = request;
+  other.model = reference;
+  Graph reference_graph = open_graph(other);
+  if (!graph.runs_images_together()) reference_graph.run_images_alone();
+  result.agreement = compare_outputs(reference_graph, compute_outputs(reference_graph, images), outputs);
+  return result;
+}
+
+Comparison compare(const CompareRequest& given) {
+  CompareRequest request = given;
   for (const std::string& method : request.methods) check_method(method, true);
   Workplace place(request, Reports::Accuracy);
+  if (request.methods.empty()) request.methods = usual_methods(place.scoring);
   const std::vector<LayerSize> sizes = place.sizes();
   for (const WidthBudget& budget : request.budgets)
     uniform_widths(sizes, free_layers(place.graph, request.scoring.free_ends), budget);
@@ -196,9 +274,12 @@ Comparison compare(const CompareRequest& request) {
   Comparison result;
   result.scored = place.scoring.size();
   result.reported = place.reporting.size();
-  result.original = evaluate(place.graph, place.reporting);
-  result.eight_bits =
-      evaluate(place.graph, place.reporting, place.layers.overrides(std::vector<Widths>(sizes.size())));
+  const Tensors original = compute_outputs(place.graph, place.reporting);
+  if (place.reporting.has_labels())
+    result.original = accuracy_of(logits_of(place.graph, original, place.reporting.size()), place.reporting);
+  const Overrides eight_bits = place.layers.overrides(std::vector<Widths>(sizes.size()));
+  result.eight_bits = measure(place.graph, place.reporting, original,
+                              compute_outputs(place.graph, place.reporting, eight_bits));
   // InfoQ first: its probes serve kl and accuracy, too, and their time is its own.
   std::vector<std::string> order = request.methods;
   std::stable_partition(order.begin(), order.end(),
@@ -211,7 +292,7 @@ Comparison compare(const CompareRequest& request) {
   }
   for (const WidthBudget& budget : request.budgets)
     for (const std::string& method : request.methods)
-      result.rows.push_back(evaluate_method(place, scorer, request, sizes, method, budget));
+      result.rows.push_back(evaluate_method(place, scorer, request, sizes, original, method, budget));
   if (request.correlate) correlate(place, scorer, request, result);
   return result;
 }

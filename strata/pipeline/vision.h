@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "strata/vision/agreement.h"
 #include "strata/vision/onnx_export.h"
 #include "strata/vision/top_k.h"
 #include "strata/vision/width_costs.h"
@@ -29,6 +30,16 @@ bool is_onnx(const std::filesystem::path& path);  // by its ending
 
 Graph open_graph(const Request& request);
 
+struct EvaluateResult {
+  int64_t images = 0;
+  std::optional<Accuracy> accuracy;    // with labels
+  std::optional<Agreement> agreement;  // with a reference
+};
+
+// Measures a network on images, against their labels and, where one is named, against another network. Throws
+// UsageError where there are neither.
+EvaluateResult evaluate(const Request& request, const std::filesystem::path& reference);
+
 // A method's costs of widths.
 struct ScoreResult {
   std::vector<LayerSize> sizes;
@@ -47,18 +58,26 @@ struct QuantizeRequest : Request {
   OnnxExportOptions exporting;
 };
 
+// What a network gives on images: how often it is right, where they have labels, and how close it stays to
+// the float network.
+struct Measured {
+  std::optional<Accuracy> accuracy;
+  Agreement agreement;
+};
+
 struct QuantizeResult {
   std::vector<LayerSize> sizes;
   WidthPlan plan;
   double score_seconds = 0, plan_seconds = 0;
   uint64_t file_bytes = 0;
-  Accuracy original, simulated, written;  // written: read back from the file
+  std::optional<Accuracy> original;
+  Measured simulated, written;  // written: read back from the file
 };
 
 QuantizeResult quantize(const QuantizeRequest& request);
 
 struct CompareRequest : Request {
-  std::vector<std::string> methods;
+  std::vector<std::string> methods;  // empty = what the images serve
   std::vector<WidthBudget> budgets;
   WidthAllocation allocation;
   int seeds = 5;           // of random
@@ -68,7 +87,7 @@ struct CompareRequest : Request {
 struct CompareRow {
   std::string method;
   WidthPlan plan;                // of the last seed
-  Accuracy accuracy;             // means over seeds
+  Measured measured;             // means over seeds
   std::optional<double> spread;  // standard deviation of top-1 over seeds
 };
 
@@ -80,7 +99,8 @@ struct Correlation {
 
 struct Comparison {
   int64_t scored = 0, reported = 0;  // images
-  Accuracy original, eight_bits;
+  std::optional<Accuracy> original;
+  Measured eight_bits;
   std::vector<CompareRow> rows;
   std::vector<Correlation> correlations;
 };

@@ -18,18 +18,14 @@ constexpr int64_t kSample = 1 << 15;  // values kept of a layer
 constexpr int kRanges = 50;           // candidates of the least squared error
 constexpr int64_t kGrain = 1 << 15;   // values rounded by one thread at a time
 
-// Channels of a layer's input: the second dimension of an image, the last of a row of features.
-int64_t channel_axis(const at::Tensor& input) {
-  return input.dim() == 4 ? 1 : input.dim() - 1;
-}
-
 struct Collector {
   InputStatistics statistics;
   at::Tensor channel_sums;
   double count = 0;  // values a channel
   bool any = false;
 
-  void add(const at::Tensor& input, int64_t wanted) {
+  void add(const at::Tensor& input, int64_t channel_axis, int64_t wanted) {
+    channel_axis = channel_axis < 0 ? channel_axis + input.dim() : channel_axis;
     const float low = input.min().item<float>(), high = input.max().item<float>();
     statistics.lowest = any ? std::min(statistics.lowest, low) : low;
     statistics.highest = any ? std::max(statistics.highest, high) : high;
@@ -42,8 +38,9 @@ struct Collector {
     statistics.values_per_image = input.numel() / input.size(0);
     std::vector<int64_t> others;
     for (int64_t d = 0; d < input.dim(); ++d)
-      if (d != channel_axis(input)) others.push_back(d);
-    const at::Tensor sums = input.sum(others, false, at::kDouble).to(at::kCPU);
+      if (d != channel_axis) others.push_back(d);
+    const at::Tensor sums =
+        (others.empty() ? input.to(at::kDouble) : input.sum(others, false, at::kDouble)).to(at::kCPU);
     channel_sums = channel_sums.defined() ? channel_sums + sums : sums;
     count += static_cast<double>(input.numel()) / static_cast<double>(sums.numel());
   }
@@ -76,17 +73,17 @@ float quantile(const std::vector<float>& ascending, double fraction) {
 
 std::vector<InputStatistics> observe_inputs(const Graph& graph, const ImageSet& images) {
   std::vector<Collector> collectors(graph.layers().size());
-  const int64_t batches = batch_count(images.size(), graph.device());
+  const int64_t batches = batch_count(images.size(), graph);
   Overrides overrides(graph.layers().size());
   for (size_t l = 0; l < overrides.size(); ++l)
-    overrides[l].input = [&collectors, l, batches](const at::Tensor& input) {
-      collectors[l].add(input, kSample / batches);
+    overrides[l].input = [&collectors, &graph, l, batches](const at::Tensor& input) {
+      collectors[l].add(input, graph.layers()[l].channel_axis, kSample / batches);
       return input;
     };
   use_threads();
   Progress progress("Calibrating", images.size(), "images");
-  for_each_batch_in_order(images.size(), graph.device(), [&](int64_t, int64_t first, int64_t count) {
-    batch_logits(graph, images, first, count, overrides);
+  for_each_batch_in_order(images.size(), graph, [&](int64_t, int64_t first, int64_t count) {
+    Execution(graph, images.batch(first, count, graph.device())).finish(overrides);
     progress.advance(count);
   });
   std::vector<InputStatistics> statistics;

@@ -19,25 +19,26 @@ void run_batches(int64_t begin, int64_t end, int64_t images, int64_t size, const
 
 }  // namespace
 
-int64_t image_batch(at::Device device) {
-  return device.is_cpu() ? 16 : 256;
+int64_t image_batch(const Graph& graph) {
+  if (!graph.runs_images_together()) return 1;
+  return graph.device().is_cpu() ? 16 : 256;
 }
 
-int64_t batch_count(int64_t images, at::Device device) {
-  return (images + image_batch(device) - 1) / image_batch(device);
+int64_t batch_count(int64_t images, const Graph& graph) {
+  return (images + image_batch(graph) - 1) / image_batch(graph);
 }
 
-void for_each_batch_in_order(int64_t images, at::Device device, const BatchBody& body) {
-  run_batches(0, batch_count(images, device), images, image_batch(device), body);
+void for_each_batch_in_order(int64_t images, const Graph& graph, const BatchBody& body) {
+  run_batches(0, batch_count(images, graph), images, image_batch(graph), body);
 }
 
-void for_each_batch(int64_t images, at::Device device, const BatchBody& body) {
-  const int64_t batches = batch_count(images, device);
-  if (!device.is_cpu() || thread_count() == 1 || batches < thread_count())
-    return for_each_batch_in_order(images, device, body);
+void for_each_batch(int64_t images, const Graph& graph, const BatchBody& body) {
+  const int64_t batches = batch_count(images, graph);
+  if (!graph.device().is_cpu() || thread_count() == 1 || batches < thread_count())
+    return for_each_batch_in_order(images, graph, body);
   const BlasThreads one_thread(1);
   parallel_for(batches, 1, [&](int64_t begin, int64_t end) {
-    run_batches(begin, end, images, image_batch(device), body);
+    run_batches(begin, end, images, image_batch(graph), body);
   });
 }
 

@@ -43,7 +43,7 @@ struct Pair {
 
 class Equalizer {
  public:
-  explicit Equalizer(OnnxModel& model) : model_(model) {}
+  explicit Equalizer(OnnxModel& model) : model_(model), unique_(model) {}
 
   int run() {
     for (size_t n = 0; n < model_.nodes.size(); ++n) find_pair(n);
@@ -164,19 +164,21 @@ class Equalizer {
     if (pair.between < 0 || !std::isfinite(pair.bound)) return;
     const OnnxNode clip = model_.nodes[static_cast<size_t>(pair.between)];
     const std::string& output = clip.outputs.front();
-    OnnxNode relu{"Relu", clip.name + "_relu", "", {clip.inputs.front()}, {output + "_relu"}, {}};
-    OnnxNode least{"Min", clip.name + "_min", "", {output + "_relu", output + "_bound"}, {output}, {}};
+    const std::string positive = unique_(output + "_relu"), bound = unique_(output + "_bound");
+    OnnxNode relu{"Relu", unique_(clip.name + "_relu"), "", {clip.inputs.front()}, {positive}, {}};
+    OnnxNode least{"Min", unique_(clip.name + "_min"), "", {positive, bound}, {output}, {}};
     std::vector<float> bounds;
     for (float scale : pair.scales) bounds.push_back(pair.bound / scale);
     std::vector<int64_t> shape = {static_cast<int64_t>(bounds.size())};
     if (pair.images) shape.insert(shape.end(), {1, 1});
-    model_.constants.push_back(onnx_tensor(output + "_bound", shape, bounds));
+    model_.constants.push_back(onnx_tensor(bound, shape, bounds));
     const auto place = model_.nodes.begin() + pair.between;
     *place = std::move(least);
     model_.nodes.insert(place, std::move(relu));
   }
 
   OnnxModel& model_;
+  UniqueNames unique_;
   std::map<size_t, Weights> weights_;  // by node
   std::vector<Pair> pairs_;
 };

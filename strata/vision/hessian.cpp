@@ -7,6 +7,7 @@
 #include "strata/core/progress.h"
 #include "strata/core/random.h"
 #include "strata/device/device.h"
+#include "strata/vision/top_k.h"
 
 namespace strata::vision {
 namespace {
@@ -44,7 +45,6 @@ std::vector<double> quadratic_forms(const std::vector<at::Tensor>& gradients,
 
 HessianTraces estimate_traces(const Graph& graph, const ImageSet& images, int samples, uint64_t seed) {
   use_threads();
-  images.check_labels(graph.layers().back().outputs());
   const size_t count = graph.layers().size();
   HessianTraces traces{std::vector<double>(count, 0.0), std::vector<double>(count, 0.0)};
   Random random(seed ^ 0x4e55a1a9);
@@ -60,12 +60,13 @@ HessianTraces estimate_traces(const Graph& graph, const ImageSet& images, int sa
         return variables[count + l] = variable;
       };
     }
-    const at::Tensor pixels = images.batch(first, batch, graph.device());
+    const Tensors inputs = images.batch(first, batch, graph.device());
     const at::Tensor labels =
         at::tensor(std::vector<int64_t>(images.labels.begin() + first, images.labels.begin() + first + batch),
                    at::kLong)
             .to(graph.device());
-    const at::Tensor logits = Execution(graph, pixels).finish(overrides);
+    const at::Tensor logits = logits_of(graph, Execution(graph, inputs).finish(overrides), batch);
+    images.check_labels(logits.size(1));
     const at::Tensor loss = at::nll_loss(at::log_softmax(logits, 1), labels);
     const std::vector<at::Tensor> gradients =
         torch::autograd::grad({loss}, variables, {}, /*retain_graph=*/true, /*create_graph=*/true);

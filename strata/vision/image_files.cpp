@@ -164,13 +164,17 @@ at::Tensor decode_image(const std::filesystem::path& path) {
 
 at::Tensor read_npy(const std::filesystem::path& path) {
   const MappedFile file(path);
-  const auto* bytes = reinterpret_cast<const unsigned char*>(file.data());
-  if (file.size() < 12 || std::memcmp(bytes, "\x93NUMPY", 6) != 0)
-    fail("{} is not an .npy file: it does not start as NumPy writes it", path.string());
+  return parse_npy({reinterpret_cast<const char*>(file.data()), file.size()}, path.string());
+}
+
+at::Tensor parse_npy(std::string_view text, const std::string& where) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+  if (text.size() < 12 || std::memcmp(bytes, "\x93NUMPY", 6) != 0)
+    fail("{} is not an .npy file: it does not start as NumPy writes it", where);
   const size_t prefix = bytes[6] == 1 ? 10 : 12;
   size_t length = bytes[8] | bytes[9] << 8;
   if (bytes[6] != 1) length |= static_cast<size_t>(bytes[10]) << 16 | static_cast<size_t>(bytes[11]) << 24;
-  if (length > file.size() - prefix) fail("{} is truncated within its header", path.string());
+  if (length > text.size() - prefix) fail("{} is truncated within its header", where);
   const std::string header(reinterpret_cast<const char*>(bytes) + prefix, length);
 
   const std::string type = header_value(header, "descr");
@@ -186,18 +190,17 @@ at::Tensor read_npy(const std::filesystem::path& path) {
   else if (type == "'<f8'")
     dtype = at::kDouble;
   else
-    fail("{} holds elements of type {}; uint8, int32, int64, float32 and float64 are read", path.string(),
+    fail("{} holds elements of type {}; uint8, int32, int64, float32 and float64 are read", where,
          type.empty() ? "unknown" : type);
   if (header_value(header, "fortran_order") != "False")
-    fail("{} is in Fortran order; save it with numpy.ascontiguousarray", path.string());
+    fail("{} is in Fortran order; save it with numpy.ascontiguousarray", where);
   const std::vector<int64_t> shape = parse_shape(header_value(header, "shape"));
-  const auto available = static_cast<int64_t>((file.size() - prefix - length) / c10::elementSize(dtype));
+  const auto available = static_cast<int64_t>((text.size() - prefix - length) / c10::elementSize(dtype));
   int64_t elements = 1;
   for (int64_t size : shape)
     elements = size == 0 || elements <= available / size ? elements * size : available + 1;
   if (elements > available)
-    fail("{} is truncated: its header speaks of more elements than the {} it holds", path.string(),
-         available);
+    fail("{} is truncated: its header speaks of more elements than the {} it holds", where, available);
   at::Tensor array = at::empty(shape, dtype);
   std::memcpy(array.data_ptr(), bytes + prefix + length,
               static_cast<size_t>(elements) * c10::elementSize(dtype));

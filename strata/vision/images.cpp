@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/progress.h"
+#include "strata/core/text.h"
 #include "strata/vision/image_files.h"
+#include "strata/vision/npz.h"
 
 namespace strata::vision {
 namespace {
@@ -39,25 +42,55 @@ ImageSet load_cifar(const ImageOptions& options) {
   return set;
 }
 
+void check_array(const at::Tensor& array, const std::string& where) {
+  if (array.dim() < 1 || array.size(0) == 0 ||
+      (array.scalar_type() != at::kByte && array.scalar_type() != at::kFloat))
+    fail("{} holds an array of {} {}s, expected images as a first dimension of several, of uint8 or float32",
+         where, fmt::join(array.sizes().vec(), " x "), c10::toString(array.scalar_type()));
+}
+
+// Keeps as many as were asked for, and reads their labels where there are any.
+void finish_arrays(ImageSet& set, const ImageOptions& options) {
+  if (options.channels_last && set.pixels.dim() == 4)
+    set.pixels = set.pixels.permute({0, 3, 1, 2}).contiguous();
+  if (!options.labels.empty()) {
+    const at::Tensor labels = read_npy(options.labels);
+    if (labels.dim() != 1 || labels.is_floating_point() || labels.size(0) != set.size())
+      fail("{} holds an array of {}, expected {} whole numbers, one for each image", options.labels.string(),
+           fmt::join(labels.sizes().vec(), " x "), set.size());
+    const at::Tensor whole = labels.to(at::kLong).contiguous();
+    set.labels.assign(whole.data_ptr<int64_t>(), whole.data_ptr<int64_t>() + whole.numel());
+  }
+  set = set.slice(0, limited(set.size(), options.count));
+}
+
 ImageSet load_npy(const ImageOptions& options) {
   ImageSet set;
   set.pixels = read_npy(options.path);
-  if (set.pixels.dim() != 4 || set.pixels.size(0) == 0 ||
-      (set.pixels.scalar_type() != at::kByte && set.pixels.scalar_type() != at::kFloat))
-    fail("{} holds an array of {} {}s, expected images as four dimensions of uint8 or float32",
-         options.path.string(), fmt::join(set.pixels.sizes().vec(), " x "),
-         c10::toString(set.pixels.scalar_type()));
-  if (options.channels_last) set.pixels = set.pixels.permute({0, 3, 1, 2}).contiguous();
-  if (options.labels.empty())
-    fail_usage("{} needs its labels: give --labels FILE.npy", options.path.string());
-  const at::Tensor labels = read_npy(options.labels);
-  if (labels.dim() != 1 || labels.is_floating_point() || labels.size(0) != set.size())
-    fail("{} holds an array of {}, expected {} whole numbers, one for each image", options.labels.string(),
-         fmt::join(labels.sizes().vec(), " x "), set.size());
-  const at::Tensor whole = labels.to(at::kLong).contiguous();
-  const int64_t count = limited(set.size(), options.count);
-  set.pixels = set.pixels.narrow(0, 0, count);
-  set.labels.assign(whole.data_ptr<int64_t>(), whole.data_ptr<int64_t>() + count);
+  check_array(set.pixels, options.path.string());
+  finish_arrays(set, options);
+  return set;
+}
+
+ImageSet load_npz(const ImageOptions& options, const std::vector<InputShape>& inputs) {
+  ImageSet set;
+  const std::map<std::string, at::Tensor> arrays = read_npz(options.path);
+  for (const InputShape& input : inputs) {
+    const auto found = arrays.find(input.name);
+    if (found == arrays.end())
+      fail("{} has no array '{}', which the model takes", options.path.string(), printable(input.name));
+    const at::Tensor& array = found->second;
+    if (set.pixels.defined() && (array.dim() < 1 || array.size(0) != set.size()))
+      fail("{}: the array '{}' is {}, expected {} images as its first dimension", options.path.string(),
+           printable(input.name), fmt::join(array.sizes().vec(), " x "), set.size());
+    if (set.pixels.defined()) {
+      set.further.push_back(array);
+      continue;
+    }
+    if (array.dim() < 1 || array.size(0) == 0) check_array(array, options.path.string());
+    set.pixels = array;
+  }
+  finish_arrays(set, options);
   return set;
 }
 
@@ -79,22 +112,36 @@ std::vector<std::filesystem::path> sorted_entries(const std::filesystem::path& f
   return entries;
 }
 
-// A folder a class, in the order of their names. Images are taken from the classes in turn, so that the first
-// so many of them are balanced.
-ImageSet load_folder(const ImageOptions& options, const std::vector<int64_t>& network_shape) {
+// The image files of a folder, one class after the other.
+std::vector<std::vector<std::filesystem::path>> image_files_by_class(const std::filesystem::path& path) {
   std::vector<std::vector<std::filesystem::path>> classes;
-  size_t longest = 0;
-  for (const auto& folder : sorted_entries(options.path)) {
+  for (const auto& folder : sorted_entries(path)) {
     if (!std::filesystem::is_directory(folder)) continue;
     auto& files = classes.emplace_back();
     for (const auto& file : sorted_entries(folder))
       if (is_image_file(file)) files.push_back(file);
-    longest = std::max(longest, files.size());
   }
-  if (longest == 0)
-    fail("{} has no folders with .jpg or .png images in them; expected a folder for each class",
-         options.path.string());
-  const int64_t crop = options.crop > 0 ? options.crop : network_shape[1];
+  return classes;
+}
+
+// A folder a class, in the order of their names. Images are taken from the classes in turn, so that the first
+// so many of them are balanced. Or images alone, without labels.
+ImageSet load_folder(const ImageOptions& options, const std::vector<int64_t>& network_shape) {
+  auto classes = image_files_by_class(options.path);
+  size_t longest = 0;
+  for (const auto& files : classes) longest = std::max(longest, files.size());
+  const bool labelled = longest > 0;
+  if (!labelled) {
+    auto& files = classes.emplace_back();
+    for (const auto& file : sorted_entries(options.path))
+      if (is_image_file(file)) files.push_back(file);
+    longest = files.size();
+  }
+  if (longest == 0) fail("{} has no .jpg or .png images in it, nor folders with some", options.path.string());
+  if (!network_shape.empty() && network_shape.size() != 3)
+    fail("{} has images, but the model takes inputs of {} dimensions; give an .npy", options.path.string(),
+         network_shape.size());
+  const int64_t crop = options.crop > 0 ? options.crop : network_shape.empty() ? 0 : network_shape[1];
   if (crop <= 0)
     fail_usage("the model does not say the size of its images; give --crop with the side they should have");
   const int64_t resize = options.resize > 0 ? options.resize : crop * 8 / 7;
@@ -109,7 +156,7 @@ ImageSet load_folder(const ImageOptions& options, const std::vector<int64_t>& ne
   std::vector<at::Tensor> images;
   for (const auto& [file, label] : files) {
     images.push_back(resize_and_crop(decode_image(file), resize, crop));
-    set.labels.push_back(label);
+    if (labelled) set.labels.push_back(label);
     progress.advance();
   }
   set.pixels = at::stack(images);
@@ -128,27 +175,32 @@ at::Tensor per_channel(const std::vector<double>& values, const ImageSet& set, c
       .contiguous();
 }
 
-void check_fit(const ImageSet& set, const std::vector<int64_t>& network_shape) {
-  const std::vector<int64_t> shape = set.shape();
-  for (size_t d = 0; d < 3; ++d)
-    if (network_shape[d] > 0 && network_shape[d] != shape[d])
-      fail("{} has images of {} (channels, height, width), but the model takes {}", set.source,
-           fmt::join(shape, " x "), fmt::join(network_shape, " x "));
+// Sizes that are unknown altogether are empty.
+void check_fit(const std::string& source, const at::Tensor& array, const std::vector<int64_t>& sizes) {
+  const std::vector<int64_t> shape = array.sizes().slice(1).vec();
+  bool fits = sizes.empty() || shape.size() == sizes.size();
+  for (size_t d = 0; fits && d < sizes.size(); ++d) fits = sizes[d] < 1 || sizes[d] == shape[d];
+  if (!fits)
+    fail("{} has images of {}{}, but the model takes {}", source, fmt::join(shape, " x "),
+         shape.size() == 3 ? " (channels, height, width)" : "", fmt::join(sizes, " x "));
 }
 
 }  // namespace
 
-at::Tensor ImageSet::batch(int64_t first, int64_t count, at::Device device) const {
-  const at::Tensor part = pixels.narrow(0, first, count);
-  at::Tensor images = part.to(device).to(at::kFloat);
-  if (pixels.scalar_type() == at::kByte) images = images / 255;
-  return mean.defined() ? (images - mean.to(device)) / deviation.to(device) : images;
+std::vector<at::Tensor> ImageSet::batch(int64_t first, int64_t count, at::Device device) const {
+  at::Tensor images = pixels.narrow(0, first, count).to(device);
+  if (pixels.scalar_type() == at::kByte) images = images.to(at::kFloat) / 255;
+  if (mean.defined()) images = (images - mean.to(device)) / deviation.to(device);
+  std::vector<at::Tensor> inputs = {images};
+  for (const at::Tensor& values : further) inputs.push_back(values.narrow(0, first, count).to(device));
+  return inputs;
 }
 
 ImageSet ImageSet::slice(int64_t first, int64_t count) const {
   ImageSet part = *this;
   part.pixels = pixels.narrow(0, first, count);
-  part.labels.assign(labels.begin() + first, labels.begin() + first + count);
+  for (at::Tensor& values : part.further) values = values.narrow(0, first, count);
+  if (!labels.empty()) part.labels.assign(labels.begin() + first, labels.begin() + first + count);
   return part;
 }
 
@@ -161,10 +213,12 @@ void ImageSet::check_labels(int64_t classes) const {
 
 Options declare(ImageOptions& options) {
   return {
-      everyday(path("images", options.path, "PATH",
-                    "labelled images: a folder with a folder a class (JPEG, PNG), a CIFAR-10 binary file, or "
-                    "an .npy")),
-      path("labels", options.labels, "FILE", "labels of an .npy of images, as .npy of whole numbers"),
+      everyday(
+          path("images", options.path, "PATH",
+               "a folder of images (JPEG, PNG) or with a folder a class, a CIFAR-10 binary file, an .npy, "
+               "or an .npz with an array for each input")),
+      path("labels", options.labels, "FILE",
+           "labels of the images in an .npy or .npz, as .npy of whole numbers"),
       number("image-count", options.count, 0, int64_t{1} << 40, "use only the first images; 0 = all"),
       number("resize", options.resize, 0, 1 << 16, "shorter side of a decoded image; 0 = 8/7 of the crop"),
       number("crop", options.crop, 0, 1 << 16,
@@ -178,21 +232,38 @@ Options declare(ImageOptions& options) {
 }
 
 ImageSet load_images(const ImageOptions& options, const std::vector<int64_t>& network_shape) {
+  return load_images(options, {InputShape{"image", network_shape}});
+}
+
+ImageSet load_images(const ImageOptions& options, const std::vector<InputShape>& inputs) {
   if (!std::filesystem::exists(options.path))
-    fail("{} does not exist; give a folder with a folder a class, a CIFAR binary file, or an .npy file",
+    fail("{} does not exist; give a folder of images, a CIFAR binary file, an .npy or an .npz",
          options.path.string());
+  const std::vector<int64_t>& network_shape = inputs.front().sizes;
+  const std::string ending = options.path.extension().string();
+  if (ending != ".npz" && inputs.size() > 1) {
+    std::string names;
+    for (const InputShape& input : inputs) names += (names.empty() ? "" : ", ") + printable(input.name);
+    fail_usage("the model takes {} inputs ({}); give an .npz with an array of each name", inputs.size(),
+               names);
+  }
   ImageSet set;
   bool cifar = false;
   if (std::filesystem::is_directory(options.path)) {
     set = load_folder(options, network_shape);
-  } else if (options.path.extension() == ".npy") {
+  } else if (ending == ".npy") {
     set = load_npy(options);
+  } else if (ending == ".npz") {
+    set = load_npz(options, inputs);
   } else {
     cifar = true;
     set = load_cifar(options);
   }
   set.source = options.path.string();
-  check_fit(set, network_shape);
+  check_fit(set.source, set.pixels, network_shape);
+  for (size_t i = 1; i < inputs.size(); ++i) check_fit(set.source, set.further[i - 1], inputs[i].sizes);
+  if (set.pixels.dim() != 4 || set.pixels.scalar_type() == at::kLong || set.pixels.scalar_type() == at::kInt)
+    return set;  // mean and deviation are of colours
   const bool asked = !options.mean.empty() || !options.deviation.empty();
   if (set.pixels.scalar_type() == at::kFloat && !asked) return set;
   const auto& usual_mean = cifar ? kCifarMean : kImageNetMean;

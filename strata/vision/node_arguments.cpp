@@ -48,16 +48,18 @@ float NodeArguments::scalar(size_t index, const char* what) const {
   return tensor.floats().front();
 }
 
-std::vector<int64_t> NodeArguments::integer_list(size_t index, const char* what) const {
-  const OnnxTensor& tensor = constant(index, what);
-  if (tensor.is_real()) refuse(fmt::format("has a {} of real numbers", what));
-  return tensor.integers();
+bool NodeArguments::is_constant(size_t index) const {
+  return has_input(index) && model_.constant(node_.inputs[index]) != nullptr;
 }
 
-std::vector<int64_t> NodeArguments::attribute_or_input(const char* name, size_t index,
-                                                       std::vector<int64_t> missing) const {
-  if (has_input(index)) return integer_list(index, name);
-  return integers(name, std::move(missing));
+void NodeArguments::expect_whole_numbers(size_t index, const char* what) const {
+  if (is_constant(index) && constant(index, what).is_real())
+    refuse(fmt::format("has a {} of real numbers", what));
+}
+
+int64_t NodeArguments::fixed_batch_of_input(size_t index) const {
+  if (is_constant(index) || model_.inputs.empty() || model_.inputs[0].shape.empty()) return -1;
+  return model_.inputs[0].shape[0];
 }
 
 void NodeArguments::expect_inputs(size_t least, size_t most) const {

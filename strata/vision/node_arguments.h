@@ -23,9 +23,14 @@ class NodeArguments {
   // A constant input; throws when it is left out or computed.
   const OnnxTensor& constant(size_t index, const char* what) const;
   float scalar(size_t index, const char* what) const;
-  std::vector<int64_t> integer_list(size_t index, const char* what) const;
-  // Axes and the like, which moved from an attribute to an input in later operator sets.
-  std::vector<int64_t> attribute_or_input(const char* name, size_t index, std::vector<int64_t> missing) const;
+  bool is_constant(size_t index) const;
+  // Refuses an input that is a constant of real numbers where a shape or the like is expected.
+  void expect_whole_numbers(size_t index, const char* what) const;
+
+  // Images that the model was exported for, where it says a number and input `index` is computed from them;
+  // -1 otherwise. Such a model is run on any number: where a constant shape begins with that number, the
+  // number at hand stands in its place.
+  int64_t fixed_batch_of_input(size_t index) const;
 
   void expect_inputs(size_t least, size_t most) const;
   [[noreturn]] void refuse(const std::string& reason) const;  // "FILE: Conv 'x' REASON"

@@ -37,7 +37,8 @@ std::vector<size_t> observer_nodes(const Graph& graph, ObserverChoice choice) {
     for (size_t n = 0; n < graph.nodes().size(); ++n) {
       const std::string& op = graph.model().nodes[n].op_type;
       if ((op != "Add" && op != "Concat") || computed_inputs(graph, graph.nodes()[n]) < 2) continue;
-      const int next = only_consumer(graph, graph.nodes()[n].output);
+      if (!graph.nodes()[n].compute) continue;
+      const int next = only_consumer(graph, graph.nodes()[n].outputs.front());
       const bool activated =
           next >= 0 && is_activation(graph.model().nodes[static_cast<size_t>(next)].op_type);
       nodes.push_back(activated ? static_cast<size_t>(next) : n);
@@ -46,17 +47,20 @@ std::vector<size_t> observer_nodes(const Graph& graph, ObserverChoice choice) {
   }
   if (choice == ObserverChoice::Layers)
     for (const Layer& layer : graph.layers()) nodes.push_back(layer.node);
-  const size_t last = graph.layers().back().node;
-  for (size_t n = 0; n < last; ++n)
-    if (graph.nodes()[n].output == graph.nodes()[last].inputs[0]) nodes.push_back(n);
-  nodes.push_back(last);
+  for (size_t l : graph.last_layers()) {
+    const Layer& layer = graph.layers()[l];
+    const int flow = graph.nodes()[layer.node].inputs[layer.data_input];
+    for (size_t n = 0; n < layer.node; ++n)
+      if (graph.nodes()[n].compute && graph.nodes()[n].outputs.front() == flow) nodes.push_back(n);
+    nodes.push_back(layer.node);
+  }
   std::sort(nodes.begin(), nodes.end());
   nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
   return nodes;
 }
 
 at::Tensor pooled_features(const at::Tensor& output) {
-  return output.dim() == 4 ? output.mean({2, 3}) : output.flatten(1);
+  return output.dim() > 2 ? output.flatten(2).mean(2) : output.flatten(1);
 }
 
 at::Tensor stem_features(const at::Tensor& output) {

@@ -2,8 +2,9 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <optional>
+#include <functional>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -66,6 +67,9 @@ struct OnnxAttribute {
   std::vector<std::string> texts;
 };
 
+OnnxAttribute integer_attribute(std::string name, int64_t value);
+OnnxAttribute text_attribute(std::string name, std::string value);
+
 struct OnnxNode {
   std::string op_type, name, domain;
   std::vector<std::string> inputs, outputs;  // an empty name is an input that is left out
@@ -73,6 +77,8 @@ struct OnnxNode {
 
   const OnnxAttribute* find(const char* attribute) const;  // null when absent
   std::string label() const;                               // for messages: "Conv '/features/0/Conv'"
+  void drop(const char* attribute);                        // removes it where it is there
+  bool is_standard() const { return domain.empty() || domain == "ai.onnx"; }  // of ONNX's own operators
 };
 
 struct OnnxValueInfo {
@@ -87,7 +93,8 @@ struct OnnxValueInfo {
 struct OnnxModel {
   std::filesystem::path path;  // for messages
   int64_t ir_version = 8;
-  int64_t opset = 17;  // of the default domain
+  int64_t opset = 17;                                         // of the default domain
+  std::vector<std::pair<std::string, int64_t>> other_opsets;  // of other domains
   std::string producer, graph_name;
   std::vector<OnnxNode> nodes;  // in an order in which they can be computed
   std::vector<OnnxTensor> constants;
@@ -96,6 +103,18 @@ struct OnnxModel {
 
   const OnnxTensor* constant(const std::string& name) const;  // null when absent
   OnnxTensor* constant(const std::string& name);
+  bool is_input(const std::string& name) const;
+  bool is_output(const std::string& name) const;
+};
+
+// Names for new values and nodes of a model, other than all that it has.
+class UniqueNames {
+ public:
+  explicit UniqueNames(const OnnxModel& model);
+  std::string operator()(std::string wanted);  // the name itself, or with a number behind it
+
+ private:
+  std::unordered_set<std::string> taken_;
 };
 
 // Reads a model with its external data, which must lie in the model's folder. Throws Error, one sentence that
@@ -104,7 +123,8 @@ struct OnnxModel {
 OnnxModel read_onnx(const std::filesystem::path& path);
 
 // Writes a model with all constants inside; returns the bytes written. Throws when it exceeds the 2 GiB of a
-// protocol buffer.
-uint64_t write_onnx(const std::filesystem::path& path, const OnnxModel& model);
+// protocol buffer. `check` sees the complete file before it takes its name; what it throws leaves no file.
+using FileCheck = std::function<void(const std::filesystem::path& complete)>;
+uint64_t write_onnx(const std::filesystem::path& path, const OnnxModel& model, const FileCheck& check = {});
 
 }  // namespace strata::vision

@@ -92,7 +92,10 @@ class Reader {
       if (field.number == 1) domain = field.bytes;
       if (field.number == 2) version = static_cast<int64_t>(field.integer);
     });
-    if (domain.empty() || domain == "ai.onnx") model_.opset = version;
+    if (domain.empty() || domain == "ai.onnx")
+      model_.opset = version;
+    else
+      model_.other_opsets.emplace_back(domain, version);
   }
 
   void read_graph(std::string_view message) {
@@ -411,27 +414,6 @@ class Reader {
 };
 
 }  // namespace
-
-const OnnxAttribute* OnnxNode::find(const char* attribute) const {
-  for (const OnnxAttribute& candidate : attributes)
-    if (candidate.name == attribute) return &candidate;
-  return nullptr;
-}
-
-std::string OnnxNode::label() const {
-  const std::string known = name.empty() && !outputs.empty() ? outputs.front() : name;
-  return fmt::format("{} '{}'", printable(op_type), printable(known));
-}
-
-const OnnxTensor* OnnxModel::constant(const std::string& name) const {
-  for (const OnnxTensor& tensor : constants)
-    if (tensor.name == name) return &tensor;
-  return nullptr;
-}
-
-OnnxTensor* OnnxModel::constant(const std::string& name) {
-  return const_cast<OnnxTensor*>(std::as_const(*this).constant(name));
-}
 
 OnnxModel read_onnx(const std::filesystem::path& path) {
   return Reader(path).read();

@@ -19,6 +19,13 @@ std::string entry_message(const std::string& key, const std::string& value) {
   return writer.message();
 }
 
+std::string opset_message(const std::string& domain, int64_t version) {
+  ProtobufWriter writer;
+  writer.bytes(1, domain);
+  writer.integer(2, unsigned_of(version));
+  return writer.message();
+}
+
 std::string tensor_message(const OnnxTensor& tensor) {
   ProtobufWriter writer;
   if (!tensor.shape.empty()) writer.packed(1, tensor.shape);
@@ -107,14 +114,13 @@ std::string graph_message(const OnnxModel& model) {
 
 }  // namespace
 
-uint64_t write_onnx(const std::filesystem::path& path, const OnnxModel& model) {
-  ProtobufWriter opset, writer;
-  opset.bytes(1, "");
-  opset.integer(2, unsigned_of(model.opset));
+uint64_t write_onnx(const std::filesystem::path& path, const OnnxModel& model, const FileCheck& check) {
+  ProtobufWriter writer;
   writer.integer(1, unsigned_of(model.ir_version));
   writer.bytes(2, model.producer);
   writer.bytes(7, graph_message(model));
-  writer.bytes(8, opset.message());
+  writer.bytes(8, opset_message("", model.opset));
+  for (const auto& [domain, version] : model.other_opsets) writer.bytes(8, opset_message(domain, version));
   for (const auto& [key, value] : model.metadata) writer.bytes(14, entry_message(key, value));
   const std::string& message = writer.message();
   if (message.size() >= kLargestMessage)
@@ -122,6 +128,7 @@ uint64_t write_onnx(const std::filesystem::path& path, const OnnxModel& model) {
          path.string(), message.size());
   OutputFile file(path);
   file.write(message.data(), message.size());
+  if (check) check(file.path());
   file.commit();
   return message.size();
 }

@@ -31,13 +31,14 @@ struct Probe {
   size_t layer = 0;
   bool activation = false;
   int bits = 0;
-  at::Tensor logits;     // [images, classes] on the CPU
+  at::Tensor logits;     // [images, classes] on the CPU; undefined where the output is no classes
+  double noise = 0;      // relative_noise (agreement.h) beside the reference
   InformationFlow flow;  // NaN at observers that the layer does not reach
 };
 
 struct ProbeResults {
   std::vector<size_t> observers;  // nodes
-  at::Tensor reference_logits;    // all layers at 8 bits
+  at::Tensor reference_logits;    // all layers at 8 bits; undefined where the output is no classes
   InformationFlow reference;
   std::vector<Probe> probes;
 };

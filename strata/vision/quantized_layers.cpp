@@ -49,12 +49,14 @@ QuantizedLayers::Quantized& QuantizedLayers::quantized(size_t layer, int bits) {
 at::Tensor QuantizedLayers::corrected_bias(size_t layer, const WeightCodes& codes) const {
   const Layer& original = graph_->layers()[layer];
   at::Tensor lost = original.weight.to(at::kCPU) - codes.dequantize(original.output_axis);
-  if (original.output_axis != 0) lost = lost.t();
-  if (lost.dim() == 4) lost = lost.sum({2, 3});  // padding is left out of account
-  const at::Tensor means = statistics_[layer].channel_means.reshape({original.groups, -1});
-  // Outputs of a group see that group's channels.
-  const at::Tensor shift =
-      (lost.reshape({original.groups, -1, means.size(1)}) * means.unsqueeze(1)).sum(2).reshape({-1});
+  if (lost.dim() > 2) lost = lost.flatten(2).sum(2) / static_cast<double>(original.step);  // without borders
+  const at::Tensor means = statistics_[layer].channel_means.reshape({original.groups, 1, -1});
+  // Outputs of a group see that group's channels: [groups, outputs, inputs].
+  if (original.transposed)
+    lost = lost.reshape({original.groups, means.size(2), -1}).transpose(1, 2);
+  else
+    lost = (original.output_axis == 0 ? lost : lost.t()).reshape({original.groups, -1, means.size(2)});
+  const at::Tensor shift = (lost * means).sum(2).reshape({-1});
   return original.bias.defined() ? original.bias.to(at::kCPU) + shift : shift;
 }
 

@@ -1,35 +1,57 @@
 #include "strata/vision/top_k.h"
 
 #include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
+#include "strata/core/text.h"
 #include "strata/device/device.h"
 #include "strata/vision/batches.h"
 
 namespace strata::vision {
 
-at::Tensor batch_logits(const Graph& graph, const ImageSet& images, int64_t first, int64_t count,
-                        const Overrides& overrides) {
-  Execution execution(graph, images.batch(first, count, graph.device()));
-  const at::Tensor logits = execution.finish(overrides);
-  if (logits.dim() != 2 || logits.size(0) != count)
-    fail("{}: the output has {} values for {} images, expected one row of classes for each image",
-         graph.model().path.string(), fmt::join(logits.sizes().vec(), " x "), count);
-  return logits;
+at::Tensor logits_of(const Graph& graph, const Tensors& outputs, int64_t images) {
+  const at::Tensor& first = outputs.front();
+  if (first.dim() < 2 || first.size(0) != images || first.numel() != images * first.size(1))
+    fail("{}: the output '{}' has {} values for {} images, expected one row of classes for each image",
+         graph.model().path.string(), printable(graph.outputs().front().info.name),
+         fmt::join(first.sizes().vec(), " x "), images);
+  return first.reshape({images, -1}).to(at::kFloat);
+}
+
+bool gives_classes(const Tensors& outputs) {
+  const at::Tensor& first = outputs.front();
+  return first.dim() >= 2 && first.size(1) >= 2 && first.numel() == first.size(0) * first.size(1);
+}
+
+Tensors compute_outputs(const Graph& graph, const ImageSet& images, const Overrides& overrides) {
+  use_threads();
+  Progress progress("Evaluating", images.size(), "images");
+  std::vector<Tensors> parts(static_cast<size_t>(batch_count(images.size(), graph)));
+  for_each_batch(images.size(), graph, [&](int64_t index, int64_t first, int64_t count) {
+    Tensors& part = parts[static_cast<size_t>(index)];
+    part = Execution(graph, images.batch(first, count, graph.device())).finish(overrides);
+    for (at::Tensor& output : part) output = output.to(at::kCPU, at::kFloat);
+    progress.advance(count);
+  });
+  Tensors outputs;
+  for (size_t o = 0; o < graph.outputs().size(); ++o) {
+    Tensors of_output;
+    for (const Tensors& part : parts) of_output.push_back(part[o]);
+    for (const at::Tensor& part : of_output)
+      if (part.dim() == 0 || part.sizes().slice(1) != of_output.front().sizes().slice(1))
+        fail("{}: the output '{}' is {} for some images and {} for others; they cannot be measured together",
+             graph.model().path.string(), printable(graph.outputs()[o].info.name),
+             fmt::join(of_output.front().sizes().vec(), " x "), fmt::join(part.sizes().vec(), " x "));
+    outputs.push_back(at::cat(of_output));
+  }
+  return outputs;
 }
 
 at::Tensor compute_logits(const Graph& graph, const ImageSet& images, const Overrides& overrides) {
-  use_threads();
-  Progress progress("Evaluating", images.size(), "images");
-  std::vector<at::Tensor> parts(static_cast<size_t>(batch_count(images.size(), graph.device())));
-  for_each_batch(images.size(), graph.device(), [&](int64_t index, int64_t first, int64_t count) {
-    parts[static_cast<size_t>(index)] =
-        batch_logits(graph, images, first, count, overrides).to(at::kCPU, at::kFloat);
-    progress.advance(count);
-  });
-  return at::cat(parts);
+  return logits_of(graph, compute_outputs(graph, images, overrides), images.size());
 }
 
 Accuracy accuracy_of(const at::Tensor& logits, const ImageSet& images) {

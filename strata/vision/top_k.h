@@ -14,9 +14,15 @@ struct Accuracy {
   double cross_entropy = 0;   // mean, nats
 };
 
-// Logits of one batch [count, classes], on the device. Throws when the network gives anything else.
-at::Tensor batch_logits(const Graph& graph, const ImageSet& images, int64_t first, int64_t count,
-                        const Overrides& overrides);
+// The classes' row for each of `images` images among what a network gives: its first output, [images,
+// classes] or with dimensions of one behind that. Throws when it is anything else.
+at::Tensor logits_of(const Graph& graph, const Tensors& outputs, int64_t images);
+
+// Whether the first output can be classes: one row of at least two numbers for each image.
+bool gives_classes(const Tensors& outputs);
+
+// All outputs for all images, [N, ...] each, as float32 on the CPU. As compute_logits.
+Tensors compute_outputs(const Graph& graph, const ImageSet& images, const Overrides& overrides = {});
 
 // Logits of all images [N, classes] on the CPU. On a CPU several threads call the functions of `overrides` at
 // the same time. Shows progress and answers Ctrl-C.

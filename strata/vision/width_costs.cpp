@@ -23,6 +23,7 @@ struct Description {
 constexpr Description kMethods[] = {
     {"infoq", "sliced mutual information that later layers lose"},
     {"kl", "KL divergence of the classes' distribution from the 8-bit network's"},
+    {"output", "noise in all outputs, beside the 8-bit network's"},
     {"accuracy", "measured drop of top-1"},
     {"hawq", "Hessian trace times squared error"},
     {"weight-error", "squared error alone"},
@@ -61,8 +62,11 @@ Options declare(WidthScoreOptions& options) {
   embedding.value = [] { return Json(); };
   return {
       choice("evidence", options.evidence,
-             {{"labels", Evidence::Labels}, {"inputs", Evidence::Inputs}, {"both", Evidence::Both}},
-             "infoq: information about labels, about the input, or both"),
+             {{"auto", Evidence::Automatic},
+              {"labels", Evidence::Labels},
+              {"inputs", Evidence::Inputs},
+              {"both", Evidence::Both}},
+             "infoq: information about labels, about the input, or both; auto: labels where there are any"),
       embedding,
       choice("observers", options.observers,
              {{"blocks", ObserverChoice::Blocks},
@@ -80,7 +84,16 @@ Options declare(WidthScoreOptions& options) {
 }
 
 WidthScorer::WidthScorer(QuantizedLayers& layers, ImageSet images, WidthScoreOptions options)
-    : layers_(layers), images_(std::move(images)), options_(options) {}
+    : layers_(layers), images_(std::move(images)), options_(options) {
+  if (options_.evidence == Evidence::Automatic)
+    options_.evidence = images_.has_labels() ? Evidence::Labels : Evidence::Inputs;
+}
+
+void WidthScorer::require_labels(const std::string& method) const {
+  if (!images_.has_labels())
+    fail_usage("{} needs labels, but {} has none; infoq --evidence inputs, kl and output do without", method,
+               images_.source);
+}
 
 const ProbeResults& WidthScorer::probes(bool with_information) {
   if (probes_ && (probes_have_information_ || !with_information)) return *probes_;
@@ -106,7 +119,9 @@ const WidthCosts& WidthScorer::score(const std::string& method, uint64_t seed) {
 
 WidthCosts WidthScorer::compute(const std::string& method, uint64_t seed) {
   if (method == "infoq") return infoq();
-  if (method == "kl" || method == "accuracy") return from_logits(method);
+  if (method == "kl") return kl();
+  if (method == "output") return output();
+  if (method == "accuracy") return accuracy();
   if (method == "hawq") return hawq();
   if (method == "weight-error") return weight_error();
   if (method == "random") return random(seed);
@@ -125,35 +140,54 @@ WidthCosts WidthScorer::empty(const std::string& method) const {
   return costs;
 }
 
-WidthCosts WidthScorer::infoq() {
-  const ProbeResults& results = probes(true);
-  WidthCosts costs = empty("infoq");
+template <class Cost>
+WidthCosts WidthScorer::from_probes(const std::string& method, const ProbeResults& results,
+                                    const Cost& cost) const {
+  WidthCosts costs = empty(method);
   for (const Probe& probe : results.probes) {
+    LayerCosts& layer = costs_of(costs, probe.layer);
+    (probe.activation ? layer.activations : layer.weights)[entry(probe.bits)] = cost(probe);
+  }
+  return costs;
+}
+
+WidthCosts WidthScorer::infoq() {
+  if (options_.evidence != Evidence::Inputs) require_labels("infoq with labels as evidence");
+  const ProbeResults& results = probes(true);
+  return from_probes("infoq", results, [&](const Probe& probe) {
     double loss = 0;
     if (options_.evidence != Evidence::Inputs)
       loss += information_loss(results.reference.label, probe.flow.label, probe.bits, options_.inverse_width);
     if (options_.evidence != Evidence::Labels)
       loss += information_loss(results.reference.input, probe.flow.input, probe.bits, options_.inverse_width);
-    LayerCosts& layer = costs_of(costs, probe.layer);
-    (probe.activation ? layer.activations : layer.weights)[entry(probe.bits)] = loss;
-  }
-  return costs;
+    return loss;
+  });
 }
 
-WidthCosts WidthScorer::from_logits(const std::string& method) {
+WidthCosts WidthScorer::kl() {
   const ProbeResults& results = probes(false);
-  WidthCosts costs = empty(method);
+  if (!results.reference_logits.defined())
+    fail("{}: kl needs an output of classes, a row for each image; output does without",
+         layers_.graph().model().path.string());
+  return from_probes("kl", results,
+                     [&](const Probe& probe) { return divergence(results.reference_logits, probe.logits); });
+}
+
+WidthCosts WidthScorer::output() {
+  return from_probes("output", probes(false), [](const Probe& probe) { return probe.noise; });
+}
+
+WidthCosts WidthScorer::accuracy() {
+  require_labels("accuracy");
+  const ProbeResults& results = probes(false);
   const double reference = accuracy_of(results.reference_logits, images_).top1;
-  for (const Probe& probe : results.probes) {
-    LayerCosts& layer = costs_of(costs, probe.layer);
-    (probe.activation ? layer.activations : layer.weights)[entry(probe.bits)] =
-        method == "kl" ? divergence(results.reference_logits, probe.logits)
-                       : std::max(0.0, reference - accuracy_of(probe.logits, images_).top1);
-  }
-  return costs;
+  return from_probes("accuracy", results, [&](const Probe& probe) {
+    return std::max(0.0, reference - accuracy_of(probe.logits, images_).top1);
+  });
 }
 
 WidthCosts WidthScorer::hawq() {
+  require_labels("hawq");
   const ImageSet some = images_.slice(0, std::min(images_.size(), options_.hessian_images));
   const HessianTraces traces =
       estimate_traces(layers_.graph(), some, options_.hessian_samples, options_.seed);

@@ -27,10 +27,11 @@ struct WidthCosts {
 };
 
 // What the information of observers is about: labels (Y), the input (X), or both with equal say.
-enum class Evidence { Labels, Inputs, Both };
+// Automatic: labels where there are any, the input otherwise.
+enum class Evidence { Automatic, Labels, Inputs, Both };
 
 struct WidthScoreOptions {
-  Evidence evidence = Evidence::Labels;
+  Evidence evidence = Evidence::Automatic;
   at::Tensor embedding;  // of the inputs, a row an image; undefined = the network's own view (observers.h)
   bool inverse_width = true;  // InfoQ's factor 1 / bits
   ObserverChoice observers = ObserverChoice::Blocks;
@@ -44,7 +45,7 @@ struct WidthScoreOptions {
 
 Options declare(WidthScoreOptions& options);
 
-// infoq, kl, accuracy, hawq, weight-error, random.
+// infoq, kl, output, accuracy, hawq, weight-error, random.
 const std::vector<std::string>& width_methods();
 std::string describe_width_method(std::string_view name);  // one line, for --help
 
@@ -63,7 +64,13 @@ class WidthScorer {
  private:
   WidthCosts compute(const std::string& method, uint64_t seed);
   WidthCosts infoq();
-  WidthCosts from_logits(const std::string& method);
+  WidthCosts kl();
+  WidthCosts output();
+  WidthCosts accuracy();
+  void require_labels(const std::string& method) const;
+  // A cost for every probe.
+  template <class Cost>
+  WidthCosts from_probes(const std::string& method, const ProbeResults& results, const Cost& cost) const;
   WidthCosts hawq();
   WidthCosts weight_error();
   WidthCosts random(uint64_t seed) const;

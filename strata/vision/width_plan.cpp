@@ -135,13 +135,17 @@ void spend_the_rest(const ChoiceProblem& problem, const Limits& limits, const st
 
 }  // namespace
 
-std::vector<LayerSize> layer_sizes(const Graph& graph, const std::vector<int64_t>& image_shape) {
-  const std::vector<int64_t> multiplications = count_multiplications(graph, image_shape);
+std::vector<LayerSize> layer_sizes(const Graph& graph) {
   std::vector<LayerSize> sizes;
-  for (size_t l = 0; l < graph.layers().size(); ++l) {
-    const Layer& layer = graph.layers()[l];
-    sizes.push_back({layer.tensor, layer.weights(), layer.outputs(), multiplications[l]});
-  }
+  for (const Layer& layer : graph.layers())
+    sizes.push_back({layer.tensor, layer.weights(), layer.outputs, 0});
+  return sizes;
+}
+
+std::vector<LayerSize> layer_sizes(const Graph& graph, const Tensors& image) {
+  const std::vector<int64_t> multiplications = count_multiplications(graph, image);
+  std::vector<LayerSize> sizes = layer_sizes(graph);
+  for (size_t l = 0; l < sizes.size(); ++l) sizes[l].multiplications = multiplications[l];
   return sizes;
 }
 

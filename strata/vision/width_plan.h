@@ -18,7 +18,11 @@ struct LayerSize {
   int64_t multiplications = 0;  // for one image
 };
 
-std::vector<LayerSize> layer_sizes(const Graph& graph, const std::vector<int64_t>& image_shape);
+// `image` are the graph's inputs for one image.
+std::vector<LayerSize> layer_sizes(const Graph& graph, const Tensors& image);
+
+// The same without multiplications, for networks that leave the size of their images open.
+std::vector<LayerSize> layer_sizes(const Graph& graph);
 
 // Limits of a whole network; those that are set hold together.
 struct WidthBudget {

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -10,19 +9,24 @@
 
 namespace strata::vision {
 
-// How a two-dimensional window moves over an image: the attributes that convolutions and poolings share.
+// How a window of one to three dimensions moves over maps [N, C, ...]: the attributes that convolutions and
+// poolings share.
 struct Window {
-  std::array<int64_t, 2> kernel{1, 1}, strides{1, 1}, dilations{1, 1};
-  std::array<int64_t, 4> pads{0, 0, 0, 0};  // top, left, bottom, right
+  std::vector<int64_t> kernel, strides, dilations;
+  std::vector<int64_t> pads;  // before every dimension, then behind every dimension
   enum class AutoPad { None, SameUpper, SameLower } auto_pad = AutoPad::None;
 
-  std::array<int64_t, 4> pads_for(int64_t height, int64_t width) const;
+  size_t dimensions() const { return kernel.size(); }
+  std::vector<int64_t> pads_for(const at::Tensor& maps) const;  // as pads
 };
+
+// Whether every dimension has as much padding before as behind it.
+bool is_symmetric(const std::vector<int64_t>& pads);
 
 // Reads them; `kernel` is the weight's for a convolution, and empty for a pooling, which says its own.
 Window read_window(const NodeArguments& arguments, std::vector<int64_t> kernel);
 
-// Pads an image [N, C, H, W] by top, left, bottom, right.
-at::Tensor pad_image(const at::Tensor& image, const std::array<int64_t, 4>& pads, double value);
+// Pads the last dimensions of maps by `pads`, in the order of Window::pads.
+at::Tensor pad_maps(const at::Tensor& maps, const std::vector<int64_t>& pads, double value);
 
 }  // namespace strata::vision

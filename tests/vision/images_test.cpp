@@ -8,6 +8,7 @@
 #include "strata/core/file.h"
 #include "strata/core/random.h"
 #include "strata/vision/image_files.h"
+#include "strata/vision/npz.h"
 #include "tests/support/error_of.h"
 #include "tests/support/npy.h"
 #include "tests/support/temporary_directory.h"
@@ -103,10 +104,46 @@ TEST_F(ImageFiles, FoldersAreClassesAndTheFirstImagesAreBalanced) {
   EXPECT_EQ(images.pixels[2][1][5][7].item<int>(), colour(1, 7, 13));
   EXPECT_NEAR(images.pixels[1][2][11][3].item<int>(), grey(2, 13, 9), 5);
   // ImageNet's mean and deviation.
-  EXPECT_NEAR(images.batch(2, 1, at::kCPU)[0][1][5][7].item<float>(),
+  EXPECT_NEAR(images.batch(2, 1, at::kCPU)[0][0][1][5][7].item<float>(),
               (colour(1, 7, 13) / 255.0 - 0.456) / 0.224, 1e-5);
   few.count = 2;
   EXPECT_EQ(load_images(few, {3, 12, 12}).labels, (std::vector<int64_t>{0, 1}));
+}
+
+TEST_F(ImageFiles, FoldersOfImagesAloneHaveNoLabels) {
+  for (const char* name : {"b.png", "a.png"}) write(name, read_text(kImages / "colours.png"));
+  std::filesystem::create_directory(directory_ / "empty");
+  ImageOptions given = options("");
+  given.resize = kHeight;
+  const ImageSet images = load_images(given, {3, 12, 12});
+  EXPECT_EQ(images.size(), 2);
+  EXPECT_FALSE(images.has_labels());
+}
+
+// Every changed byte and every end: arrays, or an error.
+TEST_F(ImageFiles, DamagedArchivesAreRefused) {
+  const std::vector<float> values = {1, 2, 3, 4, 5, 6};
+  write_npz(directory_ / "a.npz",
+            {{"x", npy("<f4", "2, 3", bytes_of(values))}, {"y", npy("<f4", "2,", bytes_of(values))}});
+  const auto arrays = read_npz(directory_ / "a.npz");
+  ASSERT_EQ(arrays.size(), 2u);
+  EXPECT_EQ(arrays.at("x")[1][2].item<float>(), 6);
+  const std::string whole = read_text(directory_ / "a.npz");
+  const auto read = [&](const std::string& bytes) {
+    write("b.npz", bytes);
+    try {
+      read_npz(directory_ / "b.npz");
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("b.npz"), std::string::npos) << error.what();
+    }
+  };
+  for (size_t size = 0; size < whole.size(); ++size) read(whole.substr(0, size));
+  for (size_t at = 0; at < whole.size(); ++at)
+    for (const char flip : {'\x01', '\x80', '\xff'}) {
+      std::string bytes = whole;
+      bytes[at] = static_cast<char>(bytes[at] ^ flip);
+      read(bytes);
+    }
 }
 
 TEST_F(ImageFiles, ResizesTheShorterSide) {
@@ -132,7 +169,7 @@ TEST_F(ImageFiles, CifarPlanesAndLabels) {
   EXPECT_EQ(images.labels, (std::vector<int64_t>{3, 7}));
   const auto byte = [&](size_t at) { return static_cast<uint8_t>(pixels[at]); };
   EXPECT_EQ(images.pixels[1][2][5][9].item<int>(), byte(3072 + 2 * 1024 + 5 * 32 + 9));
-  EXPECT_NEAR(images.batch(0, 2, at::kCPU)[1][2][5][9].item<float>(),
+  EXPECT_NEAR(images.batch(0, 2, at::kCPU)[0][1][2][5][9].item<float>(),
               (byte(3072 + 2 * 1024 + 5 * 32 + 9) / 255.0 - 0.4465) / 0.2616, 1e-5);
   EXPECT_NO_THROW(images.check_labels(8));
   EXPECT_NE(error_of([&] {
@@ -152,7 +189,7 @@ TEST_F(ImageFiles, NpyOfBytesAndFloatsInBothLayouts) {
   given.deviation = {0.25};
   const ImageSet images = load_images(given, {3, 4, 5});
   EXPECT_EQ(images.labels, (std::vector<int64_t>{6, 1}));
-  EXPECT_NEAR(images.batch(1, 1, at::kCPU)[0][2][3][1].item<float>(),
+  EXPECT_NEAR(images.batch(1, 1, at::kCPU)[0][0][2][3][1].item<float>(),
               (static_cast<uint8_t>(bytes[60 + 3 * 15 + 1 * 3 + 2]) / 255.0 - 0.5) / 0.25, 1e-5);
 
   std::vector<float> values;
@@ -160,10 +197,10 @@ TEST_F(ImageFiles, NpyOfBytesAndFloatsInBothLayouts) {
   write_npy("floats.npy", "<f4", "2, 1, 3, 4", bytes_of(values));
   given.path = directory_ / "floats.npy";
   given.channels_last = false;
-  EXPECT_NEAR(load_images(given, {1, 3, 4}).batch(1, 1, at::kCPU)[0][0][2][3].item<float>(),
+  EXPECT_NEAR(load_images(given, {1, 3, 4}).batch(1, 1, at::kCPU)[0][0][0][2][3].item<float>(),
               (23 - 0.5) / 0.25, 1e-4);
   given.mean = given.deviation = {};  // taken as they are
-  EXPECT_EQ(load_images(given, {1, 3, 4}).batch(1, 1, at::kCPU)[0][0][2][3].item<float>(), 23);
+  EXPECT_EQ(load_images(given, {1, 3, 4}).batch(1, 1, at::kCPU)[0][0][0][2][3].item<float>(), 23);
 }
 
 TEST_F(ImageFiles, RefusesWhatDoesNotDecode) {
@@ -205,7 +242,7 @@ TEST_F(ImageFiles, RefusesImagesAndLabelsThatDoNotFit) {
   };
   expect(options("nowhere"), "nowhere does not exist");
   write("empty/class/notes.txt", "");
-  expect(options("empty"), "no folders with .jpg or .png images");
+  expect(options("empty"), "no .jpg or .png images in it");
   write("short.bin", noise(3073 + 5));
   expect(options("short.bin"), "short.bin has 3078 bytes, which is no multiple of the 3073");
   write("none.bin", "");
@@ -223,13 +260,12 @@ TEST_F(ImageFiles, RefusesImagesAndLabelsThatDoNotFit) {
   write_npy("images.npy", "|u1", "2, 3, 32, 32", noise(2 * 3072));
   write_npy("three.npy", "<i4", "3,", bytes_of(std::vector<int32_t>{0, 1, 2}));
   given = options("images.npy");
-  expect(given, "give --labels");
   given.labels = directory_ / "three.npy";
   expect(given, "three.npy holds an array of 3, expected 2 whole numbers");
   given.labels = directory_ / "images.npy";
   expect(given, "expected 2 whole numbers");
   given = options("three.npy");
-  expect(given, "expected images as four dimensions");
+  expect(given, "expected images as a first dimension");
   write_npy("cut.npy", "<f4", "2, 3, 32, 32", noise(100));
   expect(options("cut.npy"), "cut.npy is truncated");
   write_npy("huge.npy", "<f4", "4000000000, 4000000000, 4000000000, 9", noise(100));

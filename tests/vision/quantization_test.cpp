@@ -73,10 +73,11 @@ TEST(BiasCorrection, RestoresTheMeanOutputs) {
     changed[l].weight = bench.layers.layer(l, {2, 8}).weight;
     const auto mean_output = [&](const Overrides& overrides) {
       at::Tensor mean;
-      Execution(bench.graph, bench.images.pixels).finish(overrides, [&](size_t n, const at::Tensor& output) {
-        if (n == bench.graph.layers()[l].node)
-          mean = output.dim() == 4 ? output.mean({0, 2, 3}) : output.mean(0);
-      });
+      Execution(bench.graph, {bench.images.pixels})
+          .finish(overrides, [&](size_t n, const at::Tensor& output) {
+            if (n == bench.graph.layers()[l].node)
+              mean = output.dim() == 4 ? output.mean({0, 2, 3}) : output.mean(0);
+          });
       return mean;
     };
     const at::Tensor original = mean_output({});
