@@ -16,6 +16,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/text.h"
 
 namespace strata::vision {
 namespace {
@@ -187,7 +188,7 @@ at::Tensor read_npy(const std::filesystem::path& path) {
     dtype = at::kDouble;
   else
     fail("{} holds elements of type {}; uint8, int32, int64, float32 and float64 are read", path.string(),
-         type.empty() ? "unknown" : type);
+         type.empty() ? "unknown" : printable(type));
   if (header_value(header, "fortran_order") != "False")
     fail("{} is in Fortran order; save it with numpy.ascontiguousarray", path.string());
   const std::vector<int64_t> shape = parse_shape(header_value(header, "shape"));
@@ -198,6 +199,7 @@ at::Tensor read_npy(const std::filesystem::path& path) {
   if (elements > available)
     fail("{} is truncated: its header speaks of more elements than the {} it holds", path.string(),
          available);
+  if (elements == 0) fail("{} holds no elements", path.string());
   at::Tensor array = at::empty(shape, dtype);
   std::memcpy(array.data_ptr(), bytes + prefix + length,
               static_cast<size_t>(elements) * c10::elementSize(dtype));
