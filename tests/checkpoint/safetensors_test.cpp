@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "strata/checkpoint/checkpoint.h"
+#include "strata/checkpoint/packed_checkpoint.h"
 #include "tests/support/files.h"
 
 namespace strata {
@@ -262,6 +263,20 @@ TEST_F(ShardedSafetensors, ATensorInTwoShardsIsNamed) {
   write_file(directory_ / "two.safetensors", safetensors(kHeader, six_floats()));
   expect_parts(error_with_index(R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})"),
                {"tensor a is also in", "one.safetensors"});
+}
+
+// A config that speaks of quantization beside weights that are plain: the tensors are believed.
+TEST(PackedCheckpoint, LeftOverSectionsAreNoted) {
+  TemporaryDirectory directory;
+  const fs::path file = write_file(directory / "model.safetensors", safetensors(kHeader, six_floats()));
+  for (const Json& section :
+       {Json::object(), Json{{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}}}) {
+    testing::internal::CaptureStderr();
+    const auto checkpoint =
+        open_packed(open_safetensors(file), {{"quantization_config", section}}, "config.json");
+    EXPECT_NE(testing::internal::GetCapturedStderr().find("is left over"), std::string::npos);
+    EXPECT_EQ(checkpoint->read("a"), open_safetensors(file)->read("a"));
+  }
 }
 
 TEST(Safetensors, MissingPathsAreNamed) {
