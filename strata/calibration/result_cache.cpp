@@ -29,7 +29,7 @@ ResultCache::ResultCache(const std::filesystem::path& directory, const std::stri
   if (continued)
     file_ << '\n' << std::flush;
   else
-    file_ << Json{{"format", kFormat}, {"identity", identity}}.dump() << '\n' << std::flush;
+    file_ << Json{{"format", kFormat}, {"identity", identity}}.dump() + '\n' << std::flush;
 }
 
 void ResultCache::read(const std::filesystem::path& path, const std::string& identity) {
@@ -56,7 +56,8 @@ const Json* ResultCache::find(const std::string& key) const {
 
 void ResultCache::store(const std::string& key, Json value) {
   if (file_.is_open()) {
-    file_ << Json{{"key", key}, {"value", value}}.dump() << '\n' << std::flush;
+    // In one piece, so that lines of several processes do not mix.
+    file_ << Json{{"key", key}, {"value", value}}.dump() + '\n' << std::flush;
     if (!file_) fail("{} cannot be written any more; is the disk full?", path_.string());
   }
   values_[key] = std::move(value);

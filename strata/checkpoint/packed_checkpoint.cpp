@@ -1,9 +1,11 @@
 #include "strata/checkpoint/packed_checkpoint.h"
 
+#include <algorithm>
 #include <cmath>
 #include <unordered_map>
 
 #include "strata/core/error.h"
+#include "strata/core/progress.h"
 #include "strata/core/text.h"
 
 namespace strata {
@@ -83,6 +85,13 @@ std::string method_of(const Json& section) {
   return section.contains("bits") && section.contains("group_size") ? "mlx" : "";
 }
 
+// Whether every tensor is of a floating-point type that unquantized weights have.
+bool holds_plain_weights(const Checkpoint& stored) {
+  return std::all_of(stored.tensors().begin(), stored.tensors().end(), [](const TensorInfo& tensor) {
+    return tensor.type == "F32" || tensor.type == "F16" || tensor.type == "BF16" || tensor.type == "F64";
+  });
+}
+
 }  // namespace
 
 bool is_packed(const Json& config) {
@@ -106,7 +115,11 @@ std::unique_ptr<Checkpoint> open_packed(std::unique_ptr<Checkpoint> stored, cons
     matrices = mlx_matrices(*stored, *section, where);
   else if (method == "mxfp4")
     matrices = mxfp4_matrices(*stored);
-  else
+  else if (holds_plain_weights(*stored)) {
+    show_note(
+        fmt::format("{}: its section about quantization is left over, since all weights are plain", where));
+    return stored;
+  } else
     fail(
         "{}: the model is already quantized ({}), which cannot be read; known are compressed-tensors "
         "pack-quantized, gptq, MLX affine, mxfp4 and strata: give the original weights",

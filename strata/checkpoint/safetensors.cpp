@@ -8,6 +8,7 @@
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/json.h"
+#include "strata/core/progress.h"
 #include "strata/core/text.h"
 
 namespace strata {
@@ -160,12 +161,19 @@ std::unique_ptr<Checkpoint> open_index(const fs::path& path, const fs::path& ind
   shards.erase(std::unique(shards.begin(), shards.end()), shards.end());
 
   auto checkpoint = std::make_unique<SafetensorsCheckpoint>(path, shards);
+  std::vector<std::string> absent;
   for (const auto& [tensor, file] : weight_map) {
     const std::optional<fs::path> shard = checkpoint->shard_of(tensor);
-    if (!shard || *shard != directory / file)
-      fail("{} puts tensor {} into {}, but {}", index.string(), printable(tensor), file,
-           shard ? "it is in " + shard->filename().string() : "that file does not have it");
+    if (!shard)
+      absent.push_back(printable(tensor));
+    else if (*shard != directory / file)
+      fail("{} puts tensor {} into {}, but it is in {}", index.string(), printable(tensor), file,
+           shard->filename().string());
   }
+  // Whoever needs one of them says so: indexes name tied heads and buffers that were not saved.
+  if (!absent.empty())
+    show_note(fmt::format("{} lists {} tensors that no file holds, {} among them", index.string(),
+                          absent.size(), absent.front()));
   return checkpoint;
 }
 

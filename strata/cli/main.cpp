@@ -9,6 +9,7 @@
 #include "strata/cli/common.h"
 #include "strata/core/error.h"
 #include "strata/core/interrupt.h"
+#include "strata/core/mapped_files.h"
 #include "strata/core/progress.h"
 #include "strata/core/threads.h"
 
@@ -89,6 +90,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   using namespace strata;
   catch_interrupts();
+  report_lost_pages();
   try {
     return cli::run(argc, argv);
   } catch (const UsageError& error) {

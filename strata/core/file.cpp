@@ -11,14 +11,18 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <mutex>
-#include <set>
 #include <system_error>
+#include <vector>
 
 #include "strata/core/error.h"
 #include "strata/core/interrupt.h"
+#include "strata/core/mapped_files.h"
 
 namespace strata {
 namespace fs = std::filesystem;
@@ -28,10 +32,40 @@ std::string reason(int error) {
   return std::generic_category().message(error);
 }
 
+constexpr const char* kEarlier = ".earlier";
+
+// Names the machine, since processes of several may write to one disk, and the process.
+std::string unfinished_ending(const std::string& process) {
+  char host[HOST_NAME_MAX + 1] = {};
+  gethostname(host, HOST_NAME_MAX);
+  return fmt::format(".unfinished-{}-{}", host, process);
+}
+
 fs::path unfinished_name(const fs::path& target) {
   fs::path name = target;
-  name += fmt::format(".unfinished-{}", getpid());
+  name += unfinished_ending(std::to_string(getpid()));
   return name;
+}
+
+// Whether a name is that of something unfinished whose process was killed. An earlier directory that was
+// moved away belongs to it only where the target stands again.
+bool is_abandoned(std::string name, const fs::path& target) {
+  const std::string begin = target.filename().string() + unfinished_ending("");
+  if (name.compare(0, begin.size(), begin) != 0) return false;
+  const std::string process = name.substr(begin.size());
+  char* end = nullptr;
+  const long number = std::strtol(process.c_str(), &end, 10);
+  const bool of_target = *end == '\0' || (std::strcmp(end, kEarlier) == 0 && fs::exists(target));
+  return of_target && number > 0 && kill(static_cast<pid_t>(number), 0) != 0 && errno == ESRCH;
+}
+
+// Removes what processes that were killed left of this target.
+void remove_abandoned(const fs::path& target) {
+  std::error_code error;
+  std::vector<fs::path> left;
+  for (const auto& entry : fs::directory_iterator(fs::absolute(target).parent_path(), error))
+    if (is_abandoned(entry.path().filename().string(), target)) left.push_back(entry.path());
+  for (const fs::path& path : left) remove_tree(path);
 }
 
 void require_parent(const fs::path& target) {
@@ -52,46 +86,6 @@ void guard_end([[maybe_unused]] const std::byte* data, [[maybe_unused]] size_t s
     __asan_unpoison_memory_region(data + size, rest);
 #endif
 }
-
-// The canonical paths of all files that are mapped now.
-class MappedPaths {
- public:
-  static MappedPaths& instance() {
-    static MappedPaths paths;
-    return paths;
-  }
-
-  void add(const fs::path& path) {
-    if (path.empty()) return;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    paths_.insert(path);
-  }
-
-  void remove(const fs::path& path) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = paths_.find(path);
-    if (found != paths_.end()) paths_.erase(found);
-  }
-
-  bool contains(const fs::path& path) {  // not if it is empty
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return paths_.count(path) > 0;
-  }
-
-  // One that lies within the directory; empty if none does.
-  fs::path one_within(const fs::path& directory) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (const fs::path& path : paths_)
-      if (std::mismatch(directory.begin(), directory.end(), path.begin(), path.end()).first ==
-          directory.end())
-        return path;
-    return {};
-  }
-
- private:
-  std::mutex mutex_;
-  std::multiset<fs::path> paths_;
-};
 
 fs::path canonical_or_empty(const fs::path& path) {
   std::error_code error;
@@ -115,7 +109,7 @@ fs::path without_slash(const fs::path& target) {
 void require_output_file(const fs::path& target) {
   require_parent(target);
   if (fs::is_directory(target)) fail("cannot write {}: it is a directory", target.string());
-  if (MappedPaths::instance().contains(canonical_or_empty(target)))
+  if (MappedFiles::instance().contains(canonical_or_empty(target)))
     fail("cannot write {}: it is being read; choose another name", target.string());
 }
 
@@ -124,7 +118,7 @@ void require_output_directory(const fs::path& target) {
   if (!fs::exists(target)) return;
   if (!fs::is_directory(target))
     fail("cannot write the directory {}: a file of that name exists", target.string());
-  const fs::path read = MappedPaths::instance().one_within(canonical_or_empty(target));
+  const fs::path read = MappedFiles::instance().one_within(canonical_or_empty(target));
   if (!read.empty())
     fail("cannot write {}: {} in it is being read; choose another name", target.string(), read.string());
   if (!fs::is_empty(target) && !fs::exists(target / "config.json"))
@@ -165,15 +159,15 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
   }
   close(descriptor);
   canonical_ = canonical_or_empty(path);
-  MappedPaths::instance().add(canonical_);
+  MappedFiles::instance().add(data_, {size_, path_, canonical_});
 }
 
 MappedFile::~MappedFile() {
+  MappedFiles::instance().remove(data_, canonical_);
   if (data_ != nullptr) {
     guard_end(data_, size_, false);
     munmap(data_, size_);
   }
-  MappedPaths::instance().remove(canonical_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept {
@@ -198,6 +192,7 @@ void MappedFile::release(size_t offset, size_t length) const {
 
 OutputFile::OutputFile(fs::path target) : target_(std::move(target)), unfinished_(unfinished_name(target_)) {
   require_output_file(target_);
+  remove_abandoned(target_);
   descriptor_ = open(unfinished_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor_ < 0) fail("cannot write {}: {}", target_.string(), reason(errno));
 }
@@ -247,6 +242,7 @@ void OutputFile::commit() {
 OutputDirectory::OutputDirectory(fs::path target)
     : target_(without_slash(target)), unfinished_(unfinished_name(target_)) {
   require_output_directory(target_);
+  remove_abandoned(target_);
   std::error_code error;
   fs::create_directory(unfinished_, error);
   if (error) fail("cannot write {}: {}", target_.string(), error.message());
@@ -258,10 +254,16 @@ OutputDirectory::~OutputDirectory() {
 
 void OutputDirectory::commit() {
   std::error_code error;
-  fs::path earlier;
+  if (fs::exists(target_) &&
+      renameat2(AT_FDCWD, unfinished_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) {
+    committed_ = true;
+    remove_tree(unfinished_);  // what stood there earlier
+    return;
+  }
+  fs::path earlier;  // file systems that cannot exchange two names
   if (fs::exists(target_)) {
     earlier = unfinished_;
-    earlier += ".earlier";
+    earlier += kEarlier;
     fs::rename(target_, earlier, error);
     if (error) fail("cannot replace {}: {}", target_.string(), error.message());
   }
@@ -286,7 +288,10 @@ std::string read_text(const fs::path& path) {
   if (fs::is_directory(path)) fail("cannot read {}: it is a directory", path.string());
   std::ifstream stream(path, std::ios::binary);
   if (!stream) fail("cannot open {}: {}", path.string(), reason(errno));
-  std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  std::string text;
+  char piece[1 << 16];
+  while (stream.read(piece, sizeof piece), stream.gcount() > 0)
+    text.append(piece, static_cast<size_t>(stream.gcount()));
   if (stream.bad()) fail("cannot read {}: {}", path.string(), reason(errno));
   return text;
 }

@@ -1,6 +1,7 @@
 #include "strata/core/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +19,13 @@ ProgressStyle style = ProgressStyle::Automatic;
 
 double seconds_between(steady_clock::time_point a, steady_clock::time_point b) {
   return std::chrono::duration<double>(b - a).count();
+}
+
+// Columns of the terminal that shows stderr, as it is now; 80 where it does not say.
+size_t terminal_width() {
+  winsize size{};
+  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known ? size.ws_col : 80;
 }
 
 }  // namespace
@@ -61,11 +69,18 @@ void Progress::show(bool last) {
   const std::string figures = fmt::format("{}/{} {}, {:.3g}/s, {}", done_, total_, unit_, rate,
                                           last ? format_seconds(elapsed) : format_seconds(left) + " left");
   if (terminal_) {
-    constexpr int kWidth = 24;
-    const int filled = total_ > 0 ? static_cast<int>(kWidth * std::min(done_, total_) / total_) : kWidth;
+    // A line that wraps could not be written over: the bar gives way first, then the figures' end.
+    constexpr size_t kWidth = 24;
+    const size_t columns = terminal_width() - 1, taken = what_.size() + figures.size() + 2;
+    const size_t width = std::min(kWidth, columns - std::min(columns, taken));
+    const size_t filled =
+        total_ > 0 ? width * static_cast<size_t>(std::min(done_, total_)) / static_cast<size_t>(total_)
+                   : width;
     std::string bar;
-    for (int i = 0; i < kWidth; ++i) bar += i < filled ? "█" : "░";
-    fmt::print(stderr, "\r\033[K{} {} {}{}", what_, bar, figures, last ? "\n" : "");
+    for (size_t i = 0; i < width; ++i) bar += i < filled ? "█" : "░";
+    const std::string line = width > 0 ? fmt::format("{} {} {}", what_, bar, figures)
+                                       : fmt::format("{} {}", what_, figures).substr(0, columns);
+    fmt::print(stderr, "\r\033[K{}{}", line, last ? "\n" : "");
     std::fflush(stderr);
   } else {
     fmt::print(stderr, "{}: {}\n", what_, figures);

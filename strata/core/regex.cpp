@@ -20,6 +20,7 @@ std::string message_of(int error) {
 
 struct Regex::Code {
   pcre2_code* code = nullptr;
+  std::string pattern;
   ~Code() { pcre2_code_free(code); }
 };
 
@@ -35,6 +36,7 @@ Regex::Regex(const std::string& pattern) {
   int error = 0;
   PCRE2_SIZE position = 0;
   auto code = std::make_shared<Code>();
+  code->pattern = pattern;
   code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), kOptions, &error,
                              &position, nullptr);
   if (code->code == nullptr)
@@ -54,7 +56,10 @@ std::optional<Regex::Range> Regex::Matcher::find(std::string_view text, size_t s
   const int result = pcre2_match(state_->code->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                                  start, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, state_->data, nullptr);
   if (result == PCRE2_ERROR_NOMATCH) return std::nullopt;
-  if (result < 0) fail("matching a pattern of the tokenizer failed: {}", message_of(result));
+  // PCRE2 gives up after 10 million steps, some tenths of a second.
+  if (result < 0)
+    fail("the pattern \"{}\" cannot be looked for: {}; write it so that it takes fewer steps",
+         printable(state_->code->pattern), message_of(result));
   const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(state_->data);
   if (ends[0] < start || ends[1] <= ends[0]) return std::nullopt;  // \K can move the ends about
   return Range{ends[0], ends[1]};

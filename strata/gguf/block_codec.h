@@ -82,18 +82,18 @@ inline bool is_finite_half(uint16_t bits) {
 }
 
 // A block's fp16 number, `d` in all of them, and the other one of those that have a min.
-template <class Block, class = void>
-struct OtherHalf {
-  static uint16_t of(const Block&) { return 0; }
-};
 template <class Block>
-struct OtherHalf<Block, std::void_t<decltype(Block::dmin)>> {
-  static uint16_t of(const Block& block) { return block.dmin; }
-};
+auto other_half(const Block& block, int) -> decltype(block.dmin) {
+  return block.dmin;
+}
 template <class Block>
-struct OtherHalf<Block, std::void_t<decltype(Block::m)>> {
-  static uint16_t of(const Block& block) { return block.m; }
-};
+auto other_half(const Block& block, int) -> decltype(block.m) {
+  return block.m;
+}
+template <class Block>
+uint16_t other_half(const Block&, ...) {
+  return 0;
+}
 
 // Codes and integer scales times finite halves are finite.
 template <class Block>
@@ -102,7 +102,7 @@ bool finite_blocks(const std::byte* bytes, int64_t n) {
   for (int64_t i = 0; i < n; i += Block::elements, bytes += sizeof(Block)) {
     Block block;
     std::memcpy(&block, bytes, sizeof(Block));
-    finite &= is_finite_half(block.d) && is_finite_half(OtherHalf<Block>::of(block));
+    finite &= is_finite_half(block.d) && is_finite_half(other_half(block, 0));
   }
   return finite;
 }

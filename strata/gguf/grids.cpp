@@ -1,5 +1,7 @@
 #include "strata/gguf/grids.h"
 
+#include <cstddef>
+
 namespace strata {
 namespace {
 

@@ -16,6 +16,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/text.h"
 
 namespace strata::vision {
 namespace {
@@ -191,7 +192,7 @@ at::Tensor parse_npy(std::string_view text, const std::string& where) {
     dtype = at::kDouble;
   else
     fail("{} holds elements of type {}; uint8, int32, int64, float32 and float64 are read", where,
-         type.empty() ? "unknown" : type);
+         type.empty() ? "unknown" : printable(type));
   if (header_value(header, "fortran_order") != "False")
     fail("{} is in Fortran order; save it with numpy.ascontiguousarray", where);
   const std::vector<int64_t> shape = parse_shape(header_value(header, "shape"));
@@ -201,6 +202,7 @@ at::Tensor parse_npy(std::string_view text, const std::string& where) {
     elements = size == 0 || elements <= available / size ? elements * size : available + 1;
   if (elements > available)
     fail("{} is truncated: its header speaks of more elements than the {} it holds", where, available);
+  if (elements == 0) fail("{} holds no elements", where);
   at::Tensor array = at::empty(shape, dtype);
   std::memcpy(array.data_ptr(), bytes + prefix + length,
               static_cast<size_t>(elements) * c10::elementSize(dtype));

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "strata/checkpoint/checkpoint.h"
+#include "strata/checkpoint/packed_checkpoint.h"
 #include "tests/support/files.h"
 
 namespace strata {
@@ -226,16 +227,56 @@ TEST_F(ShardedSafetensors, BadIndexesAreNamed) {
   expect_parts(error_with_index(R"({"weight_map":{"a":"../one.safetensors"}})"), {"same directory"});
   expect_parts(error_with_index(R"({"weight_map":{"a":"three.safetensors"}})"),
                {"three.safetensors", "missing"});
-  expect_parts(error_with_index(R"({"weight_map":{"a":"one.safetensors","c":"two.safetensors"}})"),
-               {"tensor c", "two.safetensors", "does not have it"});
   expect_parts(error_with_index(R"({"weight_map":{"a":"two.safetensors","b":"one.safetensors"}})"),
                {"it is in one.safetensors"});
+}
+
+// Tied heads and buffers stand in indexes without being saved; a note names them.
+TEST_F(ShardedSafetensors, TensorsThatNoShardHoldsAreNoted) {
+  write_file(directory_ / "model.safetensors.index.json",
+             R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors","c":"two.safetensors"}})");
+  testing::internal::CaptureStderr();
+  const auto checkpoint = open_safetensors(directory_.path());
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("lists 1 tensors that no file holds, c among them"),
+            std::string::npos);
+  EXPECT_EQ(checkpoint->tensors().size(), 2u);
+  expect_parts(error_of([&] { checkpoint->read("c"); }), {"c"});
+}
+
+TEST_F(ShardedSafetensors, AThousandShards) {
+  std::string map;
+  for (int shard = 0; shard < 1000; ++shard) {
+    const std::string name = fmt::format("part-{}.safetensors", shard);
+    write_file(
+        directory_ / name,
+        safetensors(fmt::format(R"({{"t{}":{{"dtype":"F32","shape":[6],"data_offsets":[0,24]}}}})", shard),
+                    six_floats()));
+    map += fmt::format("{}\"t{}\":\"{}\"", shard > 0 ? "," : "", shard, name);
+  }
+  write_file(directory_ / "model.safetensors.index.json", "{\"weight_map\":{" + map + "}}");
+  const auto checkpoint = open_safetensors(directory_.path());
+  EXPECT_EQ(checkpoint->tensors().size(), 1000u);
+  EXPECT_EQ(checkpoint->read("t999"), checkpoint->read("t0"));
 }
 
 TEST_F(ShardedSafetensors, ATensorInTwoShardsIsNamed) {
   write_file(directory_ / "two.safetensors", safetensors(kHeader, six_floats()));
   expect_parts(error_with_index(R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})"),
                {"tensor a is also in", "one.safetensors"});
+}
+
+// A config that speaks of quantization beside weights that are plain: the tensors are believed.
+TEST(PackedCheckpoint, LeftOverSectionsAreNoted) {
+  TemporaryDirectory directory;
+  const fs::path file = write_file(directory / "model.safetensors", safetensors(kHeader, six_floats()));
+  for (const Json& section :
+       {Json::object(), Json{{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}}}) {
+    testing::internal::CaptureStderr();
+    const auto checkpoint =
+        open_packed(open_safetensors(file), {{"quantization_config", section}}, "config.json");
+    EXPECT_NE(testing::internal::GetCapturedStderr().find("is left over"), std::string::npos);
+    EXPECT_EQ(checkpoint->read("a"), open_safetensors(file)->read("a"));
+  }
 }
 
 TEST(Safetensors, MissingPathsAreNamed) {

@@ -2,12 +2,14 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <csignal>
 
 #include <cstring>
 
 #include "strata/core/error.h"
+#include "strata/core/mapped_files.h"
 #include "tests/support/temporary_directory.h"
 
 namespace strata {
@@ -136,6 +138,44 @@ TEST(OutputDirectory, AppearsOnlyWhenCommitted) {
   }
   EXPECT_FALSE(fs::exists(target / "1.safetensors"));
   EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 1);
+}
+
+// What a killed process leaves, and what one that still runs writes.
+TEST(OutputFile, RemovesWhatKilledProcessesLeft) {
+  TemporaryDirectory directory;
+  const pid_t dead = fork();
+  if (dead == 0) {
+    OutputFile file(directory / "x");
+    OutputDirectory model(directory / "model");
+    write_text(model.path() / "config.json", "1");
+    raise(SIGKILL);
+  }
+  int status = 0;
+  waitpid(dead, &status, 0);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  ASSERT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 2);
+  write_text(directory / "x.unfinished-elsewhere-1", "of another machine");
+  OutputFile running(directory / "x");
+  OutputDirectory(directory / "model");
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 2)
+      << "the other machine's and our own";
+  running.commit();
+  EXPECT_TRUE(fs::exists(directory / "x"));
+  EXPECT_TRUE(fs::exists(directory / "x.unfinished-elsewhere-1"));
+}
+
+TEST(MappedFile, ThatShrinksEndsTheProgramWithASentence) {
+  TemporaryDirectory directory;
+  write_text(directory / "x", std::string(1 << 16, 'a'));
+  const MappedFile file(directory / "x");
+  EXPECT_EXIT(
+      {
+        report_lost_pages();
+        fs::resize_file(directory / "x", 10);
+        const volatile std::byte last = file.data()[60000];
+        (void)last;
+      },
+      testing::ExitedWithCode(1), "strata: .*/x became shorter while it was read");
 }
 
 TEST(OutputDirectory, NeverReplacesSomethingElse) {
