@@ -78,7 +78,9 @@ void write_random_checkpoint(const std::filesystem::path& directory, const Json&
   for (const ExpectedTensor& tensor : tensors) {
     const bool is_matrix = tensor.shape.size() == 2;
     const double size = is_matrix ? 1 / std::sqrt(static_cast<double>(tensor.shape[1])) : 0;
-    std::vector<float> values(static_cast<size_t>(tensor.shape[0] * (is_matrix ? tensor.shape[1] : 1)), 1.0f);
+    int64_t count = 1;
+    for (const int64_t length : tensor.shape) count *= length;
+    std::vector<float> values(static_cast<size_t>(count), 1.0f);
     if (is_matrix)
       for (float& value : values) value = static_cast<float>((2 * random.uniform() - 1) * size);
     writer.write(values.data(), static_cast<int64_t>(values.size()));

@@ -8,6 +8,7 @@
 #include "strata/core/error.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/gguf_metadata.h"
+#include "strata/gguf/file.h"
 #include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
 #include "strata/model/rope.h"
@@ -200,8 +201,7 @@ GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
 
 GgufLayout gguf_layout(const Model& model, const ExportPlan& plan) {
   check_plan(model, plan);
-  return model.path.extension() == ".gguf" ? layout_from_gguf(model, plan)
-                                           : layout_from_checkpoint(model, plan);
+  return is_gguf(model.path) ? layout_from_gguf(model, plan) : layout_from_checkpoint(model, plan);
 }
 
 }  // namespace strata

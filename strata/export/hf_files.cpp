@@ -7,6 +7,7 @@
 #include "strata/checkpoint/packed_checkpoint.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/gguf/file.h"
 #include "strata/model/architecture.h"
 #include "strata/model/rope.h"
 
@@ -229,7 +230,7 @@ void describe_quantization(const fs::path& directory, const Json& entries) {
 }
 
 void write_model_files(const Model& model, const fs::path& directory) {
-  if (model.path.extension() != ".gguf") {
+  if (!is_gguf(model.path)) {
     const bool is_directory = fs::is_directory(model.path);
     copy_model_files(is_directory ? model.path : fs::absolute(model.path).parent_path(), directory);
     if (is_packed(read_json(directory / "config.json"))) describe_quantization(directory, Json::object());

@@ -59,7 +59,7 @@ void write_other_tensors(const Model& model, const std::vector<PlannedTensor>& t
 }
 
 void note_gguf_tensors(const Model& model) {
-  if (model.path.extension() != ".gguf" || !model.runnable) return;
+  if (!is_gguf(model.path) || !model.runnable) return;
   std::unordered_set<std::string> known = {"rope_freqs.weight", "rope_factors_long.weight",
                                            "rope_factors_short.weight"};
   for (const ExpectedTensor& expected : expected_tensors(model.config)) {

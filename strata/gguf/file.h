@@ -69,6 +69,10 @@ struct GgufTensor {
 // What the key general.alignment says (a power of two); 32 without it.
 uint64_t gguf_alignment(const std::vector<GgufKey>& keys, const std::string& where);
 
+// Whether a file is a GGUF, by its first four bytes or, so that a damaged one is named as such, by its
+// ending.
+bool is_gguf(const std::filesystem::path& path);
+
 // A GGUF v3 (or v2) file opened for reading. Checks magic, counts, string lengths, types, alignment, offsets,
 // overlaps and that all data lies within the file; a truncated or lying file is named with what was found and
 // expected. Bytes after the last tensor are ignored, as the format allows padding there. Of a model in

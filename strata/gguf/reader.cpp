@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <numeric>
 #include <string_view>
 #include <unordered_set>
@@ -311,6 +312,17 @@ int64_t split_number(const std::vector<GgufKey>& keys, const char* name, int64_t
 }
 
 }  // namespace
+
+bool is_gguf(const std::filesystem::path& path) {
+  if (!std::filesystem::is_regular_file(path)) return false;
+  char magic[4] = {};
+  std::ifstream(path, std::ios::binary).read(magic, sizeof(magic));
+  if (std::string_view(magic, sizeof(magic)) == "GGUF") return true;
+  std::string ending = path.extension().string();
+  std::transform(ending.begin(), ending.end(), ending.begin(),
+                 [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+  return ending == ".gguf";
+}
 
 void GgufFile::add_other_parts() {
   const std::string first = path().string();

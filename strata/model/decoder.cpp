@@ -12,6 +12,7 @@
 #include "strata/core/threads.h"
 #include "strata/device/device.h"
 #include "strata/device/products.h"
+#include "strata/gguf/file.h"
 #include "strata/model/attention.h"
 #include "strata/model/ends.h"
 #include "strata/model/linear.h"
@@ -53,7 +54,7 @@ Decoder::Decoder(const Model& model, DecoderOptions options)
     fail_usage("a decoder computes in float32 or bfloat16, not in {}", c10::toString(options_.dtype));
   if (options_.rounding != RuntimeRounding::None) {
     if (options_.dtype != at::kFloat) fail_usage("what a runtime rounds can be followed in float32 only");
-    if (model.path.extension() != ".gguf")
+    if (!is_gguf(model.path))
       fail_usage("{} is no GGUF: what llama.cpp rounds depends on the types of its tensors",
                  model.path.string());
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "strata/gguf/file.h"
 #include "strata/model/gguf_names.h"
 #include "strata/model/layer.h"
 
@@ -152,7 +153,7 @@ std::vector<ExpectedTensor> with_experts_apart(const std::vector<ExpectedTensor>
 std::vector<ExpectedTensor> stored_tensors(const Model& model) {
   if (model.runnable && !model.experts_apart) return expected_tensors(model.config);
   if (model.runnable) return with_experts_apart(expected_tensors(model.config));
-  if (model.path.extension() == ".gguf") require_runnable(model, "writing a Hugging Face directory");
+  if (is_gguf(model.path)) require_runnable(model, "writing a Hugging Face directory");
   std::vector<std::string> names = {model.embedding};
   for (const Module& module : model.modules) names.push_back(module.tensor);
   if (model.head != model.embedding) names.push_back(model.head);

@@ -10,6 +10,7 @@
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/text.h"
+#include "strata/gguf/file.h"
 #include "strata/model/config_gguf.h"
 #include "strata/model/config_json.h"
 #include "strata/model/gguf_model.h"
@@ -313,8 +314,7 @@ std::string Model::layer_tensor(int layer, std::string_view name) const {
 
 Model open_model(const fs::path& path) {
   if (!fs::exists(path)) fail("there is no model at {}", path.string());
-  Model model =
-      path.extension() == ".gguf" && !fs::is_directory(path) ? open_gguf(path) : open_hugging_face(path);
+  Model model = is_gguf(path) ? open_gguf(path) : open_hugging_face(path);
   if (!model.runnable) return model;
   model.embedding = embedding_names(model.config).name + ".weight";
   model.final_norm = final_norm_names(model.config).name + ".weight";

@@ -16,7 +16,7 @@ namespace {
 
 // The type of a GGUF's matrix that cannot be decoded; none for all others.
 std::optional<Scheme> undecodable_type(const Model& model, const TensorInfo& tensor) {
-  if (find_scheme(tensor.type) || model.path.extension() != ".gguf") return std::nullopt;
+  if (find_scheme(tensor.type) || !is_gguf(model.path)) return std::nullopt;
   const GgufFile file(model.path);
   const GgufTensor* stored = file.find_tensor(name_in_gguf(model, tensor.name));
   if (stored == nullptr || is_coded(stored->type)) return std::nullopt;
@@ -34,7 +34,7 @@ bool is_kept(const ExportFormat& format, const Scheme& scheme) {
 // which directories keep others.
 double weights_in_file(const Model& model, const ExportFormat& format) {
   double weights = 0;
-  if (model.path.extension() == ".gguf") {
+  if (is_gguf(model.path)) {
     for (const TensorInfo& tensor : model.checkpoint->tensors())
       weights += static_cast<double>(tensor.elements());
     return weights;

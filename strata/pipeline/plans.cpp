@@ -7,6 +7,7 @@
 #include "strata/core/text.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/recipes.h"
+#include "strata/gguf/file.h"
 
 namespace strata {
 namespace {
@@ -127,7 +128,7 @@ Plan stored_plan(const Model& model) {
 }
 
 Plan read_plan_for(const Model& model, const std::filesystem::path& path) {
-  if (path.extension() == ".gguf") return plan_from_gguf(model, path);
+  if (is_gguf(path)) return plan_from_gguf(model, path);
   if (path.extension() == ".txt") return plan_from_types(model, path);
   return complete_plan(model, path);
 }

@@ -30,10 +30,6 @@ constexpr double kFolded = 0.1;               // relative difference of a norm t
 constexpr double kOfFloats = 1.0 / 256;       // relative error of what is stored in floats: bfloat16's
 constexpr int64_t kGrain = int64_t{1} << 20;  // weights that a thread looks at
 
-bool is_gguf(const std::filesystem::path& path) {
-  return path.extension() == ".gguf";
-}
-
 // Every number of a GGUF.
 void check_numbers(const GgufFile& file, Verification& found) {
   std::map<std::string, int> carried;

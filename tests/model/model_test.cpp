@@ -48,6 +48,18 @@ TEST(OpenModel, TakesADirectoryOrTheFileInIt) {
   }
 }
 
+// Files of other programs are named by a hash of their content, or linked.
+TEST(OpenModel, TakesAGgufOfAnyName) {
+  const TemporaryDirectory directory;
+  const std::filesystem::path source = STRATA_SOURCE_DIR "/models/tiny-moe.gguf";
+  for (const char* name : {"sha256-6c5e", "model.GGUF"}) {
+    std::filesystem::create_symlink(source, directory / name);
+    EXPECT_EQ(open_model(directory / name).modules.size(), open_model(source).modules.size()) << name;
+  }
+  write_text(directory / "short.GGUF", "GG");
+  EXPECT_NE(opening_error(directory / "short.GGUF").find("short.GGUF"), std::string::npos);
+}
+
 TEST(OpenModel, LeavesOutTokensThatWereAddedBeyondTheEmbedding) {
   const TemporaryDirectory directory;
   std::filesystem::copy(STRATA_SOURCE_DIR "/tests/data/architectures/llama", directory.path());
