@@ -79,8 +79,8 @@ void encode_mxfp4(const float* weights, int64_t cols, const float* importance, s
   }
 }
 
-// Greater exponents than encoders give, 255 among them, which stands for no number, may take codes beyond what
-// float holds.
+// Greater exponents than encoders give, 255 among them, which stands for no number, may take codes beyond
+// what float holds.
 bool finite_mxfp4(const std::byte* bytes, int64_t n) {
   for (int64_t i = 0; i < n; i += kElements, bytes += sizeof(BlockMXFP4)) {
     BlockMXFP4 block;

@@ -17,7 +17,7 @@ void decode_mxfp4(const std::byte* bytes, int64_t n, float* weights);
 void encode_mxfp4(const float* weights, int64_t cols, const float* importance, std::byte* blocks);
 bool finite_mxfp4(const std::byte* bytes, int64_t n);
 
-inline constexpr GgufCodec mxfp4_codec = {32, sizeof(BlockMXFP4), &decode_mxfp4, &encode_mxfp4,
-                                          0,  nullptr,            &finite_mxfp4};
+inline constexpr GgufCodec mxfp4_codec = {32,      sizeof(BlockMXFP4), &decode_mxfp4, &encode_mxfp4, 0,
+                                          nullptr, &finite_mxfp4};
 
 }  // namespace strata
