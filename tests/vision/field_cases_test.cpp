@@ -12,10 +12,6 @@
 namespace strata::vision {
 namespace {
 
-at::Tensor run(const OnnxModel& model, const at::Tensor& images) {
-  return Execution(Graph(model, at::kCPU), {images}).finish()[0];
-}
-
 // The model quantized at `bits`, after a check that it computes what was simulated.
 OnnxModel quantized(const OnnxModel& model, int bits = 8) {
   const Graph graph(model, at::kCPU);

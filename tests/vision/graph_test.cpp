@@ -16,10 +16,6 @@ std::string load_error(OnnxModel model) {
   return error_of([&] { Graph(std::move(model), at::kCPU); });
 }
 
-at::Tensor run(const OnnxModel& model, const at::Tensor& images) {
-  return Execution(Graph(model, at::kCPU), {images}).finish()[0];
-}
-
 TEST(Graph, FindsLayersAndCountsMultiplications) {
   const Graph graph(tiny_network(), at::kCPU);
   ASSERT_EQ(graph.layers().size(), 4u);

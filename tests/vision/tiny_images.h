@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "strata/vision/graph.h"
 #include "strata/vision/images.h"
 #include "tests/support/tiny_network.h"
 
@@ -15,6 +16,11 @@ inline ImageSet tiny_images(int64_t count, uint64_t seed = 7) {
   images.pixels = at::tensor(random_values(count * 3 * 64, random), at::kFloat).reshape({count, 3, 8, 8});
   for (int64_t i = 0; i < count; ++i) images.labels.push_back(i % 5);
   return images;
+}
+
+// The model's first output on these images.
+inline at::Tensor run(const OnnxModel& model, const at::Tensor& images) {
+  return Execution(Graph(model, at::kCPU), {images}).finish()[0];
 }
 
 }  // namespace strata::vision
