@@ -5,6 +5,7 @@
 
 #include "strata/allocation/problem.h"
 #include "strata/core/error.h"
+#include "strata/core/progress.h"
 #include "strata/core/units.h"
 
 namespace strata {
@@ -96,6 +97,14 @@ Plan allocate(const std::vector<AllocationModule>& modules, const Scores& scores
   if (allocator.needs_budget && options.budget.empty())
     fail_usage("the allocator \"{}\" needs a budget: --bpw, --avg-bits or --size", options.name);
   const AllocationProblem problem(modules, scores, options);
+  if (const Use all = problem.total(problem.largest());
+      allocator.needs_budget && problem.limits.exceed(all)) {
+    const Limit& limit = problem.limits.list().front();
+    show_note(fmt::format(
+        "the budget of {} is above what {} take at most, {}: every matrix takes the largest", limit.text,
+        problem.possible_with(), problem.limits.text_of(limit.resource, all[limit.resource])));
+    return plan_of(problem, {problem.largest(), std::nullopt});
+  }
   return plan_of(problem, allocator.allocate(problem));
 }
 

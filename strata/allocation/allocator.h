@@ -61,7 +61,7 @@ const std::vector<Allocator>& allocators();
 const Allocator& find_allocator(std::string_view name);
 
 // A plan for all modules, in their order, and the options' boundaries. Throws UsageError when the budget is
-// below the smallest possible (which it names) or above the largest, and Error when the scores do not cover a
+// below the smallest possible (which it names), and Error when the scores do not cover a
 // module.
 Plan allocate(const std::vector<AllocationModule>& modules, const Scores& scores,
               const AllocatorOptions& options);

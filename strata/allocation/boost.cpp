@@ -120,9 +120,8 @@ std::vector<int> boosted(const AllocationProblem& problem, const Ladder& ladder,
 // The highest base, mixed of two rungs in layer order, at which base and boosts meet the budget.
 std::vector<int> rebased(const AllocationProblem& problem, const Ladder& ladder,
                          const std::set<Place>& chosen) {
-  problem.limits.check_range(problem.total(boosted(problem, ladder, chosen, 0)),
-                             problem.total_of_scheme(ladder.scheme(ladder.top())),
-                             problem.possible_with() + " after boosting");
+  problem.limits.check_smallest(problem.total(boosted(problem, ladder, chosen, 0)),
+                                problem.possible_with() + " after boosting");
   for (int base = ladder.top(); base >= 0; --base) {
     const std::vector<int> low = boosted(problem, ladder, chosen, base);
     if (!problem.limits.allow(problem.total(low))) continue;

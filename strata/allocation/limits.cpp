@@ -68,19 +68,18 @@ std::string Limits::text_of(Resource resource, int64_t amount) const {
                      resource == kStoredBits ? "bpw" : "average code bits");
 }
 
-void Limits::check_range(const Use& smallest, const Use& largest, const std::string& possible_with) const {
+void Limits::check_smallest(const Use& smallest, const std::string& possible_with) const {
   for (const Limit& limit : list_)
     if (limit.amount < smallest[limit.resource])
       fail_usage(
           "the budget of {} is below the smallest possible with {}, {}; raise it or add smaller schemes",
           limit.text, possible_with, text_of(limit.resource, smallest[limit.resource]));
-  const bool all_above = !list_.empty() && std::all_of(list_.begin(), list_.end(), [&](const Limit& limit) {
-    return limit.amount > largest[limit.resource];
+}
+
+bool Limits::exceed(const Use& use) const {
+  return !list_.empty() && std::all_of(list_.begin(), list_.end(), [&](const Limit& limit) {
+    return limit.amount > use[limit.resource];
   });
-  if (all_above)
-    fail_usage(
-        "the budget of {} is above the largest possible with {}, {}; lower it or choose larger schemes",
-        list_.front().text, possible_with, text_of(list_.front().resource, largest[list_.front().resource]));
 }
 
 }  // namespace strata

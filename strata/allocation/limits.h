@@ -34,9 +34,12 @@ class Limits {
   const std::vector<Limit>& list() const { return list_; }
   bool allow(const Use& use) const;
 
-  // Throws UsageError when some limit is below the smallest use possible, or all are above the largest; names
-  // that use in the limit's own unit and says `possible_with` ("the schemes w2g64, w3g64").
-  void check_range(const Use& smallest, const Use& largest, const std::string& possible_with) const;
+  // Throws UsageError when some limit is below the smallest use possible; names that use in the limit's own
+  // unit and says `possible_with` ("the schemes w2g64, w3g64").
+  void check_smallest(const Use& smallest, const std::string& possible_with) const;
+
+  // Whether there are limits and all of them are above this use.
+  bool exceed(const Use& use) const;
 
   // A use in the unit of a resource: "2.6251 bpw", rounded up so that it is enough as a budget.
   std::string text_of(Resource resource, int64_t amount) const;

@@ -133,16 +133,20 @@ std::string AllocationProblem::possible_with() const {
   return text;
 }
 
-void AllocationProblem::check_each_limit() const {
-  Use smallest{}, largest{};
+std::vector<int> AllocationProblem::largest() const {
+  std::vector<int> chosen;
   for (const auto& row : uses)
-    for (size_t r = 0; r < smallest.size(); ++r) {
-      const auto [low, high] = std::minmax_element(row.begin(), row.end(),
-                                                   [r](const Use& a, const Use& b) { return a[r] < b[r]; });
-      smallest[r] += (*low)[r];
-      largest[r] += (*high)[r];
-    }
-  limits.check_range(smallest, largest, possible_with());
+    chosen.push_back(static_cast<int>(std::max_element(row.begin(), row.end()) - row.begin()));
+  return chosen;
+}
+
+void AllocationProblem::check_each_limit() const {
+  Use smallest{};
+  for (const auto& row : uses)
+    for (size_t r = 0; r < smallest.size(); ++r)
+      smallest[r] += (*std::min_element(row.begin(), row.end(),
+                                        [r](const Use& a, const Use& b) { return a[r] < b[r]; }))[r];
+  limits.check_smallest(smallest, possible_with());
 }
 
 void AllocationProblem::fail_together() const {

@@ -30,8 +30,10 @@ struct AllocationProblem {
   Use total_of_scheme(size_t scheme) const;  // everywhere
   std::string possible_with() const;         // "the schemes w2g64, w3g64" and the ties
 
-  // Throws UsageError where a limit is below what every class in its smallest scheme takes, or all limits are
-  // above what every class in its largest does.
+  // Every class in its largest scheme.
+  std::vector<int> largest() const;
+
+  // Throws UsageError where a limit is below what every class in its smallest scheme takes.
   void check_each_limit() const;
 
   // Throws UsageError for limits that can be met one by one but not together.

@@ -42,8 +42,7 @@ Allocation allocate_by_rank(const AllocationProblem& problem) {
     if (is_smaller(s, low)) low = s;
     if (is_smaller(high, s)) high = s;
   }
-  problem.limits.check_range(problem.total_of_scheme(low), problem.total_of_scheme(high),
-                             problem.possible_with());
+  problem.limits.check_smallest(problem.total_of_scheme(low), problem.possible_with());
 
   std::vector<int> chosen(problem.classes.size(), low);
   for (int layer : layers_by_score(problem)) {

@@ -36,17 +36,14 @@ std::vector<int> sizes_of_menu(const AllocationProblem& problem) {
 
 Allocation allocate_uniform(const AllocationProblem& problem) {
   const std::vector<int> sizes = sizes_of_menu(problem);
-  Use smallest = problem.total_of_scheme(sizes.front()), largest = smallest;
+  Use smallest = problem.total_of_scheme(sizes.front());
   size_t fitting = sizes.size();
   for (size_t i = 0; i < sizes.size(); ++i) {
     const Use use = problem.total_of_scheme(sizes[i]);
-    for (size_t r = 0; r < use.size(); ++r) {
-      smallest[r] = std::min(smallest[r], use[r]);
-      largest[r] = std::max(largest[r], use[r]);
-    }
+    for (size_t r = 0; r < use.size(); ++r) smallest[r] = std::min(smallest[r], use[r]);
     if (problem.limits.allow(use)) fitting = i;
   }
-  problem.limits.check_range(smallest, largest, problem.possible_with());
+  problem.limits.check_smallest(smallest, problem.possible_with());
   if (fitting == sizes.size()) problem.fail_together();
 
   const std::vector<int> low(problem.classes.size(), sizes[fitting]);

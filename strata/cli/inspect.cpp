@@ -6,7 +6,9 @@
 
 #include "strata/cli/common.h"
 #include "strata/cli/vision.h"
+#include "strata/core/text.h"
 #include "strata/core/units.h"
+#include "strata/export/label.h"
 #include "strata/model/model.h"
 #include "strata/pipeline/plans.h"
 #include "strata/report/plan_chart.h"
@@ -77,6 +79,7 @@ Json describe(const Model& model) {
           {"params", params},
           {"module_params", module_params},
           {"bytes", bytes},
+          {"label", to_json(read_label(model))},
           {"roles", roles},
           {"tensors", tensors}};
 }
@@ -87,6 +90,14 @@ void print_mix(const Model& model) {
   const Plan plan = stored_plan(model);
   fmt::print("\n{}{:.4f} stored bits a weight ({:.4f} code bits), {} in {} matrices\n", plan_chart({}, plan),
              plan.bits_per_weight, plan.average_code_bits, format_bytes(plan.bytes), plan.assignments.size());
+}
+
+// What the file says of how it was made.
+void print_label(const Model& model) {
+  const Label label = read_label(model);
+  if (label.empty()) return;
+  fmt::print("\nlabel\n");
+  for (const auto& [name, value] : label) fmt::print("  {:<16} {}\n", name, printable(value));
 }
 
 void print(const Model& model, bool with_tensors) {
@@ -116,6 +127,7 @@ void print(const Model& model, bool with_tensors) {
                fmt::format("{:.1f} %", 100 * role["params"].get<double>() / all)});
   fmt::print("{}", roles.text());
   print_mix(model);
+  print_label(model);
   if (!with_tensors) return;
   Table tensors;
   tensors.column("tensor", Table::Align::Left);

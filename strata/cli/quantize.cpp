@@ -113,6 +113,7 @@ void run(QuantizeArguments& options, const CommonOptions& common, const Command&
   const Stopwatch stopwatch;
   request.model = options.model;
   request.output = options.output;
+  request.program = "strata " STRATA_VERSION;
   if (!options.shard_size.empty()) request.shard_bytes = parse_bytes(options.shard_size);
   evidence.device = parse_device(common.device);
   evidence.seed = common.seed;

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <mutex>
+#include <set>
 
 #include "strata/core/interrupt.h"
 #include "strata/core/units.h"
@@ -35,7 +37,10 @@ void set_progress_style(ProgressStyle new_style) {
 }
 
 void show_note(const std::string& text) {
-  if (style != ProgressStyle::Quiet) fmt::print(stderr, "note: {}\n", text);
+  static std::mutex mutex;
+  static std::set<std::string> shown;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (style != ProgressStyle::Quiet && shown.insert(text).second) fmt::print(stderr, "note: {}\n", text);
 }
 
 Progress::Progress(std::string what, int64_t total, std::string unit)

@@ -12,7 +12,8 @@ enum class ProgressStyle { Automatic, Quiet };
 // How all progress is shown: a bar with rate and time left on a terminal, a line every ten seconds elsewhere.
 void set_progress_style(ProgressStyle style);
 
-// One line on stderr about something done differently than the user might expect; nothing when quiet.
+// One line on stderr about something done differently than the user might expect; nothing when quiet, and
+// each line once.
 void show_note(const std::string& text);
 
 // Progress of one long step on stderr. Every advance also answers Ctrl-C by throwing Interrupted.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "strata/export/label.h"
 #include "strata/model/model.h"
 #include "strata/quantization/calibrated_quantizer.h"
 
@@ -27,6 +28,7 @@ struct ExportPlan {
   // Quantizes the matrices in `schemes` where it is set; embedding and head, unless it makes these too, are
   // left to `quantizer`.
   std::shared_ptr<CalibratedQuantizer> calibrated;
+  Label label;
   uint64_t shard_bytes = 0;  // largest file; 0: one GGUF, 5 GB for safetensors
 };
 

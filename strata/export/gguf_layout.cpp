@@ -201,7 +201,10 @@ GgufLayout layout_from_gguf(const Model& model, const ExportPlan& plan) {
 
 GgufLayout gguf_layout(const Model& model, const ExportPlan& plan) {
   check_plan(model, plan);
-  return is_gguf(model.path) ? layout_from_gguf(model, plan) : layout_from_checkpoint(model, plan);
+  GgufLayout layout =
+      is_gguf(model.path) ? layout_from_gguf(model, plan) : layout_from_checkpoint(model, plan);
+  for (GgufKey& key : gguf_keys(plan.label)) layout.keys.push_back(std::move(key));
+  return layout;
 }
 
 }  // namespace strata

@@ -204,6 +204,7 @@ ExportResult export_hf(const Model& model, const ExportPlan& plan, const fs::pat
   }
   write_other_tensors(model, others, writer);
   writer.finish();
+  if (!plan.label.empty()) describe_quantization(directory.path(), Json::object(), plan.label);
   result.file_bytes = bytes_in(directory.path());
   directory.commit();
   return result;

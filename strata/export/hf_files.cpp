@@ -221,11 +221,13 @@ Json tokenizer_json(const Vocabulary& vocabulary) {
                 {"merges", vocabulary.merges}}}};
 }
 
-void describe_quantization(const fs::path& directory, const Json& entries) {
+void describe_quantization(const fs::path& directory, const Json& entries, const Label& label) {
   const fs::path path = directory / "config.json";
   Json config = read_json(path);
-  for (const char* key : {"quantization_config", "quantization", "compression_config"}) config.erase(key);
+  for (const char* key : {"quantization_config", "quantization", "compression_config", "strata"})
+    config.erase(key);
   config.update(entries);
+  if (!label.empty()) config["strata"] = to_json(label);
   write_json(path, config);
 }
 
@@ -233,7 +235,8 @@ void write_model_files(const Model& model, const fs::path& directory) {
   if (!is_gguf(model.path)) {
     const bool is_directory = fs::is_directory(model.path);
     copy_model_files(is_directory ? model.path : fs::absolute(model.path).parent_path(), directory);
-    if (is_packed(read_json(directory / "config.json"))) describe_quantization(directory, Json::object());
+    const Json config = read_json(directory / "config.json");
+    if (is_packed(config) || config.contains("strata")) describe_quantization(directory, Json::object());
     return;
   }
   const std::string where = model.path.string();

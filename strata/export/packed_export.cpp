@@ -265,7 +265,7 @@ ExportResult export_packed(const PackedFormat& format, const Model& model, const
   }
   write_other_tensors(model, other_tensors(model), writer);
   writer.finish();
-  describe_quantization(directory.path(), format.config_entries(modules));
+  describe_quantization(directory.path(), format.config_entries(modules), plan.label);
   for (const fs::directory_entry& entry : fs::directory_iterator(directory.path()))
     result.file_bytes += entry.file_size();
   directory.commit();

@@ -5,6 +5,7 @@
 
 #include "strata/checkpoint/packed_checkpoint.h"
 #include "strata/checkpoint/plain_checkpoint.h"
+#include "strata/checkpoint/renamed_checkpoint.h"
 #include "strata/checkpoint/sliced_checkpoint.h"
 #include "strata/checkpoint/stacked_checkpoint.h"
 #include "strata/core/error.h"
@@ -133,6 +134,18 @@ void find_names(const Checkpoint& checkpoint, ModelConfig& config) {
   }
 }
 
+// Where embedding and head are one matrix, which is stored under either name.
+std::shared_ptr<const Checkpoint> with_embedding(std::shared_ptr<const Checkpoint> checkpoint,
+                                                 const ModelConfig& config) {
+  const std::string embedding = embedding_names(config).name + ".weight";
+  const std::string head = head_names(config).name + ".weight";
+  if (!config.tied_embeddings || checkpoint->contains(embedding) || !checkpoint->contains(head))
+    return checkpoint;
+  show_note(fmt::format("{}: {} serves as the embedding too, which the config ties to it and no tensor holds",
+                        checkpoint->path().string(), head));
+  return std::make_shared<RenamedCheckpoint>(std::move(checkpoint), head, embedding);
+}
+
 std::function<Vocabulary()> vocabulary_of(const fs::path& directory, const ModelConfig& config) {
   return [directory, config] {
     Vocabulary vocabulary = read_vocabulary(directory);
@@ -174,7 +187,7 @@ Model open_hugging_face(const fs::path& path) {
   std::shared_ptr<const Checkpoint> checkpoint =
       open_packed(open_safetensors(path), read_json(config), config.string());
   find_names(*checkpoint, model.config);
-  const auto plain = with_plain_vectors(std::move(checkpoint), model.config);
+  const auto plain = with_plain_vectors(with_embedding(std::move(checkpoint), model.config), model.config);
   const auto fused = with_fused_stacks(plain, model.config);
   const std::vector<SlicedStack> stacks = fused_stacks(model.config);
   model.fused_experts = architecture_of(model.config).fused_experts ||

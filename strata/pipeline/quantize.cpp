@@ -17,6 +17,7 @@
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/automatic.h"
 #include "strata/pipeline/boundaries.h"
+#include "strata/pipeline/file_label.h"
 #include "strata/pipeline/plans.h"
 #include "strata/quantizers/sign_round.h"
 #include "strata/sensitivity/change_losses.h"
@@ -35,6 +36,7 @@ uint64_t companion_bytes(const Model& model, const ExportFormat& format,
   const OutputDirectory scratch(target);
   write_model_files(model, scratch.path());
   uint64_t bytes = kSchemeOfOne * model.modules.size();
+  for (const auto& [name, value] : longest_label()) bytes += name.size() + value.size();
   for (const auto& entry : std::filesystem::directory_iterator(scratch.path())) bytes += entry.file_size();
   return bytes;
 }
@@ -160,6 +162,7 @@ class Job {
           "--format gptq or hf",
           format_.name);
     plan.shard_bytes = request_.shard_bytes;
+    plan.label = longest_label();
     choose_boundaries(request_.embedding, request_.head, model_, format_, plan);
     if (!request_.plan.empty()) result_.plan = read_plan_for(model_, request_.plan);
     adopt_boundaries(result_.plan, request_.embedding == "auto", request_.head == "auto", model_, format_,
@@ -286,6 +289,7 @@ class Job {
     plan.calibrated = prepared.calibrated;
     plan.row_impacts = bench_.row_impacts(plan.schemes);
     if (tunes() && (loses() || request_.tuning.when == TuningOptions::When::On)) tune(prepared.model);
+    plan.label = file_label(request_, result_, quantizer_, bench_.known_calibration());
     result_.exported = format_.write(*prepared.model, plan, request_.output);
     plan.calibrated = nullptr;  // it uses the model, which does not outlive this
     describe_boundaries(model_, format_, plan, result_.exported.file_bytes, result_.plan);

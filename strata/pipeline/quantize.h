@@ -31,6 +31,7 @@ struct QuantizeRequest {
   uint64_t shard_bytes = 0;    // largest file; 0 = as the format does by itself
   std::filesystem::path text;  // measure the loss on it; empty = do not
   EvaluationOptions evaluation;
+  std::string program = "strata";  // what the file's label says that it was made by
 };
 
 struct Measurement {

@@ -18,6 +18,7 @@
 #include "strata/gguf/codec.h"
 #include "strata/gguf/file.h"
 #include "strata/model/model.h"
+#include "strata/pipeline/file_label.h"
 #include "strata/pipeline/plans.h"
 #include "strata/quantization/quantizer.h"
 
@@ -225,6 +226,18 @@ class ReferenceComparison {
   std::map<std::string, Scheme> schemes_;
 };
 
+// The label's bits beside those that are stored.
+void check_bits(const Model& model, Verification& found) {
+  if (!has_stored_plan(model)) return;
+  for (const auto& [name, value] : read_label(model)) {
+    if (name != kLabelOfBits) continue;
+    const std::string stored = label_of_bits(stored_plan(model));
+    if (stored != value)
+      found.faults.push_back(
+          fmt::format("the label says {} bits a weight; the layers' matrices have {}", value, stored));
+  }
+}
+
 }  // namespace
 
 Verification verify(const std::filesystem::path& path,
@@ -245,6 +258,7 @@ Verification verify(const std::filesystem::path& path,
     return found;
   }
   if (!is_gguf(path)) check_numbers(*model, found);
+  check_bits(*model, found);
   if (reference && found.faults.empty()) ReferenceComparison(*model, open_model(*reference), found).run();
   return found;
 }

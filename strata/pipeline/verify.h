@@ -17,7 +17,8 @@ struct Verification {
 };
 
 // Checks a model that was written: the structure of a GGUF, by a reader of its own (gguf/audit.h); every
-// number in it for being finite; its label (general.file_type) against what is stored; and that it opens as a
+// number in it for being finite; its label (general.file_type, and the bits a weight that strata writes)
+// against what is stored; and that it opens as a
 // model. With a reference, that every matrix is there and as near to it as its scheme lets it be: 32 rows of
 // each, whose error may be 4 times that of rounding them to the same scheme, since quantizers that look at
 // text trade it for a smaller error of what comes out. What is stored in floats must be the reference's,

@@ -53,6 +53,9 @@ class Workbench {
   // The same; but at least so many tokens where they come from a file that has them.
   std::shared_ptr<const Calibration> calibration(const std::string& who, int64_t tokens);
 
+  // Those that were asked for so far; null for none.
+  const Calibration* known_calibration() const { return calibration_.get(); }
+
   // The same, parted into those that scores of the method auto see and those that check its plan.
   const PartedCalibration& parted_calibration();
 

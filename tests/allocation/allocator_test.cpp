@@ -376,10 +376,9 @@ TEST(Budget, BelowTheSmallestOrAboveTheLargestNamesWhatIsPossible) {
     options.budget.bits_per_weight = 4.5;
     EXPECT_EQ(allocate(scores.modules, scores, options).bits_per_weight, 4.5);
     options.budget.bits_per_weight = 4.6;
-    EXPECT_EQ(usage_error(scores.modules, scores, options),
-              "the budget of 4.6 bpw is above the largest possible with the schemes w3g64, w4g64, 4.5 bpw; "
-              "lower it "
-              "or choose larger schemes");
+    const Plan all = allocate(scores.modules, scores, options);
+    EXPECT_EQ(all.bits_per_weight, 4.5);
+    for (const Assignment& matrix : all.assignments) EXPECT_EQ(matrix.scheme.name(), "w4g64");
     options.budget = {};
     options.budget.bytes = 1000;
     EXPECT_EQ(

@@ -48,6 +48,32 @@ TEST(OpenModel, TakesADirectoryOrTheFileInIt) {
   }
 }
 
+TEST(OpenModel, TakesTheHeadForAnEmbeddingThatIsTiedToIt) {
+  const TemporaryDirectory directory;
+  TinyModel tiny;
+  tiny.tied = true;
+  TinyWeights weights = write_tiny_model(directory.path(), tiny);
+  const std::vector<float> embedding =
+      open_model(directory.path()).checkpoint->read("model.embed_tokens.weight");
+  for (std::string& name : weights.names)
+    if (name == "model.embed_tokens.weight") {
+      weights.values["lm_head.weight"] = weights.values[name];
+      weights.shapes["lm_head.weight"] = weights.shapes[name];
+      name = "lm_head.weight";
+    }
+  write_safetensors(directory / "model.safetensors", weights, tiny.type);
+  const Model model = open_model(directory.path());
+  EXPECT_EQ(model.head, "model.embed_tokens.weight");
+  EXPECT_EQ(model.checkpoint->read(model.head), embedding);
+  EXPECT_FALSE(model.checkpoint->contains("lm_head.weight"));
+  const TensorInfo& info = model.checkpoint->info(model.head);
+  std::vector<std::byte> bytes(info.bytes);
+  model.checkpoint->read_bytes(info, 0, info.bytes, bytes.data());
+  std::vector<float> decoded(embedding.size());
+  to_float(tiny.type, bytes.data(), decoded.data(), static_cast<int64_t>(decoded.size()));
+  EXPECT_EQ(decoded, embedding);
+}
+
 // Files of other programs are named by a hash of their content, or linked.
 TEST(OpenModel, TakesAGgufOfAnyName) {
   const TemporaryDirectory directory;
