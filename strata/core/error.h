@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "strata/core/text.h"
+
 namespace strata {
 
 // The work failed (exit code 1). The message is one sentence: what, where, what was found, what was
@@ -27,14 +29,19 @@ class Interrupted : public Error {
   Interrupted() : Error("interrupted; no half-written file was left") {}
 };
 
+// A message, which may hold names out of somebody's file, in one line.
+inline std::string one_line(const std::string& message) {
+  return printable(message, std::string::npos);
+}
+
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
-  throw Error(fmt::format(format, std::forward<Args>(args)...));
+  throw Error(one_line(fmt::format(format, std::forward<Args>(args)...)));
 }
 
 template <class... Args>
 [[noreturn]] void fail_usage(fmt::format_string<Args...> format, Args&&... args) {
-  throw UsageError(fmt::format(format, std::forward<Args>(args)...));
+  throw UsageError(one_line(fmt::format(format, std::forward<Args>(args)...)));
 }
 
 }  // namespace strata

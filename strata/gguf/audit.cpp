@@ -43,7 +43,8 @@ class Header {
     const auto count = number<uint64_t>(), keys = number<uint64_t>();
     for (uint64_t key = 0; key < keys && sound_; ++key) read_key();
     for (uint64_t tensor = 0; tensor < count && sound_; ++tensor) read_tensor();
-    if (sound_ && (alignment == 0 || (alignment & (alignment - 1)) != 0))
+    if (!sound_) return;
+    if (alignment == 0 || (alignment & (alignment - 1)) != 0)
       add(fmt::format("its alignment is {}, which is no power of two", alignment));
     else
       data = (at_ + alignment - 1) / alignment * alignment;

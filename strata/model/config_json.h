@@ -40,7 +40,7 @@ class ConfigFields {
 // its tensors are called and how large they are can be seen all the same.
 class NotRunnable : public Error {
  public:
-  using Error::Error;
+  explicit NotRunnable(const std::string& message) : Error(one_line(message)) {}
 };
 
 // A config.json. Throws NotRunnable, or another error where a value is not possible.
