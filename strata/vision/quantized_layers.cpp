@@ -1,6 +1,15 @@
 #include "strata/vision/quantized_layers.h"
 
 namespace strata::vision {
+namespace {
+
+// A convolution of maps whose outputs see all channels.
+bool suits_whole_numbers(const Graph& graph, const Layer& layer) {
+  return graph.device().is_cpu() && multiplies_bytes() && !layer.transposed && layer.groups == 1 &&
+         layer.weight.dim() == 4 && layer.weight.numel() > 0;
+}
+
+}  // namespace
 
 Options declare(LayerQuantizationOptions& options) {
   return {choice("weight-range", options.weights,
@@ -43,6 +52,8 @@ QuantizedLayers::Quantized& QuantizedLayers::quantized(size_t layer, int bits) {
   result.bias = options_.bias_correction && original.takes_bias
                     ? corrected_bias(layer, result.codes).to(graph_->device())
                     : original.bias;
+  if (suits_whole_numbers(*graph_, original))
+    result.packed = std::make_shared<const PackedWeights>(pack_weights(result.codes));
   return result;
 }
 
@@ -68,6 +79,16 @@ const LayerOverride& QuantizedLayers::layer(size_t layer, Widths widths) {
   found->second.bias = weights.bias;
   const ActivationCode code = activation(layer, widths.activation);
   found->second.input = [code](const at::Tensor& values) { return code.simulate(values); };
+  if (weights.packed != nullptr) {
+    const OnnxModel& model = graph_->model();
+    const Layer& original = graph_->layers()[layer];
+    const Window window =
+        read_window(NodeArguments(model, model.nodes[original.node]), original.weight.sizes().slice(2).vec());
+    const at::Tensor bias = weights.bias.defined() ? weights.bias.contiguous() : weights.bias;
+    found->second.whole = [=, packed = weights.packed](const at::Tensor& maps) {
+      return integer_convolution(maps, code, *packed, bias, window);
+    };
+  }
   return found->second;
 }
 

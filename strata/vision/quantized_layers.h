@@ -1,12 +1,14 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "strata/core/options.h"
 #include "strata/vision/activation_ranges.h"
 #include "strata/vision/graph.h"
+#include "strata/vision/integer_convolution.h"
 #include "strata/vision/weight_codes.h"
 
 namespace strata::vision {
@@ -51,7 +53,8 @@ class QuantizedLayers {
  private:
   struct Quantized {
     WeightCodes codes;
-    at::Tensor weight, bias;  // on the graph's device
+    at::Tensor weight, bias;                      // on the graph's device
+    std::shared_ptr<const PackedWeights> packed;  // where the layer is computed in whole numbers
   };
   Quantized& quantized(size_t layer, int bits);
   at::Tensor corrected_bias(size_t layer, const WeightCodes& codes) const;
