@@ -79,7 +79,7 @@ class Header {
   }
 
   void skip(uint64_t count, uint64_t size) {
-    if (count > (file_.size() - at_) / size)
+    if (count > 0 && count > (file_.size() - at_) / size)
       add(fmt::format("its header ends at byte {}, in the middle", file_.size()));
     else
       at_ += count * size;

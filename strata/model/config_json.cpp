@@ -253,6 +253,15 @@ std::vector<float> ConfigFields::reals(const char* key) const {
   return value->get<std::vector<float>>();
 }
 
+std::vector<int64_t> ConfigFields::integers(const char* key) const {
+  const Json* value = find(key);
+  if (value == nullptr) return {};
+  const auto whole = [](const Json& entry) { return entry.is_number_integer(); };
+  if (!value->is_array() || !std::all_of(value->begin(), value->end(), whole))
+    unexpected(key, *value, "a list of whole numbers");
+  return value->get<std::vector<int64_t>>();
+}
+
 std::optional<int64_t> ConfigFields::optional_integer(const char* key) const {
   const Json* value = find(key);
   if (value == nullptr) return std::nullopt;

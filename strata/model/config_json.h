@@ -24,7 +24,8 @@ class ConfigFields {
   double real(const char* key, double otherwise) const;
   bool flag(const char* key, bool otherwise) const;
   std::string text(const char* key, std::string otherwise) const;
-  std::vector<float> reals(const char* key) const;  // a list of numbers; throws where it is not given
+  std::vector<float> reals(const char* key) const;       // a list of numbers; throws where it is not given
+  std::vector<int64_t> integers(const char* key) const;  // a list; empty where it is not given
 
   const std::string& where() const { return where_; }
 

@@ -161,6 +161,7 @@ CompareRow evaluate_method(Workplace& place, WidthScorer& scorer, const CompareR
   for (int s = 0; s < seeds; ++s) {
     row.plan = plan_for(scorer, sizes, free, method, budget, request.allocation,
                         request.scoring.seed + static_cast<uint64_t>(s));
+    place.layers.learn_rounding(row.plan.layers, place.scoring);
     const Tensors outputs =
         compute_outputs(place.graph, place.reporting, place.layers.overrides(row.plan.layers));
     const Measured one = measure(place.graph, place.reporting, reference, outputs);
@@ -220,6 +221,7 @@ QuantizeResult quantize(const QuantizeRequest& request) {
   result.plan = plan_for(scorer, result.sizes, free, request.method, request.budget, request.allocation,
                          request.scoring.seed);
   result.plan_seconds = planning.seconds();
+  place.layers.learn_rounding(result.plan.layers, place.scoring);
   const OnnxModel quantized = quantized_model(place.layers, result.plan.layers, request.exporting);
   result.file_bytes = write_onnx(request.output, quantized, [&](const std::filesystem::path& complete) {
     OnnxModel read = read_onnx(complete);
@@ -286,10 +288,10 @@ Comparison compare(const CompareRequest& given) {
     scorer.score(method, request.scoring.seed);
     result.correlations.push_back({method, 0, 0, start.seconds()});
   }
+  if (request.correlate) correlate(place, scorer, request, result);  // before any weights are learned
   for (const WidthBudget& budget : request.budgets)
     for (const std::string& method : request.methods)
       result.rows.push_back(evaluate_method(place, scorer, request, sizes, original, method, budget));
-  if (request.correlate) correlate(place, scorer, request, result);
   return result;
 }
 

@@ -27,11 +27,9 @@ class LearnedMatrix {
   virtual AffineMatrix stored() const = 0;
 };
 
-// AdaRound (Nagel et al. 2020, arXiv 2004.10568): scales s and zero points z are those of `start`, and
-//   w' = s (clip(floor(w / s + z) + h(V), 0, 2^b - 1) - z),  h(V) = clip(1.2 sigmoid(V) - 0.1, 0, 1),
-// with one V a weight, which begins where w' = w. The regularizer sum(1 - |2 h(V) - 1|^gamma), whose gamma
-// falls from 20 to 2 after a warm-up of a fifth of the steps, makes every h(V) 0 or 1. weights: [rows, cols]
-// float on any device.
+// AdaRound (soft_rounding.h): scales s and zero points z are those of `start`, and
+//   w' = s (clip(floor(w / s + z) + h(V), 0, 2^b - 1) - z).
+// weights: [rows, cols] float on any device.
 std::unique_ptr<LearnedMatrix> make_adaround(const at::Tensor& weights, AffineMatrix start);
 
 // Learnable clipping (OmniQuant, Shao et al. 2023, arXiv 2308.13137): a group's codes spread over

@@ -14,9 +14,9 @@ int64_t image_batch(const Graph& graph);
 // Batches of `images` images.
 int64_t batch_count(int64_t images, const Graph& graph);
 
-// Calls body(index, first image, images) for every batch, without gradients. On a CPU, where there is a batch
-// for every thread, each thread has its own, which computes small convolutions faster than threads that share
-// them; batches then come in any order and at the same time.
+// Calls body(index, first image, images) for every batch, without gradients. On a CPU each batch is computed
+// by one thread, which is faster for small convolutions than threads that share them, and rounds alike for
+// any number of threads; batches come in any order and at the same time.
 using BatchBody = std::function<void(int64_t index, int64_t first, int64_t count)>;
 void for_each_batch(int64_t images, const Graph& graph, const BatchBody& body);
 

@@ -1,4 +1,6 @@
 // Element by element, of one tensor or of several that spread over each other.
+#include <ATen/ExpandUtils.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -15,6 +17,16 @@ template <at::Tensor (*function)(const at::Tensor&)>
 Operator make_unary(const NodeArguments& arguments) {
   arguments.expect_inputs(1, 1);
   return [](const Tensors& in) { return function(in[0]); };
+}
+
+// With the same function that writes over its input.
+template <at::Tensor (*function)(const at::Tensor&), at::Tensor& (*over)(at::Tensor&)>
+Operator make_unary_over(const NodeArguments& arguments) {
+  arguments.expect_inputs(1, 1);
+  return [](const Tensors& in) {
+    at::Tensor x = in[0];
+    return is_free(in[0]) ? over(x) : function(x);
+  };
 }
 
 template <class Function>
@@ -75,7 +87,9 @@ Operator make_clip(const NodeArguments& arguments) {
     return arguments.has_input(index) ? arguments.scalar(index, name) : arguments.real(name, missing);
   };
   const float low = bound("min", 1, -kInfinity), high = bound("max", 2, kInfinity);
-  return [low, high](const Tensors& in) { return at::clamp(in[0], low, high).to(in[0].scalar_type()); };
+  return [low, high](const Tensors& in) {
+    return is_free(in[0]) ? in[0].clamp_(low, high) : at::clamp(in[0], low, high).to(in[0].scalar_type());
+  };
 }
 
 Operator make_cast(const NodeArguments& arguments) {
@@ -92,6 +106,12 @@ Operator make_cast(const NodeArguments& arguments) {
 
 // ---- of several ----
 
+// Whether the first of two inputs has room for what an operator of theirs gives.
+bool takes_result(const at::Tensor& first, const at::Tensor& second) {
+  return is_free(first) && second.scalar_type() == first.scalar_type() && first.device() == second.device() &&
+         first.sizes() == at::infer_size(first.sizes(), second.sizes());
+}
+
 at::Tensor quotient(const at::Tensor& a, const at::Tensor& b) {
   return a.is_floating_point() ? a / b : at::div(a, b, "trunc").to(a.scalar_type());
 }
@@ -101,7 +121,7 @@ at::Tensor power(const at::Tensor& a, const at::Tensor& b) {
 }
 
 at::Tensor sum_of(const at::Tensor& a, const at::Tensor& b) {
-  return a + b;
+  return takes_result(a, b) ? a.add_(b) : takes_result(b, a) ? b.add_(a) : a + b;
 }
 
 at::Tensor difference(const at::Tensor& a, const at::Tensor& b) {
@@ -109,13 +129,14 @@ at::Tensor difference(const at::Tensor& a, const at::Tensor& b) {
 }
 
 at::Tensor product_of(const at::Tensor& a, const at::Tensor& b) {
-  return a * b;
+  return takes_result(a, b) ? a.mul_(b) : takes_result(b, a) ? b.mul_(a) : a * b;
 }
 
 template <at::Tensor (*function)(const at::Tensor&, const at::Tensor&)>
 Operator make_binary(const NodeArguments& arguments) {
   arguments.expect_inputs(2, 2);
   return [](const Tensors& in) {
+    if (in[0].device() == in[1].device()) return function(in[0], in[1]);
     const Tensors both = on_one_device(in);
     return function(both[0], both[1]);
   };
@@ -165,7 +186,7 @@ OperatorTable elementwise_operators() {
           {"Floor", make_unary<at::floor>},
           {"Gelu", make_gelu},
           {"HardSigmoid", make_hard_sigmoid},
-          {"HardSwish", make_unary<at::hardswish>},
+          {"HardSwish", make_unary_over<at::hardswish, at::hardswish_>},
           {"LeakyRelu", make_leaky_relu},
           {"Log", make_unary<at::log>},
           {"Max", make_variadic<at::maximum>},
@@ -178,10 +199,10 @@ OperatorTable elementwise_operators() {
           {"PRelu", make_prelu},
           {"Pow", make_binary<power>},
           {"Reciprocal", make_unary<at::reciprocal>},
-          {"Relu", make_unary<at::relu>},
+          {"Relu", make_unary_over<at::relu, at::relu_>},
           {"Round", make_unary<at::round>},
           {"Selu", make_selu},
-          {"Sigmoid", make_unary<at::sigmoid>},
+          {"Sigmoid", make_unary_over<at::sigmoid, at::sigmoid_>},
           {"Sign", make_unary<at::sign>},
           {"Sin", make_unary<at::sin>},
           {"Softplus", make_softplus},

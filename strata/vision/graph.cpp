@@ -259,13 +259,16 @@ void Execution::compute(size_t n, const Overrides& overrides, const OutputObserv
   }
   const LayerOverride* change =
       node.layer >= 0 && !overrides.empty() ? &overrides[static_cast<size_t>(node.layer)] : nullptr;
-  if (change != nullptr) {
+  const bool by_itself = change != nullptr && change->whole;
+  if (change != nullptr && !by_itself) {
     const Layer& layer = graph_->layers()[static_cast<size_t>(node.layer)];
     if (change->input) inputs[layer.data_input] = change->input(inputs[layer.data_input]);
     if (change->weight.defined()) inputs[layer.weight_input] = change->weight;
     if (change->bias.defined() && inputs.size() > 2) inputs[2] = change->bias;
   }
-  Outputs outputs = computed(n, inputs);
+  Outputs outputs = by_itself
+                        ? change->whole(inputs[graph_->layers()[static_cast<size_t>(node.layer)].data_input])
+                        : computed(n, inputs);
   if (change != nullptr && change->output) outputs[0] = change->output(outputs[0]);
   if (observer) observer(n, outputs[0]);
   for (size_t o = 0; o < outputs.size() && o < node.outputs.size(); ++o) {

@@ -96,6 +96,8 @@ class Graph {
 struct LayerOverride {
   at::Tensor weight, bias;
   std::function<at::Tensor(const at::Tensor&)> input, output;  // replace what flows in and out
+  std::function<at::Tensor(const at::Tensor&)> whole;  // computes the layer from what flows in; the rest but
+                                                       // output then has no say
 };
 
 // One a layer, or none at all for the network as it is.

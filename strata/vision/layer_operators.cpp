@@ -1,4 +1,6 @@
 // Convolutions and products: what becomes layers where its weights are constant.
+#include <ATen/Context.h>
+
 #include <algorithm>
 
 #include "strata/core/error.h"
@@ -23,11 +25,31 @@ int64_t convolution_groups(const NodeArguments& arguments, int64_t channels, con
   return groups;
 }
 
+constexpr int64_t kNarrow = 12;  // pixels a row
+
+// Where a processor's convolutions are fastest: channels side by side, but for dense windows on narrow maps.
+at::MemoryFormat fastest_format(const at::Tensor& maps, const at::Tensor& weight, int64_t groups) {
+  const bool dense_window = groups == 1 && weight.size(3) > 1;
+  return dense_window && maps.size(3) < kNarrow ? at::MemoryFormat::Contiguous
+                                                : at::MemoryFormat::ChannelsLast;
+}
+
+at::Tensor convolve(const at::Tensor& maps, const at::Tensor& weight, const at::Tensor& bias,
+                    const Window& window, const std::vector<int64_t>& padding, int64_t groups) {
+  const bool on_processor = maps.is_cpu() && maps.dim() == 4 && maps.numel() > 0 && weight.numel() > 0 &&
+                            at::globalContext().hasMKLDNN() && !at::GradMode::is_enabled();
+  if (on_processor)  // directly: convolution() would lay the weights out anew each time
+    return at::mkldnn_convolution(maps.contiguous(fastest_format(maps, weight, groups)), weight, bias,
+                                  padding, window.strides, window.dilations, groups);
+  const std::vector<int64_t> no_offset(window.dimensions(), 0);
+  return at::convolution(maps, weight, bias, window.strides, padding, window.dilations,
+                         /*transposed=*/false, no_offset, groups);
+}
+
 Operator make_conv(const NodeArguments& arguments) {
   const OnnxTensor& weight = convolution_weight(arguments);
   const int64_t groups = convolution_groups(arguments, weight.shape[0], "outputs");
   const Window window = read_window(arguments, {weight.shape.begin() + 2, weight.shape.end()});
-  const std::vector<int64_t> no_offset(window.dimensions(), 0);
   return [=](const Tensors& in) {
     const std::vector<int64_t> pads = window.pads_for(in[0]);
     const bool symmetric = is_symmetric(pads);
@@ -35,8 +57,7 @@ Operator make_conv(const NodeArguments& arguments) {
     std::vector<int64_t> padding(window.dimensions(), 0);
     if (symmetric) std::copy_n(pads.begin(), padding.size(), padding.begin());
     const at::Tensor bias = in.size() > 2 ? in[2] : at::Tensor();
-    return at::convolution(maps, in[1], bias, window.strides, padding, window.dilations,
-                           /*transposed=*/false, no_offset, groups);
+    return convolve(maps, in[1], bias, window, padding, groups);
   };
 }
 

@@ -8,6 +8,7 @@
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/device/device.h"
+#include "strata/device/products.h"
 #include "strata/information/sliced.h"
 #include "strata/vision/agreement.h"
 #include "strata/vision/batches.h"
@@ -153,6 +154,7 @@ std::vector<size_t> free_layers(const Graph& graph, bool free_ends) {
 
 ProbeResults run_probes(QuantizedLayers& layers, const ImageSet& images, const ProbeOptions& options) {
   use_threads();
+  const OneThread each;
   const Graph& graph = layers.graph();
   Observatory observatory(graph, images, options);
   Overrides overrides = layers.overrides(std::vector<Widths>(graph.layers().size()));

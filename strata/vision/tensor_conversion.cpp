@@ -6,6 +6,13 @@
 
 namespace strata::vision {
 
+bool is_free(const at::Tensor& input) {
+  const bool may_change =
+      !at::GradMode::is_enabled() && input.is_inference() == c10::InferenceMode::is_enabled();
+  return may_change && input.is_floating_point() && input.use_count() == 1 &&
+         input.storage().use_count() == 1;
+}
+
 at::Tensor to_tensor(const OnnxTensor& constant) {
   if (constant.is_real()) return at::tensor(constant.floats(), at::kFloat).reshape(constant.shape);
   return at::tensor(constant.integers(), at::kLong).to(scalar_type_of(constant.type)).reshape(constant.shape);

@@ -10,6 +10,10 @@
 
 namespace strata::vision {
 
+// Whether an operator may write its result over an input: real numbers that nothing else holds, without
+// gradients.
+bool is_free(const at::Tensor& input);
+
 // A constant as a tensor on the CPU: real numbers as float32, whole numbers in their own type, 4 bits as
 // int8.
 at::Tensor to_tensor(const OnnxTensor& constant);

@@ -51,6 +51,36 @@ TEST(Graph, ContinuesFromAChange) {
   expect_continuing_from_changes(Graph(tiny_network_with_shortcut(), at::kCPU));
 }
 
+// Operators write over what nobody else reads; what others read stays: x + relu(x) + clip(x), with relu(x) an
+// output, too, run twice from the same place.
+TEST(Graph, KeepsWhatIsStillNeeded) {
+  Random random(5);
+  OnnxModel model = tiny_network();
+  model.nodes.clear();
+  model.outputs = {value("r", {-1, 6, 8, 8}), value("sum", {-1, 6, 8, 8})};
+  add_constant(model, "w", {6, 3, 1, 1}, random);
+  model.nodes = {{"Conv", "conv", "", {"image", "w"}, {"x"}, {}},
+                 {"Relu", "relu", "", {"x"}, {"r"}, {}},
+                 {"Clip", "clip", "", {"x"}, {"c"}, {real("min", -0.2f), real("max", 0.3f)}},
+                 {"Add", "first", "", {"r", "c"}, {"s"}, {}},
+                 {"Add", "second", "", {"s", "x"}, {"sum"}, {}}};
+  model.opset = 10;
+  model.inputs[0].name = "image";
+  const Graph graph(model, at::kCPU);
+  const at::Tensor images = tiny_images(3).pixels.to(at::kFloat);
+  const at::Tensor x = at::conv2d(images, graph.layers()[0].weight),
+                   sum = at::relu(x) + at::clamp(x, -0.2, 0.3) + x;
+  const c10::InferenceMode inference;
+  Execution start(graph, {images});
+  start.run_before(1);
+  for (int run = 0; run < 2; ++run) {
+    Execution execution = start;
+    const Tensors outputs = execution.finish();
+    EXPECT_TRUE(at::allclose(outputs[0], at::relu(x), 1e-5, 1e-6));
+    EXPECT_TRUE(at::allclose(outputs[1], sum, 1e-5, 1e-6));
+  }
+}
+
 TEST(Graph, ReplacesOutputs) {
   const Graph graph(tiny_network(), at::kCPU);
   Overrides overrides(4);

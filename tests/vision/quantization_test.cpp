@@ -146,6 +146,25 @@ TEST(Probes, EqualPlainRuns) {
   set_thread_count(0);
 }
 
+// Calibration, simulation and information, to the last bit.
+TEST(Probes, AreTheSameForAnyNumberOfThreads) {
+  const auto results = [](int threads) {
+    set_thread_count(threads);
+    Bench bench(tiny_network_with_shortcut());
+    ProbeOptions options;
+    options.bits = {3};
+    options.directions = 8;
+    return run_probes(bench.layers, bench.images, options);
+  };
+  const ProbeResults one = results(1), three = results(3);
+  set_thread_count(0);
+  for (size_t p = 0; p < one.probes.size(); ++p) {
+    EXPECT_TRUE(at::equal(one.probes[p].logits, three.probes[p].logits)) << p;
+    EXPECT_EQ(one.probes[p].noise, three.probes[p].noise) << p;
+    EXPECT_EQ(one.probes[p].flow.label.back(), three.probes[p].flow.label.back()) << p;
+  }
+}
+
 TEST(Probes, NeedEnoughImages) {
   Bench bench;
   const std::string error = error_of([&] { run_probes(bench.layers, tiny_images(4), {}); });

@@ -106,8 +106,7 @@ void read_qwen_experts(const ConfigFields& fields, ModelConfig& config) {
   config.experts.renormalized = fields.flag("norm_topk_prob", false);
   const int64_t step = fields.integer("decoder_sparse_step", 1);
   if (step < 1) fail("{}: decoder_sparse_step is {}, but must be positive", fields.where(), step);
-  std::vector<int64_t> plain;
-  if (const Json* layers = fields.find("mlp_only_layers")) plain = layers->get<std::vector<int64_t>>();
+  const std::vector<int64_t> plain = fields.integers("mlp_only_layers");
   if (step == 1 && plain.empty()) return;
   for (int64_t layer = 0; layer < config.num_layers; ++layer)
     config.expert_layers.push_back((layer + 1) % step == 0 &&

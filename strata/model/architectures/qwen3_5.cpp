@@ -84,8 +84,8 @@ void read_qwen3_5_json(const ConfigFields& fields, ModelConfig& config) {
   config.recurrence = {fields.integer("linear_num_key_heads"), fields.integer("linear_num_value_heads"),
                        fields.integer("linear_key_head_dim"), fields.integer("linear_value_head_dim"), false};
   if (const Json* rope = fields.find("rope_parameters"))
-    if (const auto sections = rope->find("mrope_section"); sections != rope->end() && sections->is_array())
-      config.rope.sections = sections->get<std::vector<int64_t>>();
+    config.rope.sections =
+        ConfigFields(*rope, fields.where() + ": rope_parameters").integers("mrope_section");
 }
 
 void write_qwen3_5_json(const ModelConfig& config, const std::string& where, Json& json) {
