@@ -59,8 +59,10 @@ Json to_json(const Plan& plan) {
   if (plan.gap) document["gap"] = *plan.gap;
   if (plan.embedding) document["embedding"] = plan.embedding->name();
   if (plan.head) document["head"] = plan.head->name();
+  if (plan.layer_embedding) document["layer_embedding"] = plan.layer_embedding->name();
   if (plan.embedding_bits) document["embedding_bits_per_weight"] = *plan.embedding_bits;
   if (plan.head_bits) document["head_bits_per_weight"] = *plan.head_bits;
+  if (plan.layer_embedding_bits) document["layer_embedding_bits_per_weight"] = *plan.layer_embedding_bits;
   if (plan.file_bits) document["file_bits_per_weight"] = *plan.file_bits;
   if (plan.layers > 0) document["layers"] = plan.layers;
   document["assignments"] = Json::array();
@@ -88,11 +90,13 @@ Plan plan_from_json(const Json& document, const std::string& where) {
   if (file.has("gap")) plan.gap = file.finite("gap");
   if (file.has("embedding")) plan.embedding = scheme_from_json(file, "embedding");
   if (file.has("head")) plan.head = scheme_from_json(file, "head");
+  if (file.has("layer_embedding")) plan.layer_embedding = scheme_from_json(file, "layer_embedding");
   const auto read_bits = [&](const char* key, std::optional<double>& bits) {
     if (file.has(key)) bits = file.finite(key);
   };
   read_bits("embedding_bits_per_weight", plan.embedding_bits);
   read_bits("head_bits_per_weight", plan.head_bits);
+  read_bits("layer_embedding_bits_per_weight", plan.layer_embedding_bits);
   read_bits("file_bits_per_weight", plan.file_bits);
   if (file.has("layers")) plan.layers = file.whole("layers", 1, INT32_MAX);
 

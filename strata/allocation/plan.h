@@ -28,9 +28,9 @@ struct Plan {
   std::optional<double> gap;   // relative optimality gap that the solver proved
   std::vector<Assignment> assignments;
   // Where the plan has them too; bits and bytes above leave them out. The head's is unused when it is tied.
-  std::optional<Scheme> embedding, head;
+  std::optional<Scheme> embedding, head, layer_embedding;
   // Stored bits a weight of these, and of the whole file over all the model's weights; where they are known.
-  std::optional<double> embedding_bits, head_bits, file_bits;
+  std::optional<double> embedding_bits, head_bits, layer_embedding_bits, file_bits;
   int64_t layers = 0;  // of the model; 0 where it is not known
 
   void sum_up();  // fills bits_per_weight, average_code_bits and bytes from the assignments' shapes

@@ -58,7 +58,7 @@ ActivationStream::ActivationStream(const Model& model, const Calibration& calibr
       decoder_(model, decoder_options(options)),
       state_options_(state_options(options)),
       window_(calibration.window()),
-      states_(calibration.blocks(), window_, model.config.hidden_size, state_options_) {
+      states_(calibration.blocks(), window_, stream_size(model.config), state_options_) {
   const int64_t tokens = options.device.is_cuda() ? kCudaTokens : kCpuTokens;
   blocks_per_piece_ = std::clamp<int64_t>(tokens / calibration.window(), 1, calibration.blocks());
   for_each_piece([&](int64_t first, int64_t count) {
@@ -155,8 +155,8 @@ void ActivationStream::proceed_to(const std::string& input, const See& see) {
   run_stages(stage, see);
 }
 
-LayerState ActivationStream::read_state(int64_t first, int64_t count) const {
-  LayerState state{states_.read(first, count), {}};
+LayerState ActivationStream::read_state(const LayerRun& run, int64_t first, int64_t count) const {
+  LayerState state = state_of(run, states_.read(first, count));
   if (values_) state.value = values_->read(first, count);
   return state;
 }
@@ -182,12 +182,15 @@ void ActivationStream::run_stages(size_t end, const See& see) {
   if (kept < run.stages.size() && run.stages[kept].reads_value)
     values.emplace(blocks(), window_, width_of_value(kept), state_options_);
   for_each_piece([&](int64_t first, int64_t count) {
-    const LayerState before = read_state(first, count);
+    const LayerState before = read_state(run, first, count);
     std::vector<LayerState> keep(static_cast<size_t>(count));
     SeenInputs inputs(static_cast<size_t>(count));
     decoder_.for_sequences(count, window_, [&](int64_t begin, int64_t stop) {
-      LayerState state{before.hidden.narrow(0, begin, stop - begin),
-                       before.value.defined() ? before.value.narrow(0, begin, stop - begin) : at::Tensor()};
+      const auto some = [&](const at::Tensor& of_all) {
+        return of_all.defined() ? of_all.narrow(0, begin, stop - begin) : at::Tensor();
+      };
+      LayerState state{some(before.hidden), some(before.value)};
+      state.carried = some(before.carried);
       for (size_t stage = stage_; stage < end; ++stage) {
         if (stage == kept) keep[static_cast<size_t>(begin)] = state;
         state = run_stage(run, run.stages[stage], state);
@@ -203,7 +206,7 @@ void ActivationStream::run_stages(size_t end, const See& see) {
     for (int64_t block = 0; block < count && kept > stage_; ++block) {
       const LayerState& state = keep[static_cast<size_t>(block)];
       if (!state.hidden.defined()) continue;  // several went through together
-      states_.write(first + block, state.hidden);
+      states_.write(first + block, stream_of(state));
       if (values) values->write(first + block, state.value);
     }
     if (see) show(inputs, see);

@@ -65,8 +65,8 @@ class ActivationStream {
   // other weights.
   void advance(const See& see = nullptr);
 
-  // The hidden states [count, window, hidden_size] before layer(), until proceed_to() leaves the layer's
-  // beginning.
+  // The stream [count, window, stream_size] (model/stream.h) before layer(), until proceed_to() leaves the
+  // layer's beginning.
   at::Tensor hidden(int64_t first, int64_t count) const { return states_.read(first, count); }
 
   int64_t blocks() const { return states_.blocks(); }
@@ -77,7 +77,7 @@ class ActivationStream {
   void require_layer() const;
   std::vector<Stage> stages() const;  // of the layer
   std::unordered_set<std::string> seen_inputs() const;
-  LayerState read_state(int64_t first, int64_t count) const;
+  LayerState read_state(const LayerRun& run, int64_t first, int64_t count) const;
   void run(const See& see, bool keep);
   void run_stages(size_t end, const See& see);
   template <class Body>

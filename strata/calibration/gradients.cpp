@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "strata/core/progress.h"
@@ -33,19 +34,26 @@ class BackwardPass {
     HiddenStateOptions states;
     states.device = options.device;
     states.memory_limit = options.memory_limit / (layers_ + 2);
-    for (int64_t layer = 0; layer <= layers_ + 1; ++layer)
-      states_.emplace_back(ids_.size(0), ids_.size(1), model.config.hidden_size, states);
+    const auto kept = [&](int64_t size) { return HiddenStates(ids_.size(0), ids_.size(1), size, states); };
+    const int64_t changing = changing_size(model.config), whole = stream_size(model.config);
+    for (int64_t layer = 0; layer <= layers_; ++layer) states_.push_back(kept(changing));
+    states_.push_back(kept(whole));
+    if (whole > changing) constant_.emplace(kept(whole - changing));
   }
 
   void forward() {
     const at::NoGradGuard no_grad;
-    for (int64_t b = 0; b < ids_.size(0); ++b) states_[0].write(b, decoder_.embed(ids_.narrow(0, b, 1)));
+    for (int64_t b = 0; b < ids_.size(0); ++b) {
+      const at::Tensor stream = decoder_.embed(ids_.narrow(0, b, 1));
+      write(0, b, stream);
+      if (constant_) constant_->write(b, stream.narrow(-1, changing_size(model_.config), constant_size()));
+    }
     for (int layer = 0; layer < layers_; ++layer) {
       decoder_.hold_layer(layer);
       const int64_t blocks = ids_.size(0), together = options_.device.is_cpu() ? thread_count() : 1;
       for (int64_t b = 0; b < blocks; b += together) {
         const int64_t count = std::min(together, blocks - b);
-        states_[layer + 1].write(b, decoder_.layer(layer, states_[layer].read(b, count)));
+        write(layer + 1, b, decoder_.layer(layer, read(layer, b, count)));
         progress_.advance(count);
       }
       decoder_.drop_layer(layer);
@@ -94,9 +102,11 @@ class BackwardPass {
       if (module.tensor == model_.embedding) {
         if (!gradient.defined())
           gradient = at::zeros({module.rows, module.cols}, at::device(options_.device).dtype(at::kFloat));
+        const at::Tensor ids = ids_.narrow(0, block, 1);
         const at::Tensor by_rows =
-            embedded(model_.config, gradients().read(block, 1)[0]);  // linear: a factor
-        gradient.index_add_(0, ids_[block].to(options_.device), by_rows);
+            gradient_by_rows(model_.config, decoder_.embedding_rows(ids), decoder_.layer_embedding(ids),
+                             gradients().read(block, 1));
+        gradient.index_add_(0, ids_[block].to(options_.device), by_rows[0]);
       }
       see(module, block, gradient);
       progress_.advance();
@@ -113,6 +123,16 @@ class BackwardPass {
 
   HiddenStates& gradients() { return states_.back(); }
 
+  // The stream before a layer, of whose features those that no layer changes are kept once.
+  at::Tensor read(int64_t layer, int64_t block, int64_t count) const {
+    const at::Tensor changing = states_[static_cast<size_t>(layer)].read(block, count);
+    return constant_ ? with_changing_part(model_.config, changing, constant_->read(block, count)) : changing;
+  }
+  void write(int64_t layer, int64_t block, const at::Tensor& stream) {
+    states_[static_cast<size_t>(layer)].write(block, changing_part(model_.config, stream));
+  }
+  int64_t constant_size() const { return stream_size(model_.config) - changing_size(model_.config); }
+
   // As many blocks as there are threads, if so many floats of each fit in memory.
   int64_t blocks_together(int64_t floats) const {
     if (!options_.device.is_cpu()) return 1;
@@ -123,7 +143,7 @@ class BackwardPass {
   // The loss of one block.
   double backward_through_head(const at::Tensor& head, int64_t block) {
     const at::AutoGradMode with_gradients(true);  // of this thread
-    at::Tensor hidden = states_[layers_].read(block, 1).detach().clone().set_requires_grad(true);
+    at::Tensor hidden = read(layers_, block, 1).detach().clone().set_requires_grad(true);
     const double loss = backward_through_head(hidden, head, block);
     gradients().write(block, hidden.grad());
     return loss;
@@ -132,7 +152,7 @@ class BackwardPass {
   at::Tensor gradient_of_head(int64_t block) {
     const at::AutoGradMode with_gradients(true);
     const at::Tensor head = decoder_.weight(model_.head).detach().set_requires_grad(true);
-    backward_through_head(states_[layers_].read(block, 1).detach(), head, block);
+    backward_through_head(read(layers_, block, 1).detach(), head, block);
     return head.grad();
   }
 
@@ -177,7 +197,7 @@ class BackwardPass {
       at::Tensor& weight = run.weights.weight(module->name);
       weight = weight.detach().set_requires_grad(true);
     }
-    at::Tensor hidden = states_[index].read(block, 1).detach().clone().set_requires_grad(true);
+    at::Tensor hidden = read(index, block, 1).detach().clone().set_requires_grad(true);
     run_layer(run, hidden).backward(gradients().read(block, 1));
     gradients().write(block, hidden.grad());
     std::vector<at::Tensor> by_modules;
@@ -190,7 +210,8 @@ class BackwardPass {
   const at::Tensor ids_;
   const int64_t layers_;
   Decoder decoder_;
-  std::vector<HiddenStates> states_;  // before every layer, after the last, and the gradient by them
+  std::vector<HiddenStates> states_;  // before every layer, after the last, and the gradient by the stream
+  std::optional<HiddenStates> constant_;  // what no layer changes of the stream
   Progress progress_;
 };
 

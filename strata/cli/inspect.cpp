@@ -56,6 +56,7 @@ Json describe(const Model& model) {
     tensors.push_back(
         {{"name", tensor.name}, {"type", tensor.type}, {"shape", tensor.shape}, {"bytes", tensor.bytes}});
   }
+  const TensorInfo* table = model.checkpoint->find(model.layer_embedding);
   int64_t module_params = 0;
   Json roles = Json::array();
   for (const RoleTotal& total : totals_by_role(model)) {
@@ -76,6 +77,7 @@ Json describe(const Model& model) {
           {"vocabulary", config.vocab_size},
           {"context", config.max_position_embeddings},
           {"tied_embeddings", config.tied_embeddings},
+          {"layer_embedding_params", table == nullptr ? 0 : table->elements()},
           {"params", params},
           {"module_params", module_params},
           {"bytes", bytes},
@@ -114,6 +116,9 @@ void print(const Model& model, bool with_tensors) {
         d["query_heads"].get<int64_t>(), d["kv_heads"].get<int64_t>(), d["head_dim"].get<int64_t>());
   fmt::print("vocabulary {} ({} head), context {}\n", d["vocabulary"].get<int64_t>(),
              d["tied_embeddings"].get<bool>() ? "tied" : "separate", d["context"].get<int64_t>());
+  if (const auto table = d["layer_embedding_params"].get<int64_t>(); table > 0)
+    fmt::print("embeddings for every layer: a table of {:.1f} M parameters, {} features a layer\n",
+               static_cast<double>(table) / 1e6, model.config.layer_embedding_size);
   fmt::print("{:.1f} M parameters in {}; {:.1f} M of them in the layers' matrices\n\n",
              static_cast<double>(d["params"].get<int64_t>()) / 1e6, format_bytes(d["bytes"].get<uint64_t>()),
              static_cast<double>(d["module_params"].get<int64_t>()) / 1e6);

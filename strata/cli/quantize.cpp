@@ -85,6 +85,9 @@ Json to_json(const QuantizeArguments& options, const QuantizeResult& result, dou
           {"squared_error", result.exported.squared_error},
           {"embedding", result.exported_plan.embedding.name()},
           {"head", result.exported_plan.head.name()},
+          {"layer_embedding", result.exported_plan.layer_embedding
+                                  ? Json(result.exported_plan.layer_embedding->name())
+                                  : Json(nullptr)},
           {"tuning", result.tuning ? Json{{"before", result.tuning->before}, {"after", result.tuning->after}}
                                    : Json(nullptr)},
           {"effort", result.effort},
@@ -160,12 +163,15 @@ void add_quantize(Program& program) {
        text("shard-size", options.shard_size, "SIZE",
             "write several files of at most this size, such as 2GB (OUT-00001-of-00003.gguf); by default one "
             "GGUF, and safetensors of 5 GB"),
-       text("embedding", request.embedding, "SCHEME",
+       text("embedding", request.boundaries.embedding, "SCHEME",
             "scheme of the embedding; auto: with --size as the costs say, else Q4_K in a GGUF, or the head's "
             "where they are tied, and unchanged in a directory"),
-       text("head", request.head, "SCHEME",
+       text("head", request.boundaries.head, "SCHEME",
             "scheme of the output matrix; auto: with --size as the costs say, else Q6_K in a GGUF, and "
-            "unchanged in a directory")},
+            "unchanged in a directory"),
+       text("layer-embedding", request.boundaries.layer_embedding, "SCHEME",
+            "scheme of embeddings for every layer (Gemma 4's small members); auto: that of --embedding, else "
+            "Q4_K in a GGUF, and unchanged in a directory")},
       ModelKind::Language);
   add_budget(command, request.allocator.budget,
              "bytes of the whole file, of which embedding and head get their part by "

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct ExportPlan {
   // A scheme the format holds. F16, BF16 and F32 keep the values: a GGUF stores them in that type, hf in the
   // checkpoint's own. The head's is unused when it is tied.
   Scheme embedding, head;
+  std::optional<Scheme> layer_embedding;  // of the table of embeddings for every layer; none: the embedding's
   QuantizerOptions quantizer;  // without importance and impacts, which differ from matrix to matrix
   // Importance of the inputs of a matrix, by tensor, one a column: weighs the errors of GGUF types.
   std::map<std::string, std::vector<float>> importance;

@@ -56,6 +56,7 @@ void require_no_order(const Model& model, const ExportPlan& plan) {
 const Scheme* planned_scheme(const Model& model, const ExportPlan& plan, const std::string& tensor) {
   if (tensor == model.embedding) return &plan.embedding;
   if (tensor == model.head) return &plan.head;
+  if (tensor == model.layer_embedding) return plan.layer_embedding ? &*plan.layer_embedding : &plan.embedding;
   const auto found = plan.schemes.find(tensor);
   return found == plan.schemes.end() ? nullptr : &found->second;
 }
@@ -110,6 +111,12 @@ bool stored_already(const TensorInfo& tensor, const Scheme& scheme) {
 
 bool is_floating(const Scheme& scheme) {
   return scheme.kind == Scheme::Kind::Gguf && traits_of(scheme.gguf).block_elements == 1;
+}
+
+bool needs_whole_matrix(const Scheme& scheme) {
+  if (scheme.kind == Scheme::Kind::Nf4 || scheme.kind == Scheme::Kind::MixedRows) return true;
+  return scheme.kind == Scheme::Kind::Affine &&
+         (scheme.affine.axis == 0 || scheme.affine.scales == ScaleStorage::SecondLevel);
 }
 
 DType written_type(const TensorInfo& tensor) {

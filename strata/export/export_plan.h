@@ -38,6 +38,9 @@ bool stored_already(const TensorInfo& tensor, const Scheme& scheme);
 // Whether a scheme is a floating-point type, which for embedding and head means "as they are".
 bool is_floating(const Scheme& scheme);
 
+// Whether a scheme has groups across rows, or ranges over the whole matrix, and so needs all rows at once.
+bool needs_whole_matrix(const Scheme& scheme);
+
 // The type in which a Hugging Face directory stores a tensor that is not packed: its own, or fp16 where it
 // was quantized.
 DType written_type(const TensorInfo& tensor);

@@ -79,18 +79,12 @@ uint64_t bytes_of(const PlannedTensor& tensor) {
   return count * size_of(tensor.type);
 }
 
-// Groups across rows, or ranges over the whole matrix, need all rows at once.
-bool needs_whole_matrix(const Scheme& scheme) {
-  if (scheme.kind == Scheme::Kind::Nf4 || scheme.kind == Scheme::Kind::MixedRows) return true;
-  return scheme.kind == Scheme::Kind::Affine &&
-         (scheme.affine.axis == 0 || scheme.affine.scales == ScaleStorage::SecondLevel);
-}
-
 // The scheme that changes a tensor's values; null when they are kept.
 const Scheme* changing_scheme(const Model& model, const ExportPlan& plan, const TensorInfo& tensor) {
   const Scheme* scheme = planned_scheme(model, plan, tensor.name);
   if (scheme == nullptr || stored_already(tensor, *scheme)) return nullptr;
-  const bool boundary = tensor.name == model.embedding || tensor.name == model.head;
+  const bool boundary =
+      tensor.name == model.embedding || tensor.name == model.head || tensor.name == model.layer_embedding;
   return boundary && is_floating(*scheme) ? nullptr : scheme;
 }
 

@@ -79,7 +79,8 @@ PackedModules packed_modules(const PackedFormat& format, const Model& model, con
   for (int layer = 0; model.runnable && layer < model.config.num_layers; ++layer)
     for (const LayerTensor& tensor : architecture_of(model.config).tensors(model.config, layer))
       if (tensor.kept) modules.kept.push_back({layer, tensor.name});
-  for (const std::string& tensor : {model.embedding, model.head}) {
+  for (const std::string& tensor : {model.embedding, model.head, model.layer_embedding}) {
+    if (tensor.empty()) continue;
     const TensorInfo& info = model.checkpoint->info(tensor);
     if (const auto scheme = packed_scheme(format, model, plan, info))
       modules.all[tensor] = modules.beside_layers[tensor] = {*scheme, info.rows(), info.cols()};

@@ -1,5 +1,6 @@
 #include "strata/export/plans.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "strata/core/error.h"
@@ -34,6 +35,8 @@ Plan plan_from_gguf(const Model& model, const std::filesystem::path& path) {
   if (const TensorInfo* tensor = other.checkpoint->find(other.embedding))
     plan.embedding = find_scheme(tensor->type);
   if (const TensorInfo* tensor = other.checkpoint->find(other.head)) plan.head = find_scheme(tensor->type);
+  if (const TensorInfo* tensor = other.checkpoint->find(other.layer_embedding))
+    plan.layer_embedding = find_scheme(tensor->type);
   return plan;
 }
 
@@ -47,11 +50,13 @@ Plan plan_from_types(const Model& model, const std::filesystem::path& path) {
   plan.layers = model.config.num_layers;
   std::vector<std::string> boundaries = {model.embedding};
   if (model.head != model.embedding) boundaries.push_back(model.head);
+  if (!model.layer_embedding.empty()) boundaries.push_back(model.layer_embedding);
   for (Assignment& found :
        read_tensor_types(read_text(path), matrices_of(model), path.string(), boundaries)) {
     if (found.tensor == model.embedding) plan.embedding = found.scheme;
     if (found.tensor == model.head) plan.head = found.scheme;
-    if (found.tensor != model.embedding && found.tensor != model.head)
+    if (found.tensor == model.layer_embedding) plan.layer_embedding = found.scheme;
+    if (std::find(boundaries.begin(), boundaries.end(), found.tensor) == boundaries.end())
       plan.assignments.push_back(std::move(found));
   }
   plan.sum_up();

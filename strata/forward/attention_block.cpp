@@ -13,10 +13,25 @@ at::Tensor normed_heads(const LayerRun& run, const AttentionPlan& plan, const st
   return with_norm(by_head(values, heads));
 }
 
+// Heads as attention takes them, [B, heads, T, D].
+struct KeysAndValues {
+  at::Tensor keys, values;
+};
+
+// Of the products: of the keys and, where these are not the same, of the values.
+KeysAndValues own_keys(const LayerRun& run, const AttentionPlan& plan, const at::Tensor& keys,
+                       const at::Tensor& values) {
+  const at::Tensor k = normed_heads(run, plan, plan.k_norm, keys, plan.kv_heads);
+  at::Tensor v = by_head(values, plan.kv_heads);
+  if (plan.norms_values) v = rms_norm(v, {}, run.config.rms_norm_eps);
+  return {apply_rope(k, run.rope), v};
+}
+
 at::Tensor mix(const LayerRun& run, const AttentionPlan& plan, const std::vector<at::Tensor>& products) {
   const int64_t queries = plan.heads * plan.head_dim, keys = plan.kv_heads * plan.head_dim;
+  const bool takes = plan.takes_keys.size > 0;
   std::vector<int64_t> sizes = {plan.output_gate ? 2 * queries : queries, keys};
-  if (!plan.keys_are_values) sizes.push_back(keys);
+  if (!plan.keys_are_values || takes) sizes.push_back(keys);
   const std::vector<at::Tensor> parts = split_products(products, sizes);
   at::Tensor of_queries = parts[0], gate;
   if (plan.output_gate) {
@@ -25,14 +40,15 @@ at::Tensor mix(const LayerRun& run, const AttentionPlan& plan, const std::vector
     gate = side_by_side(halves[1]);
   }
   const at::Tensor q = normed_heads(run, plan, plan.q_norm, of_queries, plan.heads);
-  const at::Tensor k = normed_heads(run, plan, plan.k_norm, parts[1], plan.kv_heads);
-  at::Tensor v = by_head(parts.back(), plan.kv_heads);
-  if (plan.norms_values) v = rms_norm(v, {}, run.config.rms_norm_eps);
+  const auto [k, v] = takes
+                          ? KeysAndValues{by_head(parts[1], plan.kv_heads), by_head(parts[2], plan.kv_heads)}
+                          : own_keys(run, plan, parts[1], parts.back());
   at::Tensor rotated = apply_rope(q, run.rope);
   if (run.rope.query_scale.defined()) rotated = rotated * run.rope.query_scale.to(rotated.scalar_type());
   const at::Tensor sinks = plan.sinks.empty() ? at::Tensor() : run.weights.weight(plan.sinks);
-  const at::Tensor mixed = run.attention(rotated, apply_rope(k, run.rope), v, plan.scores, sinks);
-  return gate.defined() ? mixed * at::sigmoid(gate) : mixed;
+  at::Tensor mixed = run.attention(rotated, k, v, plan.scores, sinks);
+  if (gate.defined()) mixed = mixed * at::sigmoid(gate);
+  return plan.gives_keys.size > 0 ? at::cat({mixed, side_by_side(k), side_by_side(v)}, -1) : mixed;
 }
 
 }  // namespace
@@ -40,12 +56,14 @@ at::Tensor mix(const LayerRun& run, const AttentionPlan& plan, const std::vector
 void add_stages(const AttentionPlan& plan, std::vector<Stage>& stages) {
   Stage into;
   into.matrices = plan.inputs;
+  into.takes = plan.takes_keys;
+  into.gives = plan.gives_keys;
   into.combine = [plan](const LayerRun& run, const std::vector<at::Tensor>& products) {
     return mix(run, plan, products);
   };
   Stage out = output_stage(plan.output);
   out.reads_attention = true;
-  if (!plan.norms_values) out.rows = Role::V;
+  if (!plan.norms_values && plan.takes_keys.size == 0) out.rows = Role::V;
   out.givers = plan.inputs;
   stages.push_back(std::move(into));
   stages.push_back(std::move(out));

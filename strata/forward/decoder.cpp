@@ -17,6 +17,7 @@
 #include "strata/forward/linear.h"
 #include "strata/forward/load_tensor.h"
 #include "strata/gguf/file.h"
+#include "strata/model/gguf_names.h"
 
 namespace strata {
 namespace {
@@ -63,23 +64,51 @@ Decoder::Decoder(const Model& model, DecoderOptions options)
 
 at::Tensor Decoder::embed(const at::Tensor& ids) {
   const at::NoGradGuard no_grad;
-  const at::Tensor flat = ids.reshape({-1}).to(at::kLong).cpu();
+  const at::Tensor rows = embedding_rows(ids);
+  const LayerEmbedding of_layers = layer_embedding(ids);
+  if (!of_layers.rows.defined()) return embedded(model_.config, rows, of_layers);
+  at::Tensor stream = at::empty({ids.size(0), ids.size(1), stream_size(model_.config)}, rows.options());
+  for_sequences(ids.size(0), ids.size(1), [&](int64_t first, int64_t end) {
+    LayerEmbedding some = of_layers;
+    some.rows = of_layers.rows.narrow(0, first, end - first);
+    stream.narrow(0, first, end - first)
+        .copy_(embedded(model_.config, rows.narrow(0, first, end - first), some));
+  });
+  return stream;
+}
+
+at::Tensor Decoder::embedding_rows(const at::Tensor& ids) {
   const int64_t vocab_size = model_.config.vocab_size;
-  if (flat.numel() > 0 && (flat.min().item<int64_t>() < 0 || flat.max().item<int64_t>() >= vocab_size))
+  if (ids.numel() > 0 && (ids.min().item<int64_t>() < 0 || ids.max().item<int64_t>() >= vocab_size))
     fail("{}: a token id lies outside the vocabulary of {} tokens; the tokenizer does not fit the model",
          model_.path.string(), vocab_size);
-  at::Tensor rows;
-  if (options_.resident || in_memory(model_.embedding)) {
-    rows = at::embedding(weight(model_.embedding), flat.to(options_.device));
-  } else {
-    const TensorInfo& info = model_.checkpoint->info(model_.embedding);
-    at::Tensor gathered = at::empty({flat.numel(), model_.config.hidden_size}, at::kFloat);
-    for (int64_t i = 0; i < flat.numel(); ++i)
-      model_.checkpoint->read_rows(info, flat.data_ptr<int64_t>()[i], 1,
-                                   gathered.data_ptr<float>() + i * model_.config.hidden_size);
-    rows = gathered.to(options_.device, options_.dtype);
+  return rows_of(model_.embedding, ids, options_.resident);
+}
+
+// Its table is never loaded as a whole: it is most of a small model.
+LayerEmbedding Decoder::layer_embedding(const at::Tensor& ids) {
+  if (model_.layer_embedding.empty()) return {};
+  const std::string projection = layer_projection_names(model_.config).name + ".weight";
+  at::Tensor rows = rows_of(model_.layer_embedding, ids, false);
+  if (change_rows_) {
+    rows = rows.to(at::kCPU, at::kFloat).contiguous();
+    change_rows_(rows);
+    rows = rows.to(options_.device, options_.dtype);
   }
-  return embedded(model_.config, rows.view({ids.size(0), ids.size(1), model_.config.hidden_size}));
+  LayerEmbedding of_layers{rows, weight(projection),
+                           weight(layer_projection_norm_names(model_.config).name + ".weight")};
+  if (options_.rounding != RuntimeRounding::None)
+    of_layers.round_input = [this, projection](const at::Tensor& input) {
+      return rounded_input(projection, input);
+    };
+  return of_layers;
+}
+
+// Rows of a matrix [B, T, cols] for ids [B, T]; it is loaded as a whole where that is asked for.
+at::Tensor Decoder::rows_of(const std::string& tensor, const at::Tensor& ids, bool whole) {
+  if (whole || in_memory(tensor)) return at::embedding(weight(tensor), ids.to(options_.device, at::kLong));
+  return gather_rows(*model_.checkpoint, model_.checkpoint->info(tensor), ids, options_.device,
+                     options_.dtype);
 }
 
 at::Tensor Decoder::layer(int index, const at::Tensor& hidden) {
@@ -188,8 +217,13 @@ void Decoder::restore(const std::string& tensor) {
   replaced_.erase(tensor);
 }
 
+void Decoder::change_layer_embedding(std::function<void(at::Tensor& rows)> change) {
+  change_rows_ = std::move(change);
+}
+
 void Decoder::restore_all() {
   replaced_.clear();
+  change_rows_ = nullptr;
 }
 
 void Decoder::hold_layer(int index) {

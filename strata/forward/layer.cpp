@@ -30,6 +30,7 @@ at::Tensor stage_output(const LayerRun& run, const Stage& stage, const LayerStat
   for (const std::string& matrix : stage.kept)
     products.push_back(project(run.weights, matrix, stage_input(run, stage, state)));
   if (stage.takes_rest) products.push_back(rest_of_value(run, stage, state.value));
+  if (stage.takes.size > 0) products.push_back(state.carried.narrow(-1, stage.takes.first, stage.takes.size));
   at::Tensor output = stage.combine(run, products);
   if (!stage.ends_block) return output;
   if (stage.by_expert) output = sum_of_experts(*state.routing, output, state.hidden);
@@ -38,11 +39,21 @@ at::Tensor stage_output(const LayerRun& run, const Stage& stage, const LayerStat
   return run.config.residual_scale == 1 ? added : added * run.config.residual_scale;
 }
 
+// Leaves to later layers what stands last in the output, which is without it behind that.
+void give(const CarriedPart& part, at::Tensor& output, at::Tensor& carried) {
+  const int64_t own = output.size(-1) - part.size, end = part.first + part.size;
+  carried = at::cat({carried.narrow(-1, 0, part.first), output.narrow(-1, own, part.size),
+                     carried.narrow(-1, end, carried.size(-1) - end)},
+                    -1);
+  output = output.narrow(-1, 0, own);
+}
+
 // Adds to the stream, or waits for the next stage.
 void take_output(const LayerRun& run, const Stage& stage, const at::Tensor& output, LayerState& state) {
   at::Tensor& waiting = stage.by_expert ? state.of_experts : state.value;
   if (!stage.ends_block) {
     waiting = output;
+    if (stage.gives.size > 0) give(stage.gives, waiting, state.carried);
     return;
   }
   state.hidden = state.hidden + output;
@@ -142,14 +153,26 @@ LayerState run_stage(const LayerRun& run, const Stage& stage, const LayerState& 
   return finish_stage(run, stage, state, products_of(run, stage, state, observe));
 }
 
-at::Tensor run_layer(const LayerRun& run, const at::Tensor& hidden, const InputObserver& observe) {
-  LayerState state{hidden, {}};
-  for (const Stage& stage : run.stages) state = run_stage(run, stage, state, observe);
-  return state.hidden;
+LayerState state_of(const LayerRun& run, const at::Tensor& stream) {
+  const int64_t hidden_size = run.config.hidden_size, carried = stream.size(-1) - hidden_size;
+  if (carried == 0) return {stream, {}};
+  LayerState state{stream.narrow(-1, 0, hidden_size), {}};
+  state.carried = stream.narrow(-1, hidden_size, carried);
+  return state;
 }
 
-at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& hidden) {
-  LayerState state{hidden, {}};
+at::Tensor stream_of(const LayerState& state) {
+  return state.carried.defined() ? at::cat({state.hidden, state.carried}, -1) : state.hidden;
+}
+
+at::Tensor run_layer(const LayerRun& run, const at::Tensor& stream, const InputObserver& observe) {
+  LayerState state = state_of(run, stream);
+  for (const Stage& stage : run.stages) state = run_stage(run, stage, state, observe);
+  return stream_of(state);
+}
+
+at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& stream) {
+  LayerState state = state_of(run, stream);
   at::Tensor sum;
   for (const Stage& stage : run.stages) {
     if (stage.block != block) continue;

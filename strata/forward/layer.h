@@ -50,6 +50,7 @@ struct LayerState {
   // rows, any].
   std::shared_ptr<const Routing> routing = nullptr;
   at::Tensor of_experts = {};
+  at::Tensor carried = {};  // behind the hidden state (stream.h); undefined where nothing is
 };
 
 struct LayerRun;
@@ -70,6 +71,9 @@ struct Stage {
   std::function<at::Tensor(const LayerRun& run, const std::vector<at::Tensor>& products)> combine;
   // What the value holds beyond the matrices' inputs is one more product, the last; it does not wait.
   bool takes_rest = false;
+  // Of what is carried a part is one more product, the last; or takes the place of a part of it what stands
+  // last in what the products become.
+  CarriedPart takes = {}, gives = {};
   // Of the stage that routes: from its input [B, T, hidden_size].
   std::function<Routing(const LayerRun& run, const at::Tensor& input)> route;
   bool by_expert = false;    // the matrices are stacks, each of which reads its expert's rows
@@ -109,8 +113,13 @@ at::Tensor project(const LayerWeights& weights, const std::string& matrix, const
 at::Tensor stage_product(const Stage& stage, const LayerState& state, const at::Tensor& input,
                          const at::Tensor& weight, const at::Tensor& bias);
 
+// The stream [B, T, stream_size] (stream.h) as the first stage of a layer finds it, and as the last leaves
+// it.
+LayerState state_of(const LayerRun& run, const at::Tensor& stream);
+at::Tensor stream_of(const LayerState& state);
+
 // The layer, or one of its stages. Nobody looks where `observe` is null.
-at::Tensor run_layer(const LayerRun& run, const at::Tensor& hidden, const InputObserver& observe = nullptr);
+at::Tensor run_layer(const LayerRun& run, const at::Tensor& stream, const InputObserver& observe = nullptr);
 LayerState run_stage(const LayerRun& run, const Stage& stage, const LayerState& state,
                      const InputObserver& observe = nullptr);
 
@@ -123,8 +132,8 @@ LayerState finish_stage(const LayerRun& run, const Stage& stage, const LayerStat
 void show_input(const Stage& stage, const LayerState& state, const std::string& matrix,
                 const at::Tensor& input, const InputObserver& observe);
 
-// What a block of the plan adds to its input [B, T, hidden_size].
-at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& hidden);
+// What a block of the plan adds to the hidden states [B, T, hidden_size] of the stream.
+at::Tensor block_output(const LayerRun& run, size_t block, const at::Tensor& stream);
 
 // x / sqrt(mean(x^2) + eps) * weight over the last dimension, the norm in float32. An undefined weight is 1.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
@@ -146,7 +155,7 @@ Stage output_stage(const std::string& matrix);
 
 // The stages of each kind of block, added to those before; attention_block.cpp, feed_forward_block.cpp,
 // experts_block.cpp, parallel_block.cpp, latent_attention_block.cpp, short_convolution_block.cpp,
-// delta_net_block.cpp and mamba_block.cpp.
+// delta_net_block.cpp, mamba_block.cpp and layer_embedding_block.cpp.
 void add_stages(const AttentionPlan& attention, std::vector<Stage>& stages);
 void add_stages(const FeedForwardPlan& feed_forward, std::vector<Stage>& stages);
 void add_stages(const ExpertsPlan& experts, std::vector<Stage>& stages);
@@ -155,5 +164,6 @@ void add_stages(const LatentAttentionPlan& attention, std::vector<Stage>& stages
 void add_stages(const ShortConvolutionPlan& convolution, std::vector<Stage>& stages);
 void add_stages(const DeltaNetPlan& delta_net, std::vector<Stage>& stages);
 void add_stages(const MambaPlan& mamba, std::vector<Stage>& stages);
+void add_stages(const LayerEmbeddingPlan& embedding, std::vector<Stage>& stages);
 
 }  // namespace strata

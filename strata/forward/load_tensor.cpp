@@ -32,6 +32,15 @@ at::Tensor load_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, int
   return loaded;
 }
 
+at::Tensor gather_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, const at::Tensor& ids,
+                       at::Device device, at::ScalarType dtype) {
+  const at::Tensor flat = ids.reshape({-1}).to(at::kCPU, at::kLong);
+  at::Tensor rows = at::empty({flat.numel(), tensor.cols()}, at::kFloat);
+  for (int64_t i = 0; i < flat.numel(); ++i)
+    checkpoint.read_rows(tensor, flat.data_ptr<int64_t>()[i], 1, rows.data_ptr<float>() + i * tensor.cols());
+  return rows.to(device, dtype).view({ids.size(0), ids.size(1), tensor.cols()});
+}
+
 at::Tensor load_tensor(const Checkpoint& checkpoint, const std::string& name, at::Device device,
                        at::ScalarType dtype) {
   const TensorInfo& tensor = checkpoint.info(name);

@@ -17,4 +17,8 @@ at::Tensor load_tensor(const Checkpoint& checkpoint, const std::string& name, at
 at::Tensor load_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, int64_t first, int64_t count,
                      at::Device device, at::ScalarType dtype);
 
+// Reads a row of a matrix for every id [B, T]: [B, T, cols].
+at::Tensor gather_rows(const Checkpoint& checkpoint, const TensorInfo& tensor, const at::Tensor& ids,
+                       at::Device device, at::ScalarType dtype);
+
 }  // namespace strata

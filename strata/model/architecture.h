@@ -11,6 +11,7 @@
 #include "strata/core/json.h"
 #include "strata/gguf/file.h"
 #include "strata/model/config.h"
+#include "strata/model/stream.h"
 
 namespace strata {
 
@@ -72,6 +73,9 @@ struct AttentionPlan {
   bool norms_values = false;     // every head of the values is RMS-normed, without gains
   AttentionScores scores;
   std::string sinks = {};  // a vector of a score a head, of a key without value that all queries see
+  // Of the stream: keys and values that stand in the place of its own, which it then has none of; and where
+  // it leaves its own to later layers.
+  CarriedPart takes_keys = {}, gives_keys = {};
 };
 
 // Latent attention: the matrices of `inputs` give the latent vector, the rotating part of the keys, and the
@@ -157,6 +161,13 @@ struct MambaPlan {
   std::string output;
 };
 
+// A layer's embedding (Gemma 3n's per-layer embeddings): gelu(gate hidden) * features, through `output`.
+struct LayerEmbeddingPlan {
+  std::string gate;      // "per_layer_input_gate"
+  std::string output;    // "per_layer_projection"
+  CarriedPart features;  // of the stream
+};
+
 // Both behind one norm, so that neither reads what the other adds.
 struct ParallelPlan {
   AttentionPlan attention;
@@ -168,7 +179,7 @@ struct ParallelPlan {
 struct BlockPlan {
   std::string norm_before, norm_after;
   std::variant<AttentionPlan, FeedForwardPlan, ExpertsPlan, ParallelPlan, LatentAttentionPlan,
-               ShortConvolutionPlan, DeltaNetPlan, MambaPlan>
+               ShortConvolutionPlan, DeltaNetPlan, MambaPlan, LayerEmbeddingPlan>
       block;
 };
 

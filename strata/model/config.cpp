@@ -40,6 +40,21 @@ bool ModelConfig::attends(int layer) const {
   return attention_layers.empty() || attention_layers.at(static_cast<size_t>(layer));
 }
 
+bool ModelConfig::shares_keys(int layer) const {
+  return layer >= num_layers - kv_shared_layers;
+}
+
+int ModelConfig::key_layer(int layer) const {
+  if (!shares_keys(layer)) return layer;
+  int source = static_cast<int>(num_layers - kv_shared_layers) - 1;
+  while (source >= 0 && slides(source) != slides(layer)) --source;
+  return source;
+}
+
+int64_t ModelConfig::intermediate_size_of(int layer) const {
+  return wide_sharing_layers && shares_keys(layer) ? 2 * intermediate_size : intermediate_size;
+}
+
 void slide_by_period(ModelConfig& config, int64_t period) {
   if (period < 1) fail("the pattern of sliding layers repeats after {} layers, expected 1 or more", period);
   config.sliding_layers.clear();

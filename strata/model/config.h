@@ -115,11 +115,17 @@ struct ModelConfig {
   ConvolutionSizes convolution;        // of the other layers
   RecurrenceSizes recurrence;          // likewise, of those that have a state
   bool tied_embeddings = false;
-  int64_t sliding_window = 0;                         // 0 = none
-  std::vector<bool> sliding_layers;                   // layers it applies to; empty = all
-  int64_t sliding_head_dim = 0;                       // of layers that slide, where theirs is another
-  int64_t sliding_kv_heads = 0;                       // likewise
-  bool keys_are_values = false;                       // in layers that do not slide
+  int64_t sliding_window = 0;        // 0 = none
+  std::vector<bool> sliding_layers;  // layers it applies to; empty = all
+  int64_t sliding_head_dim = 0;      // of layers that slide, where theirs is another
+  int64_t sliding_kv_heads = 0;      // likewise
+  bool keys_are_values = false;      // in layers that do not slide
+  // The last layers attend to keys and values of the last layer of their kind before them (key_layer); their
+  // feed-forward blocks may be twice as wide.
+  int64_t kv_shared_layers = 0;
+  bool wide_sharing_layers = false;
+  // Features of a token that every layer reads from an embedding of its own, beside the stream; 0: none.
+  int64_t layer_embedding_size = 0;
   double attention_scale = 0, attention_softcap = 0;  // as in AttentionScores
   double embedding_scale = 1;                         // of the embedded tokens
   double residual_scale = 1;                          // of what a block adds to the stream
@@ -137,6 +143,9 @@ struct ModelConfig {
   const Rope& rope_of(int layer) const;
   bool has_experts(int layer) const;
   bool attends(int layer) const;  // whether attention mixes this layer's values
+  bool shares_keys(int layer) const;
+  int key_layer(int layer) const;  // whose keys and values this layer attends to; its own where it has any
+  int64_t intermediate_size_of(int layer) const;
 };
 
 // All layers slide but for the last of every `period`; throws where that is not positive.

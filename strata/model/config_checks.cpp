@@ -110,6 +110,19 @@ void check_latent(const LatentSizes& sizes, const std::string& where) {
   check_size(where, "v_head_dim", sizes.value_dim, kLargestWidth);
 }
 
+void check_shared_keys(const ModelConfig& config, const std::string& where) {
+  if (config.kv_shared_layers < 0 || config.kv_shared_layers >= config.num_layers)
+    fail("{}: num_kv_shared_layers is {}, but must lie between 0 and {}, one less than there are layers",
+         where, config.kv_shared_layers, config.num_layers - 1);
+  for (int layer = 0; layer < config.num_layers; ++layer)
+    if (config.key_layer(layer) < 0)
+      fail(
+          "{}: num_kv_shared_layers is {}, but no layer before those {} has keys and values of the kind that "
+          "layer {} attends to; expected one that {}",
+          where, config.kv_shared_layers, config.kv_shared_layers, layer,
+          config.slides(layer) ? "slides" : "sees all tokens");
+}
+
 }  // namespace
 
 void check_config(const ModelConfig& config, const std::string& where) {
@@ -141,6 +154,10 @@ void check_config(const ModelConfig& config, const std::string& where) {
          config.rope.rotary_dim, config.head_dim);
   if (config.sliding_window < 0)
     fail("{}: sliding_window is {}, but must be positive, or null for none", where, config.sliding_window);
+  check_shared_keys(config, where);
+  if (config.layer_embedding_size != 0)
+    check_size(where, "hidden_size_per_layer_input", config.layer_embedding_size,
+               kLargestWidth / config.num_layers);
   if (config.latent.rank != 0) check_latent(config.latent, where);
   if (config.experts.count > 0) check_experts(config.experts, where);
   if (!config.attention_layers.empty()) check_mixers(config, where);

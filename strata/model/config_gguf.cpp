@@ -37,15 +37,34 @@ int64_t kv_heads(const Architecture& architecture, const GgufKeys& keys, const M
   return *std::max_element(of_layers.begin(), of_layers.end());
 }
 
+// The least that a layer has, where files list them.
+int64_t feed_forward_length(const Architecture& architecture, const GgufKeys& keys,
+                            const ModelConfig& config) {
+  if (architecture.experts)
+    return keys.integer("feed_forward_length", keys.integer("expert_feed_forward_length", 0));
+  if (!architecture.sizes_by_layer || config.num_layers < 1 || config.num_layers > kMostLayers)
+    return keys.integer("feed_forward_length");
+  const std::vector<int64_t> of_layers = keys.by_layer("feed_forward_length", config.num_layers);
+  return *std::min_element(of_layers.begin(), of_layers.end());
+}
+
+void check_feed_forward_lengths(const GgufKeys& keys, const ModelConfig& config) {
+  const std::vector<int64_t> of_layers = keys.by_layer("feed_forward_length", config.num_layers);
+  for (int layer = 0; layer < config.num_layers; ++layer)
+    if (const int64_t length = of_layers[static_cast<size_t>(layer)];
+        length != config.intermediate_size_of(layer))
+      throw NotRunnable(
+          fmt::format("{}: layer {} has a feed_forward_length of {}, and {} is what it would have if it were "
+                      "like the others; models whose layers differ so are not supported",
+                      keys.file().path().string(), layer, length, config.intermediate_size_of(layer)));
+}
+
 void read_sizes(const GgufFile& file, const Architecture& architecture, const GgufKeys& keys,
                 ModelConfig& config) {
   const std::string where = file.path().string();
   config.hidden_size = keys.integer("embedding_length");
-  config.intermediate_size =
-      architecture.experts
-          ? keys.integer("feed_forward_length", keys.integer("expert_feed_forward_length", 0))
-          : keys.integer("feed_forward_length");
   config.num_layers = keys.integer("block_count");
+  config.intermediate_size = feed_forward_length(architecture, keys, config);
   config.num_heads = keys.integer("attention.head_count");
   config.num_kv_heads = kv_heads(architecture, keys, config);
   config.max_position_embeddings = keys.integer("context_length", 2048);
@@ -226,6 +245,7 @@ ModelConfig read_gguf_config(const GgufFile& file) {
   config.bos = token_id(keys, "tokenizer.ggml.bos_token_id", config.vocab_size);
   config.eos = token_id(keys, "tokenizer.ggml.eos_token_id", config.vocab_size);
   check_config(config, where);
+  if (architecture.sizes_by_layer && !architecture.experts) check_feed_forward_lengths(keys, config);
   return config;
 }
 

@@ -57,7 +57,9 @@ std::string translate_name(const Architecture& architecture, const ModelConfig& 
     prefix = (way == Way::ToGguf ? layers.gguf_name : layers.name) + number + ".";
     translated = translate_in_layer(architecture, config, std::stoi(number), stem.substr(dot + 1), way);
   } else {
-    for (const NamePair& names : {embedding_names(config), final_norm_names(config), head_names(config)})
+    for (const NamePair& names :
+         {embedding_names(config), layer_embedding_names(config), layer_projection_names(config),
+          layer_projection_norm_names(config), final_norm_names(config), head_names(config)})
       if (translated.empty()) translated = translate(names, stem, way);
   }
   return translated.empty() ? "" : prefix + translated + std::string(ending);
@@ -67,6 +69,18 @@ std::string translate_name(const Architecture& architecture, const ModelConfig& 
 
 NamePair embedding_names(const ModelConfig& config) {
   return {config.prefix + "embed_tokens", "token_embd"};
+}
+
+NamePair layer_embedding_names(const ModelConfig& config) {
+  return {config.prefix + "embed_tokens_per_layer", "per_layer_token_embd"};
+}
+
+NamePair layer_projection_names(const ModelConfig& config) {
+  return {config.prefix + "per_layer_model_projection", "per_layer_model_proj"};
+}
+
+NamePair layer_projection_norm_names(const ModelConfig& config) {
+  return {config.prefix + "per_layer_projection_norm", "per_layer_proj_norm"};
 }
 
 NamePair final_norm_names(const ModelConfig& config) {

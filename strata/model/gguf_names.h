@@ -16,6 +16,11 @@ struct NamePair {
 
 // What all architectures have beside their layers, and how the names of a layer's tensors begin.
 NamePair embedding_names(const ModelConfig& config);
+// Where every layer has an embedding: those of all side by side, and the projection and norm of what is
+// added.
+NamePair layer_embedding_names(const ModelConfig& config);
+NamePair layer_projection_names(const ModelConfig& config);
+NamePair layer_projection_norm_names(const ModelConfig& config);
 NamePair final_norm_names(const ModelConfig& config);
 NamePair head_names(const ModelConfig& config);
 NamePair layer_names(const ModelConfig& config);  // "model.layers." and "blk."

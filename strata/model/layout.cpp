@@ -66,6 +66,11 @@ std::vector<ExpectedTensor> expected_tensors(const ModelConfig& config) {
   const Architecture& architecture = architecture_of(config);
   std::vector<ExpectedTensor> tensors;
   add_tensor(tensors, embedding_names(config), {config.vocab_size, config.hidden_size});
+  if (const int64_t size = config.layer_embedding_size; size > 0) {
+    add_tensor(tensors, layer_embedding_names(config), {config.vocab_size, config.num_layers * size});
+    add_tensor(tensors, layer_projection_names(config), {config.num_layers * size, config.hidden_size});
+    add_norm(tensors, layer_projection_norm_names(config), size, false, architecture.norm_form);
+  }
   for (int layer = 0; layer < config.num_layers; ++layer) {
     for (const LayerTensor& tensor : architecture.tensors(config, layer)) {
       const NamePair names = in_layer(config, layer, tensor);

@@ -329,6 +329,8 @@ Model open_model(const fs::path& path) {
   Model model = is_gguf(path) ? open_gguf(path) : open_hugging_face(path);
   if (!model.runnable) return model;
   model.embedding = embedding_names(model.config).name + ".weight";
+  if (model.config.layer_embedding_size > 0)
+    model.layer_embedding = layer_embedding_names(model.config).name + ".weight";
   model.final_norm = final_norm_names(model.config).name + ".weight";
   model.head = model.config.tied_embeddings ? model.embedding : head_names(model.config).name + ".weight";
   check_tensors(model);

@@ -39,6 +39,7 @@ struct Model {
   std::shared_ptr<const Checkpoint> checkpoint;
   std::vector<Module> modules;  // layer by layer
   std::string embedding = "model.embed_tokens.weight";
+  std::string layer_embedding;  // the table of the embeddings that every layer has; empty: none has
   std::string final_norm = "model.norm.weight";
   std::string head = "lm_head.weight";  // equals `embedding` when tied
 

@@ -39,6 +39,10 @@ Readers of_block(const MambaPlan& plan) {
   return {{plan.input}, {plan.output}};
 }
 
+Readers of_block(const LayerEmbeddingPlan& plan) {
+  return {{plan.gate}, {plan.output}};
+}
+
 Readers of_block(const DeltaNetPlan& plan) {
   return {{plan.qkv, plan.z}, {plan.output}};
 }

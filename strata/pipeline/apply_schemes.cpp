@@ -1,6 +1,7 @@
 #include "strata/pipeline/apply_schemes.h"
 
 #include "strata/core/progress.h"
+#include "strata/export/export_plan.h"
 
 namespace strata {
 
@@ -21,6 +22,16 @@ void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& scheme
     decoder.replace(tensor, weight.to(decoder.options().device, decoder.options().dtype));
     progress.advance();
   };
+  // The table of embeddings for every layer may be larger than everything else: of what stores rows by
+  // themselves only those are quantized that are read.
+  const auto changed_by_row = [&](const std::string& tensor, const Scheme& scheme) {
+    if (tensor != decoder.model().layer_embedding || needs_whole_matrix(scheme)) return false;
+    decoder.change_layer_embedding([scheme, quantizer](at::Tensor& rows) {
+      fake_quantize({rows.data_ptr<float>(), rows.size(0) * rows.size(1), rows.size(2)}, scheme, quantizer);
+    });
+    progress.advance();
+    return true;
+  };
   std::map<std::string, int64_t> matrices_of;  // stacks
   for (const Module& module : decoder.model().modules) matrices_of[module.tensor] = module.matrices();
   std::map<std::string, Scheme> of_layers;
@@ -28,7 +39,7 @@ void apply_schemes(Decoder& decoder, const std::map<std::string, Scheme>& scheme
     for (const Module& module : decoder.model().modules)
       if (const auto found = schemes.find(module.tensor); found != schemes.end()) of_layers.insert(*found);
   for (const auto& [name, scheme] : schemes) {
-    if (of_layers.count(name) > 0) continue;
+    if (of_layers.count(name) > 0 || changed_by_row(name, scheme)) continue;
     const TensorInfo& info = checkpoint.info(name);
     at::Tensor weight = at::empty({info.rows(), info.cols()}, at::kFloat);
     checkpoint.read(info, weight.data_ptr<float>());

@@ -61,6 +61,7 @@ CheckedPlan check_against_uniform(const Model& model, const Plan& plan, const Sc
   uniform.method = plan.method;
   uniform.embedding = plan.embedding;
   uniform.head = plan.head;
+  uniform.layer_embedding = plan.layer_embedding;
   return {uniform, klds + ", so the uniform plan is taken instead", uniform_kld};
 }
 

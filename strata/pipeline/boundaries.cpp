@@ -58,37 +58,49 @@ double stored_bits_per_weight(const TensorInfo& tensor, const ExportFormat& form
 
 }  // namespace
 
-void choose_boundaries(const std::string& asked_embedding, const std::string& asked_head, const Model& model,
-                       const ExportFormat& format, ExportPlan& exported) {
-  const auto chosen = [](const std::string& asked, const std::string& automatic) {
-    return parse_scheme(asked == "auto" ? automatic : asked);
+void choose_boundaries(const AskedBoundaries& asked, const Model& model, const ExportFormat& format,
+                       ExportPlan& exported) {
+  const auto chosen = [](const std::string& name, const std::string& automatic) {
+    return parse_scheme(name == "auto" ? automatic : name);
   };
-  exported.head = chosen(asked_head, format.head);
-  exported.embedding = asked_embedding == "auto" && model.config.tied_embeddings
+  exported.head = chosen(asked.head, format.head);
+  exported.embedding = asked.embedding == "auto" && model.config.tied_embeddings
                            ? exported.head
-                           : chosen(asked_embedding, format.embedding);
-  for (const Scheme& scheme : {exported.embedding, exported.head}) {
+                           : chosen(asked.embedding, format.embedding);
+  if (!model.layer_embedding.empty())
+    exported.layer_embedding =
+        chosen(asked.layer_embedding == "auto" ? asked.embedding : asked.layer_embedding, format.embedding);
+  else if (asked.layer_embedding != "auto")
+    fail_usage("{} has no embeddings for every layer; leave out --layer-embedding", model.path.string());
+  for (const Scheme& scheme :
+       {exported.embedding, exported.head, exported.layer_embedding.value_or(exported.embedding)}) {
     if (is_floating(scheme)) continue;
     if (!format.packs_embedding)
       fail_usage(
-          "{} keeps embedding and head as they are, but {} was asked for; leave out --embedding and --head",
+          "{} keeps embedding and head as they are, but {} was asked for; leave out --embedding, --head and "
+          "--layer-embedding",
           format.name, scheme.name());
     require_storable(format, scheme);
   }
 }
 
-void adopt_boundaries(const Plan& plan, bool open_embedding, bool open_head, const Model& model,
+void adopt_boundaries(const Plan& plan, const AskedBoundaries& asked, const Model& model,
                       const ExportFormat& format, ExportPlan& exported) {
-  const auto adopt = [&](const std::string& name, const std::optional<Scheme>& planned, Scheme& scheme) {
+  const auto adopted = [&](const std::string& name, const std::optional<Scheme>& planned, Scheme scheme) {
     const TensorInfo* tensor = model.checkpoint->find(name);
-    if (tensor == nullptr || !format.packs_embedding) return;
+    if (tensor == nullptr || !format.packs_embedding) return scheme;
     const std::optional<Scheme> kept = undecodable_type(model, *tensor);
-    const std::optional<Scheme>& adopted = kept ? kept : planned;
-    if (adopted && format.refusal(*adopted, tensor->rows(), tensor->cols()).empty()) scheme = *adopted;
+    const std::optional<Scheme>& found = kept ? kept : planned;
+    return found && format.refusal(*found, tensor->rows(), tensor->cols()).empty() ? *found : scheme;
   };
   const bool tied = model.embedding == model.head;
-  if (open_embedding && (open_head || !tied)) adopt(model.embedding, plan.embedding, exported.embedding);
-  if (open_head) adopt(model.head, tied ? plan.embedding : plan.head, exported.head);
+  const bool open_embedding = asked.embedding == "auto", open_head = asked.head == "auto";
+  if (open_embedding && (open_head || !tied))
+    exported.embedding = adopted(model.embedding, plan.embedding, exported.embedding);
+  if (open_head) exported.head = adopted(model.head, tied ? plan.embedding : plan.head, exported.head);
+  if (exported.layer_embedding && open_embedding && asked.layer_embedding == "auto")
+    exported.layer_embedding =
+        adopted(model.layer_embedding, plan.layer_embedding, *exported.layer_embedding);
 }
 
 std::string obstacle_to_choosing(const AllocationModule& boundary, const Model& model,
@@ -113,6 +125,7 @@ void take_boundaries(const Plan& plan, const Model& model, ExportPlan& exported)
   if (plan.embedding) exported.embedding = *plan.embedding;
   if (plan.embedding && model.head == model.embedding) exported.head = *plan.embedding;
   if (plan.head) exported.head = *plan.head;
+  if (plan.layer_embedding) exported.layer_embedding = plan.layer_embedding;
 }
 
 void describe_boundaries(const Model& model, const ExportFormat& format, const ExportPlan& exported,
@@ -126,6 +139,9 @@ void describe_boundaries(const Model& model, const ExportFormat& format, const E
   };
   describe(model.embedding, exported.embedding, plan.embedding, plan.embedding_bits);
   if (model.head != model.embedding) describe(model.head, exported.head, plan.head, plan.head_bits);
+  if (exported.layer_embedding)
+    describe(model.layer_embedding, *exported.layer_embedding, plan.layer_embedding,
+             plan.layer_embedding_bits);
   plan.file_bits = 8 * static_cast<double>(file_bytes) / weights_in_file(model, format);
 }
 

@@ -8,17 +8,23 @@
 #include "strata/model/model.h"
 
 // Embedding and head: asked for by name, taken from a plan, or chosen by an allocator beside the layers'
-// matrices.
+// matrices. And the table of embeddings for every layer, which no allocator chooses.
 namespace strata {
 
-// As users of llama.cpp expect them, where "auto" is asked for: the matrix that makes the logits has Q6_K and
-// a separate embedding Q4_K. Other formats keep both as they are, and may refuse what is asked for.
-void choose_boundaries(const std::string& asked_embedding, const std::string& asked_head, const Model& model,
-                       const ExportFormat& format, ExportPlan& exported);
+// What was asked for, each a scheme's name or "auto".
+struct AskedBoundaries {
+  std::string embedding = "auto", head = "auto", layer_embedding = "auto";
+};
 
-// Gives embedding and head, each where its scheme was left open, the schemes that the plan has for them and
-// the format holds. In a GGUF a matrix of a type that cannot be decoded keeps it.
-void adopt_boundaries(const Plan& plan, bool open_embedding, bool open_head, const Model& model,
+// As users of llama.cpp expect them, where "auto" is asked for: the matrix that makes the logits has Q6_K and
+// a separate embedding Q4_K; embeddings for every layer have what is asked for the embedding, or Q4_K. Other
+// formats keep all as they are, and may refuse what is asked for.
+void choose_boundaries(const AskedBoundaries& asked, const Model& model, const ExportFormat& format,
+                       ExportPlan& exported);
+
+// Gives each of them whose scheme was left open the one that the plan has for it and the format holds. In a
+// GGUF a matrix of a type that cannot be decoded keeps it.
+void adopt_boundaries(const Plan& plan, const AskedBoundaries& asked, const Model& model,
                       const ExportFormat& format, ExportPlan& exported);
 
 // Why the allocator cannot choose a scheme for an embedding or a head, as a sentence; empty where it can.

@@ -68,14 +68,16 @@ double params_of(const Model& model, const std::string& tensor) {
 
 // Parameters of a model.
 struct Sizes {
-  double layers = 0, embedding = 0, head = 0;    // head: also that of a tied embedding
+  double layers = 0;
+  double embedding = 0, head = 0;                // with those for every layer; head: also of a tied embedding
   double read = 0;                               // of layers, by a token: of experts those that it uses
   double count = 0;                              // of layers
   double matrices = 0, largest = 0, inputs = 0;  // inputs: squared columns of all matrices, as second moments
   bool tied = false;
 
   explicit Sizes(const Model& model)
-      : embedding(params_of(model, model.embedding)),
+      : embedding(params_of(model, model.embedding) +
+                  (model.layer_embedding.empty() ? 0 : params_of(model, model.layer_embedding))),
         head(params_of(model, model.head)),
         count(static_cast<double>(model.config.num_layers)),
         matrices(static_cast<double>(model.modules.size())),

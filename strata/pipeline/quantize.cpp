@@ -69,7 +69,7 @@ Budget budget_of_matrices(Budget budget, uint64_t fixed, bool all_chosen) {
     fail_usage("a file of {} is not possible: {} alone take {}; choose a larger --size{}",
                format_bytes(*budget.bytes),
                all_chosen ? "norms and metadata" : "embedding, head, norms and metadata", format_bytes(fixed),
-               all_chosen ? "" : " or smaller --embedding and --head");
+               all_chosen ? "" : " or smaller --embedding, --head and --layer-embedding");
   *budget.bytes -= fixed;
   budget.bytes_beside = fixed;
   return budget;
@@ -163,10 +163,9 @@ class Job {
           format_.name);
     plan.shard_bytes = request_.shard_bytes;
     plan.label = longest_label();
-    choose_boundaries(request_.embedding, request_.head, model_, format_, plan);
+    choose_boundaries(request_.boundaries, model_, format_, plan);
     if (!request_.plan.empty()) result_.plan = read_plan_for(model_, request_.plan);
-    adopt_boundaries(result_.plan, request_.embedding == "auto", request_.head == "auto", model_, format_,
-                     plan);
+    adopt_boundaries(result_.plan, request_.boundaries, model_, format_, plan);
     if (!request_.plan.empty()) return;
     menu_ = storable_menu(format_, runtime_, asked_menu(request_, method_, format_), request_.allocator.ties,
                           model_);
@@ -211,8 +210,9 @@ class Job {
       allocator_.boundaries = chosen_boundaries();
       const uint64_t fixed =
           fixed_bytes(model_, result_.exported_plan, format_, menu_.schemes.front(), allocator_.boundaries);
-      allocator_.budget = budget_of_matrices(budget, companions + fixed,
-                                             allocator_.boundaries.size() == boundary_modules(model_).size());
+      allocator_.budget = budget_of_matrices(
+          budget, companions + fixed,
+          allocator_.boundaries.size() == boundary_modules(model_).size() && model_.layer_embedding.empty());
     }
     if (request_.scores.empty())
       result_.scores =
@@ -228,8 +228,9 @@ class Job {
   std::vector<AllocationModule> chosen_boundaries() {
     std::vector<AllocationModule> chosen;
     for (const AllocationModule& boundary : allocation_modules(boundary_modules(model_))) {
-      const bool is_asked = (boundary.tensor == model_.embedding && request_.embedding != "auto") ||
-                            (boundary.tensor == model_.head && request_.head != "auto");
+      const bool is_asked =
+          (boundary.tensor == model_.embedding && request_.boundaries.embedding != "auto") ||
+          (boundary.tensor == model_.head && request_.boundaries.head != "auto");
       if (is_asked) continue;
       std::string obstacle = obstacle_to_choosing(boundary, model_, format_, allocator_);
       if (obstacle.empty() && !request_.scores.empty() && !has_costs(result_.scores, boundary))
@@ -272,6 +273,8 @@ class Job {
     const bool tied = model_.head == model_.embedding;
     if (!is_floating(exported.embedding)) result_.plan.embedding = exported.embedding;
     if (!is_floating(exported.head) && !tied) result_.plan.head = exported.head;
+    if (exported.layer_embedding && !is_floating(*exported.layer_embedding))
+      result_.plan.layer_embedding = exported.layer_embedding;
     CheckedPlan checked = bench_.check(method_, result_.plan, result_.scores, allocator_, quantizer_);
     bench_.release();
     if (!checked.note.empty()) result_.notes.push_back(checked.note);
@@ -343,6 +346,8 @@ class Job {
     if (format_.name == "gguf" || !is_floating(result_.exported_plan.embedding)) {
       schemes[model_.embedding] = result_.exported_plan.embedding;
       if (!model_.config.tied_embeddings) schemes[model_.head] = result_.exported_plan.head;
+      if (!model_.layer_embedding.empty())
+        schemes[model_.layer_embedding] = *result_.exported_plan.layer_embedding;
     }
     Decoder& decoder = bench_.quantized(schemes, quantizer_);
     add_measurement("uniform", plan.bytes, evaluate(decoder, ids_, request_.evaluation, &bench_.reference()));

@@ -8,6 +8,7 @@
 #include "strata/allocation/allocator.h"
 #include "strata/evaluation/evaluate.h"
 #include "strata/export/export.h"
+#include "strata/pipeline/boundaries.h"
 #include "strata/pipeline/estimate.h"
 #include "strata/pipeline/tune_plan.h"
 #include "strata/pipeline/workbench.h"
@@ -26,7 +27,7 @@ struct QuantizeRequest {
   std::filesystem::path scores, plan;  // files of earlier runs, used instead of scoring or allocating
   AllocatorOptions allocator;          // its budget's bytes count the whole output file
   QuantizerChoice quantizer = QuantizerChoice::automatic();
-  std::string embedding = "auto", head = "auto";  // scheme names, or "auto"
+  AskedBoundaries boundaries;
   TuningOptions tuning;        // after the quantizer; device, seed and cache are those of `workbench`
   uint64_t shard_bytes = 0;    // largest file; 0 = as the format does by itself
   std::filesystem::path text;  // measure the loss on it; empty = do not

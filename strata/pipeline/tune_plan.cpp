@@ -32,6 +32,13 @@ std::map<std::string, QuantizedMatrix> quantize_all(const Model& model, const Ex
 TuningReport tune_plan(const Model& unquantized, std::shared_ptr<const Model>& model, ExportPlan& plan,
                        const ExportFormat& format, const Calibration& calibration, TuningOptions options) {
   options.form = {format.store, format.vector_type};
+  if (const std::string& table = model->layer_embedding; !table.empty()) {
+    const Scheme& scheme = *planned_scheme(*model, plan, table);
+    if (!is_floating(scheme) && !needs_whole_matrix(scheme) &&
+        !stored_already(model->checkpoint->info(table), scheme))
+      options.form.layer_embedding = scheme;
+    options.form.quantizer = plan.quantizer;
+  }
   TunedModel tuned = tune(unquantized, *model, quantize_all(*model, plan), calibration, options);
   plan.calibrated = hand_out(std::move(tuned.matrices));
   if (!tuned.vectors.empty())

@@ -168,6 +168,7 @@ class ReferenceComparison {
     }
     compare(reference_.embedding);
     if (reference_.head != reference_.embedding) compare(reference_.head);
+    if (!reference_.layer_embedding.empty()) compare(reference_.layer_embedding);
   }
 
  private:

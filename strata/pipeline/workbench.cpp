@@ -181,6 +181,7 @@ CheckedPlan Workbench::check(const MethodChoice& method, const Plan& plan, const
     if (plan.embedding)
       schemes[model_.embedding] = *plan.embedding;  // as in the plan, also beside the uniform one
     if (plan.head) schemes[model_.head] = *plan.head;
+    if (plan.layer_embedding) schemes[model_.layer_embedding] = *plan.layer_embedding;
     PreparedQuantizer prepared = prepare(schemes, checking);
     if (prepared.calibrated && checking.name == quantizer.name) {
       prepared.calibrated = remember(prepared.calibrated);

@@ -47,6 +47,14 @@ at::Tensor LayerOutput::read(const ActivationStream& stream, const std::vector<i
   return at::cat(states);
 }
 
+at::Tensor LayerOutput::output(const LayerRun& run, const std::vector<int64_t>& blocks) const {
+  return hidden_states(run.config, run_layer(run, read(inputs_, blocks)));
+}
+
+at::Tensor LayerOutput::target(const std::vector<int64_t>& blocks) const {
+  return hidden_states(run_.config, read(targets_, blocks));
+}
+
 double LayerOutput::error(const std::vector<at::Tensor>& weights, const std::vector<int64_t>& blocks) const {
   const at::NoGradGuard no_grad;
   const LayerRun run = with(weights);
@@ -60,8 +68,7 @@ double LayerOutput::error(const std::vector<at::Tensor>& weights, const std::vec
     for (int64_t piece = begin; piece < end; ++piece) {
       check_interrupted();
       const std::vector<int64_t> some = slice(blocks, static_cast<size_t>(piece) * at_once, at_once);
-      const at::Tensor error =
-          run_layer(run, read(inputs_, some)).to(at::kFloat) - read(targets_, some).to(at::kFloat);
+      const at::Tensor error = output(run, some).to(at::kFloat) - target(some).to(at::kFloat);
       sums[static_cast<size_t>(piece)] = error.square().mean(-1).mean(-1, false, at::kDouble).sum();
     }
   });
@@ -99,10 +106,10 @@ std::vector<at::Tensor> LayerOutput::gradients_of(const std::vector<at::Tensor>&
   const at::AutoGradMode with_gradients(true);
   std::vector<at::Tensor> leaves;
   for (const at::Tensor& weight : weights) leaves.push_back(weight.detach().set_requires_grad(true));
-  const at::Tensor output = run_layer(with(leaves), read(inputs_, blocks));
+  const at::Tensor output = this->output(with(leaves), blocks);
   {
     const at::NoGradGuard no_grad;
-    const at::Tensor target = read(targets_, blocks);
+    const at::Tensor target = this->target(blocks);
     const double each = scale / static_cast<double>(target.size(1) * target.size(2));
     const at::Tensor gradient = (output.to(at::kFloat) - target.to(at::kFloat)).mul_(each);
     const at::AutoGradMode backward(true);

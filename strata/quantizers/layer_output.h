@@ -32,6 +32,8 @@ class LayerOutput {
   LayerRun with(const std::vector<at::Tensor>& weights) const;
   std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& weights,
                                        const std::vector<int64_t>& blocks, double scale) const;
+  at::Tensor output(const LayerRun& run, const std::vector<int64_t>& blocks) const;  // hidden states
+  at::Tensor target(const std::vector<int64_t>& blocks) const;
   static at::Tensor read(const ActivationStream& stream, const std::vector<int64_t>& blocks);
 
   const ActivationStream &inputs_, &targets_;

@@ -13,6 +13,7 @@
 #include "strata/forward/attention.h"
 #include "strata/forward/ends.h"
 #include "strata/forward/load_tensor.h"
+#include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
 #include "strata/quantizers/divergence_loss.h"
 
@@ -206,6 +207,19 @@ at::Tensor Student::final_bias() const {
   return model_.config.norm_bias ? constant(model_.final_norm_bias()) : at::Tensor();
 }
 
+// It does not learn.
+LayerEmbedding Student::layer_embedding(const at::Tensor& ids, at::ScalarType dtype) const {
+  if (model_.layer_embedding.empty()) return {};
+  at::Tensor rows = gather_rows(*model_.checkpoint, model_.checkpoint->info(model_.layer_embedding), ids,
+                                at::kCPU, at::kFloat);
+  if (options_.form.layer_embedding)
+    fake_quantize({rows.data_ptr<float>(), rows.size(0) * rows.size(1), rows.size(2)},
+                  *options_.form.layer_embedding, options_.form.quantizer);
+  const auto whole = [&](const NamePair& names) { return constant(names.name + ".weight").to(dtype); };
+  return {rows.to(options_.device, dtype), whole(layer_projection_names(model_.config)),
+          whole(layer_projection_norm_names(model_.config))};
+}
+
 at::Tensor Student::stored_value(const std::string& tensor, Form form) const {
   const at::NoGradGuard no_grad;
   if (const auto found = matrices_.find(tensor); found != matrices_.end())
@@ -265,28 +279,34 @@ at::Tensor Student::learn(const at::Tensor& ids, const at::Tensor& teacher, cons
   const auto layers = static_cast<int>(model_.config.num_layers);
   const Pieces pieces = pieces_of(ids);
   const at::Tensor on_device = ids.to(options_.device);
-  std::vector<at::Tensor> hidden;  // before every layer, and behind the last
+  const LayerEmbedding of_layers = layer_embedding(ids, options_.dtype);
+  at::Tensor rows, first;           // of the embedding, and the stream before the first layer
+  std::vector<at::Tensor> changed;  // what layers change of it, before every layer and behind the last
+  const auto stream = [&] { return with_changing_part(model_.config, changed.back(), first); };
   {
     const at::NoGradGuard no_grad;
-    hidden.push_back(
-        embedded(model_.config, at::embedding(value(model_.embedding, Form::Learned), on_device)));
+    rows = at::embedding(value(model_.embedding, Form::Learned), on_device);
+    first = embedded(model_.config, rows, of_layers);
+    changed.push_back(changing_part(model_.config, first));
     for (int layer = 0; layer < layers; ++layer) {
       check_interrupted();
-      hidden.push_back(run_pieces(run_of(layer, ids.size(1), Form::Learned), pieces, hidden.back()));
+      const LayerRun run = run_of(layer, ids.size(1), Form::Learned);
+      changed.push_back(changing_part(model_.config, run_pieces(run, pieces, stream())));
     }
   }
   const at::AutoGradMode with_gradients(true);
-  at::Tensor gradient = at::empty_like(hidden.back());  // by the hidden states that were left last
+  at::Tensor gradient = at::empty_like(first);  // by the stream that was left last
   GradientSums sums;
-  at::Tensor loss = learn_head(pieces, hidden.back(), teacher, teacher_head, gradient, sums);
+  at::Tensor loss = learn_head(pieces, stream(), teacher, teacher_head, gradient, sums);
   for (int layer = layers - 1; layer >= 0; --layer) {
-    hidden.pop_back();
+    changed.pop_back();
     check_interrupted();
-    learn_layer(layer, pieces, hidden.back(), gradient);
+    learn_layer(layer, pieces, stream(), gradient);
   }
   if (is_learned(model_.embedding))
-    add(sums[model_.embedding], at::embedding_dense_backward(embedded(model_.config, gradient), on_device,
-                                                             model_.config.vocab_size, -1, false));
+    add(sums[model_.embedding],
+        at::embedding_dense_backward(gradient_by_rows(model_.config, rows, of_layers, gradient), on_device,
+                                     model_.config.vocab_size, -1, false));
   for (const auto& [tensor, sum] : sums)
     if (sum.defined()) value(tensor, Form::Learned).backward(sum);
   return loss;
@@ -365,7 +385,8 @@ double Student::stored_divergence(const at::Tensor& ids, const ReadTeacher& teac
   const Form form = written ? Form::Written : Form::Stored;
   const Pieces pieces = pieces_of(ids);
   at::Tensor hidden =
-      embedded(model_.config, at::embedding(value(model_.embedding, form), ids.to(options_.device)));
+      embedded(model_.config, at::embedding(value(model_.embedding, form), ids.to(options_.device)),
+               layer_embedding(ids, at::kFloat));
   for (int layer = 0; layer < model_.config.num_layers; ++layer) {
     check_interrupted();
     hidden = run_pieces(run_of(layer, ids.size(1), form), pieces, hidden);

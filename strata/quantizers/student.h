@@ -6,10 +6,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "strata/core/dtype.h"
+#include "strata/forward/ends.h"
 #include "strata/forward/layer.h"
 #include "strata/model/model.h"
 #include "strata/quantizers/stored_floats.h"
@@ -22,6 +24,9 @@ struct WrittenForm {
   std::function<void(QuantizedMatrix& matrix)> matrix;
   // The type of a norm or bias of the checkpoint; null: F32.
   std::function<DType(const TensorInfo& tensor)> vector;
+  // The scheme of the embeddings for every layer, whose rows are quantized as they are read; none: they stay.
+  std::optional<Scheme> layer_embedding = std::nullopt;
+  QuantizerOptions quantizer = {};  // of those rows
 };
 
 struct StudentOptions {
@@ -93,6 +98,7 @@ class Student {
   at::Tensor stored_value(const std::string& tensor, Form form) const;
   at::Tensor constant(const std::string& tensor) const;
   at::Tensor final_bias() const;
+  LayerEmbedding layer_embedding(const at::Tensor& ids, at::ScalarType dtype) const;
   QuantizedMatrix written(const StoredFloats& matrix) const;
   LayerRun run_of(int layer, int64_t length, Form form) const;
   at::Tensor run_pieces(const LayerRun& run, const Pieces& pieces, const at::Tensor& hidden) const;

@@ -80,14 +80,16 @@ class Tuner {
                 const Calibration& calibration) const {
     if (options_.cache.empty()) return {};
     TuningOptions options = options_;
-    return {{"weights", weights_fingerprint(unquantized)},
-            {"scaled weights", weights_fingerprint(model_)},
-            {"matrices", stored_fingerprint(matrices)},
-            {"calibration", calibration.fingerprint},
-            {"options", values_of(declare(options))},
-            {"checks", options_.checks},
-            {"seed", options_.seed},
-            {"device", options_.device.is_cuda() ? "cuda" : "cpu"}};
+    Json identity = {{"weights", weights_fingerprint(unquantized)},
+                     {"scaled weights", weights_fingerprint(model_)},
+                     {"matrices", stored_fingerprint(matrices)},
+                     {"calibration", calibration.fingerprint},
+                     {"options", values_of(declare(options))},
+                     {"checks", options_.checks},
+                     {"seed", options_.seed},
+                     {"device", options_.device.is_cuda() ? "cuda" : "cpu"}};
+    if (options_.form.layer_embedding) identity["layer embedding"] = options_.form.layer_embedding->name();
+    return identity;
   }
 
   double held_back_divergence(bool written) const {

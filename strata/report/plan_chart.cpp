@@ -131,6 +131,7 @@ std::string plan_summary(const Plan& plan) {
   const bool tied = plan.embedding_bits && !plan.head_bits;
   add(tied ? "emb. + head" : "embedding", plan.embedding, plan.embedding_bits);
   add("head", plan.head, plan.head_bits);
+  add("layer emb.", plan.layer_embedding, plan.layer_embedding_bits);
   text += fmt::format("method       {}, allocator {}", plan.method, plan.allocator);
   if (plan.gap) text += " (" + optimality(*plan.gap) + ")";
   return text + "\n";

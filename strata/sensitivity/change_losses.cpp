@@ -88,7 +88,7 @@ class ChangeMeasurement {
     const std::unique_ptr<OutputLoss> loss =
         high_impact_.loss == HighImpactOptions::Loss::Logits
             ? make_logits_loss(model_, options_.device, evidence_.calibration->window())
-            : make_layer_loss();
+            : make_layer_loss(model_);
     Progress progress("measuring changes of layers", model_.config.num_layers * pieces(), "pieces");
     for (; !stream.at_end(); stream.advance()) {
       if (is_stored(stream.layer()))

@@ -98,7 +98,8 @@ class InformationMeasurement {
   }
 
   // The last position of a window has no next token.
-  double information_of(const at::Tensor& hidden) const {
+  double information_of(const at::Tensor& stream) const {
+    const at::Tensor hidden = hidden_states(model_.config, stream);
     const at::Tensor rows = hidden.narrow(1, 0, hidden.size(1) - 1).reshape({-1, hidden.size(2)});
     return sliced_information(project(rows, directions_), labels_, options_.neighbours);
   }

@@ -24,7 +24,7 @@ class ChangedLayer {
 
   // All choices of the stages from this one on, behind those that were made before.
   void choose_stage(size_t stage, const LayerState& state) {
-    if (stage == stages_.size()) return see_(choice_, state.hidden);
+    if (stage == stages_.size()) return see_(choice_, stream_of(state));
     Products products(stages_[stage].size());
     choose_matrix(stage, 0, state, stage_input(run_, run_.stages[stage], state), products);
   }
@@ -85,9 +85,9 @@ class ChangedLayer {
 }  // namespace
 
 void for_each_change(const LayerRun& run, const std::vector<std::string>& modules,
-                     const LayerOptions& options, bool pairs, const at::Tensor& hidden,
+                     const LayerOptions& options, bool pairs, const at::Tensor& stream,
                      const SeeOutput& see) {
-  ChangedLayer(run, modules, options, pairs, see).choose_stage(0, {hidden, {}});
+  ChangedLayer(run, modules, options, pairs, see).choose_stage(0, state_of(run, stream));
 }
 
 ChangeIndex::ChangeIndex(const LayerOptions& options, bool pairs)

@@ -21,12 +21,12 @@ using LayerChoice = std::vector<int>;
 // Sees what the layer gives [B, T, d] under a choice; the unchanged layer first.
 using SeeOutput = std::function<void(const LayerChoice& choice, const at::Tensor& output)>;
 
-// Runs a layer on hidden states [B, T, d] as it is, with every matrix replaced by each of its options, and,
+// Runs a layer on the stream [B, T, d] as it is, with every matrix replaced by each of its options, and,
 // with `pairs`, with every two matrices replaced by each of theirs. `modules` are the names of the matrices
 // inside the layer. What a choice leaves as it was is not computed again: a stage's products are computed
 // once for every input and matrix, and attention runs once for every choice of q, k and v.
 void for_each_change(const LayerRun& run, const std::vector<std::string>& modules,
-                     const LayerOptions& options, bool pairs, const at::Tensor& hidden, const SeeOutput& see);
+                     const LayerOptions& options, bool pairs, const at::Tensor& stream, const SeeOutput& see);
 
 // Where the losses of single changes and pairs stand in one flat list: for every module its options, then for
 // every two modules their options' pairs, the later module's options running fastest.

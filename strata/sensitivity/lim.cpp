@@ -24,11 +24,14 @@ Scores score_lim(const Model& model, const SensitivityOptions& options, const Ev
       for (int64_t first = 0; first < stream.blocks(); first += step)
         body(first, std::min(step, stream.blocks() - first));
     };
-    for_pieces([&](int64_t first, int64_t count) { before.write(first, stream.hidden(first, count)); });
+    const auto hidden = [&](int64_t first, int64_t count) {
+      return hidden_states(model.config, stream.hidden(first, count));
+    };
+    for_pieces([&](int64_t first, int64_t count) { before.write(first, hidden(first, count)); });
     stream.advance();
     double cosines = 0;
     for_pieces([&](int64_t first, int64_t count) {
-      const at::Tensor x = before.read(first, count), y = stream.hidden(first, count);
+      const at::Tensor x = before.read(first, count), y = hidden(first, count);
       cosines += total(at::cosine_similarity(x, y, -1));
     });
     values.push_back(1 - cosines / static_cast<double>(evidence.calibration->tokens()));

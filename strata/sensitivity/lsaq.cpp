@@ -48,7 +48,8 @@ Scores score_lsaq(const Model& model, const SensitivityOptions& options, const E
   kept.device = options.device;
   Decoder head(model, kept);  // loads nothing but the final norm and the head
   const auto decoded = [&] {
-    return likeliest_tokens(head, stream.hidden(0, blocks).reshape({-1, model.config.hidden_size}));
+    const at::Tensor hidden = hidden_states(model.config, stream.hidden(0, blocks));
+    return likeliest_tokens(head, hidden.reshape({-1, model.config.hidden_size}));
   };
   std::vector<double> values;
   Progress progress("decoding layers' inputs and outputs", model.config.num_layers, "layers");

@@ -45,10 +45,14 @@ NsdsLayer score_layer(const Model& model, int layer, const at::Tensor& basis,
                       const SensitivityOptions& options) {
   const NsdsOptions& nsds = options.methods.get<NsdsOptions>();
   const ModelConfig& config = model.config;
-  // A matrix may hold rows of several roles.
-  const auto has = [&](Role role) { return model.rows_of(layer, role).has_value(); };
+  // A matrix may hold rows of several roles; keys and values may be those of an earlier layer.
+  const auto rows_of = [&](Role role) {
+    const bool shared = role == Role::K || role == Role::V;
+    return model.rows_of(shared ? config.key_layer(layer) : layer, role);
+  };
+  const auto has = [&](Role role) { return rows_of(role).has_value(); };
   const auto read = [&](Role role) {
-    const Model::Rows rows = *model.rows_of(layer, role);
+    const Model::Rows rows = *rows_of(role);
     return load_rows(model, model.checkpoint->info(rows.module->tensor), rows.first, rows.count,
                      options.device);
   };

@@ -12,10 +12,14 @@ at::Tensor sum_of(const at::Tensor& values) {
 
 class LayerLoss : public OutputLoss {
  public:
-  at::Tensor outcome(int, const at::Tensor& output) override { return output; }
+  explicit LayerLoss(const ModelConfig& config) : config_(config) {}
+  at::Tensor outcome(int, const at::Tensor& output) override { return hidden_states(config_, output); }
   at::Tensor squared_distance(const at::Tensor& a, const at::Tensor& b) override {
     return sum_of((a - b).square_());
   }
+
+ private:
+  const ModelConfig& config_;
 };
 
 class LogitsLoss : public OutputLoss {
@@ -60,8 +64,8 @@ class LogitsLoss : public OutputLoss {
 
 }  // namespace
 
-std::unique_ptr<OutputLoss> make_layer_loss() {
-  return std::make_unique<LayerLoss>();
+std::unique_ptr<OutputLoss> make_layer_loss(const Model& model) {
+  return std::make_unique<LayerLoss>(model.config);
 }
 
 std::unique_ptr<OutputLoss> make_logits_loss(const Model& model, at::Device device, int64_t window) {

@@ -21,7 +21,7 @@ class OutputLoss {
 };
 
 // At the output of the layer itself.
-std::unique_ptr<OutputLoss> make_layer_loss();
+std::unique_ptr<OutputLoss> make_layer_loss(const Model& model);  // which must outlive it
 
 // At the model's logits, behind the other layers. Logits h E' are never computed: with G = E' E their squared
 // distance is the sum of (a - b) G (a - b)'. Keeps the model's weights in memory on the device.

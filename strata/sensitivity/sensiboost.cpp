@@ -37,15 +37,15 @@ class LayerSensitivity {
     std::vector<double> sums(exact_.stages.size());
     int64_t values = 0;
     for (int64_t first = 0; first < stream_.blocks(); first += stream_.blocks_per_piece()) {
-      at::Tensor hidden =
+      at::Tensor stream =
           stream_.hidden(first, std::min(stream_.blocks_per_piece(), stream_.blocks() - first));
-      values += hidden.numel();
+      values += hidden_states(exact_.config, stream).numel();
       for (size_t block = 0; block < exact_.plan.blocks.size(); ++block) {
-        const at::Tensor exact = block_output(exact_, block, hidden);
+        const at::Tensor exact = block_output(exact_, block, stream);
         for (size_t s = 0; s < sums.size(); ++s)
           if (exact_.stages[s].block == block && !(skip_output && mixes_values(s)))
-            sums[s] += squared_distance(block_output(with(exact_.stages[s]), block, hidden), exact);
-        hidden = hidden + exact;
+            sums[s] += squared_distance(block_output(with(exact_.stages[s]), block, stream), exact);
+        stream = stream + at::constant_pad_nd(exact, {0, stream.size(-1) - exact.size(-1)});
       }
     }
     for (double& sum : sums) sum /= static_cast<double>(values);

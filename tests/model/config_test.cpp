@@ -278,10 +278,12 @@ TEST(Config, RefusesWhatNewerKeysCannotSay) {
     all.update(changes);
     refused("gemma4_text", all, mentioned);
   };
-  refused_gemma4({{"hidden_size_per_layer_input", nullptr}}, "embeddings for every layer");
+  refused_gemma4({{"hidden_size_per_layer_input", nullptr}}, "vocab_size_per_layer_input is 262144 and");
+  refused_gemma4({{"hidden_size_per_layer_input", -1}}, "hidden_size_per_layer_input is -1");
   refused_gemma4({{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 10000}}}},
                  "an entry for sliding_attention");
-  refused_gemma4({{"num_kv_shared_layers", 1}}, "share keys and values");
+  refused_gemma4({{"num_kv_shared_layers", 3}}, "num_kv_shared_layers is 3, but must lie between 0 and 2");
+  refused_gemma4({{"num_kv_shared_layers", 2}}, "num_kv_shared_layers is 2, but no layer before those 2");
   refused_gemma4({{"enable_moe_block", true}}, "mixture of experts");
   refused_gemma4({{"use_bidirectional_attention", "all"}}, "looks ahead");
   refused_gemma4({{"layer_types", {"full_attention", "full_attention", "sliding_attention"}}},

@@ -32,8 +32,8 @@ class ChosenBoundaries : public testing::TestWithParam<bool> {
   // The file of a plan that counts bits of the layers alone.
   QuantizeResult with_fixed(const std::string& embedding, const std::string& head) {
     QuantizeRequest request = request_;
-    request.embedding = embedding;
-    request.head = head;
+    request.boundaries.embedding = embedding;
+    request.boundaries.head = head;
     request.allocator.budget.bits_per_weight = 5.2;
     return quantize(request);
   }
@@ -104,7 +104,7 @@ TEST_P(ChosenBoundaries, ArePartOfThePlanThatIsSaved) {
 
 TEST_P(ChosenBoundaries, StayAsTheyWereAskedFor) {
   request_.allocator.budget.bytes = with_fixed("Q8_0", "Q8_0").exported.file_bytes;
-  request_.embedding = request_.head = "Q8_0";
+  request_.boundaries.embedding = request_.boundaries.head = "Q8_0";
   const QuantizeResult result = quantize(request_);
   EXPECT_EQ(result.exported_plan.embedding.name(), "Q8_0");
   EXPECT_TRUE(result.scores.boundaries.empty());

@@ -117,7 +117,7 @@ TEST_F(BoundariesOfPlans, LinesOfLlamaQuantizeDecideThem) {
   EXPECT_EQ(types_with("both.txt", "token_embd=q5_1\n^output=q4_0\nblk=q8_0\n"), "Q5_1 Q4_0");
   EXPECT_EQ(types_with("head.txt", "^output=q4_0\nblk=q8_0\n"), "Q5_0 Q4_0");  // rows too short for Q4_K
   EXPECT_EQ(types_with("all.txt", ".*=q4_1\n"), "Q4_1 Q4_1");
-  request_.embedding = "Q8_0";
+  request_.boundaries.embedding = "Q8_0";
   EXPECT_EQ(types_with("all.txt", ".*=q4_1\n"), "Q8_0 Q4_1");
 }
 
@@ -127,7 +127,7 @@ TEST_F(BoundariesOfPlans, AnotherFileHasThem) {
   EXPECT_EQ(types_with("other.gguf", ""), "Q5_1 Q5_1");
   write_plan(directory_ / "same.json", read_plan_for(open_model(request_.model), directory_ / "other.gguf"));
   EXPECT_EQ(types_with("same.json", ""), "Q5_1 Q5_1");
-  request_.head = "F16";
+  request_.boundaries.head = "F16";
   EXPECT_EQ(types_with("other.gguf", ""), "Q5_1 F16");
 }
 
@@ -153,7 +153,7 @@ TEST_F(BoundariesOfPlans, WhatCannotBeDecodedIsKept) {
   EXPECT_EQ(std::memcmp(before.data(*before.find_tensor("token_embd.weight")),
                         after.data(*after.find_tensor("token_embd.weight")), tensors[0].bytes()),
             0);
-  request_.embedding = "Q8_0";
+  request_.boundaries.embedding = "Q8_0";
   request_.output = directory_ / "other.gguf";  // the first is being read
   EXPECT_NE(error_of([&] { quantize(request_); })
                 .find("token_embd.weight is stored as Q8_1, which cannot be decoded, so it can be kept but "

@@ -55,7 +55,7 @@ TEST_P(TunedFiles, HaveTheDivergenceThatWasMeasuredBeforeWriting) {
   QuantizeRequest request = tuned_request(file.model, directory / (is_gguf ? "out.gguf" : "out"));
   request.format = file.format;
   request.schemes = file.schemes;
-  request.embedding = request.head = file.embedding;
+  request.boundaries.embedding = request.boundaries.head = file.embedding;
   request.quantizer.name = file.quantizer;
   request.allocator.budget.bits_per_weight = file.bits_per_weight;
   const QuantizeResult result = quantize(request);
@@ -83,7 +83,7 @@ TEST(TunePlan, IsRefusedWhereThePlanQuantizesNothing) {
   const TemporaryDirectory directory;
   QuantizeRequest request = tuned_request("llama", directory / "out.gguf");
   request.schemes = "F16";
-  request.embedding = request.head = "F16";
+  request.boundaries.embedding = request.boundaries.head = "F16";
   request.allocator.budget.bits_per_weight = 16;
   const std::string error = error_of([&] { quantize(request); });
   EXPECT_NE(error.find("the plan keeps all matrices as they are"), std::string::npos) << error;

@@ -37,7 +37,8 @@ def as_published(path):
         config.setdefault("rope_local_base_freq", rope["sliding_attention"]["rope_theta"])
     for layer in config.get("per_layer_config", {}).values():
         config.setdefault("global_head_dim", layer["head_dim"])
-        config.setdefault("num_global_key_value_heads", layer["num_key_value_heads"])
+        if "num_key_value_heads" in layer:
+            config.setdefault("num_global_key_value_heads", layer["num_key_value_heads"])
     if config["model_type"] == "exaone4" and config["sliding_window"]:
         config["sliding_window_pattern"] = "".join("L" if kind.startswith("sliding") else "G" for kind in config["layer_types"])
     if config["model_type"] == "lfm2":

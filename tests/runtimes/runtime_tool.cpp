@@ -271,7 +271,7 @@ std::string features_of(const ModelConfig& c) {
   add(mixes_by([](const auto& block) { return std::holds_alternative<DeltaNetPlan>(block); }),
       "gated delta nets");
   add(mixes_by([](const auto& block) { return std::holds_alternative<MambaPlan>(block); }), "Mamba 2");
-  add(norms == 4, "norms before and behind both blocks");
+  add(norms >= 4, "norms before and behind both blocks");
   add(norms == 1, "parallel blocks");
   add(c.norm == ModelConfig::Norm::Layer, "LayerNorm");
   add(architecture_of(c).norm_form != StoredForm::Plain, "gains stored less 1");
@@ -292,6 +292,9 @@ std::string features_of(const ModelConfig& c) {
   add(c.query_growth > 0, "queries grow");
   add(c.sliding_head_dim > 0 || c.sliding_kv_heads > 0, "other heads in sliding layers");
   add(c.keys_are_values, "keys as values");
+  add(c.kv_shared_layers > 0, "keys and values of earlier layers");
+  add(c.wide_sharing_layers, "wider last layers");
+  add(c.layer_embedding_size > 0, "embeddings for every layer");
   add(!architecture_of(c).plan(c, 0).scale.empty(), "a scalar of every layer");
   add(gates_attention, "attention with a gate");
   add(c.latent.rank > 0, "latent attention");

@@ -78,6 +78,13 @@ MODELS = {
         num_attention_heads=2, head_dim=16, global_head_dim=32, num_global_key_value_heads=1, attention_k_eq_v=True,
         num_hidden_layers=4, intermediate_size=64, sliding_window=7, hidden_size_per_layer_input=0, final_logit_softcapping=2.0,
         layer_types=["sliding_attention", "full_attention"] * 2, rope_theta=None), 20),
+    # As the smaller members: an embedding for every layer, and the last two layers share keys and values.
+    "gemma4-e2b": ("Gemma4TextConfig", dict(
+        hidden_size=32, num_attention_heads=2, num_key_value_heads=1, head_dim=16, global_head_dim=32, num_hidden_layers=5,
+        intermediate_size=32, sliding_window=7, hidden_size_per_layer_input=32, vocab_size_per_layer_input=264,
+        num_kv_shared_layers=2, use_double_wide_mlp=True, final_logit_softcapping=2.0,
+        layer_types=["sliding_attention"] * 2 + ["full_attention", "sliding_attention", "full_attention"],
+        rope_theta=None), 38),
     # The base of the rope grows with the text.
     "llama-dynamic": ("LlamaConfig", dict(
         intermediate_size=64, max_position_embeddings=20, rope_parameters=dict(
