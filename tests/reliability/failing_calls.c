@@ -4,6 +4,7 @@
 //   STRATA_FAIL=sync:N       the N-th fsync and all behind it fail (EIO)
 //   STRATA_FAIL=read:N       the N-th read and all behind it fail (EIO)
 //   STRATA_FAIL=short:N      every read, from the N-th on, gives at most one byte
+//   STRATA_FAIL=clock:N      the time of day jumps by a day at every call, forth and back
 //   STRATA_COUNT=FILE        appends the number of writes, syncs and reads at the end, as "write N sync N read N"
 //
 // Only files below the folder STRATA_FAIL_UNDER count, and mapped pages do not.
@@ -13,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum Kind { WRITE, SYNC, READ, KINDS };
@@ -92,4 +95,32 @@ ssize_t read(int descriptor, void* data, size_t size) {
   if (fails(READ, descriptor)) return broken();
   if (size > 1 && is_watched(descriptor) && is_meant("short", counts[READ])) size = 1;
   return next(descriptor, data, size);
+}
+
+// Seconds by which this look at the clock is wrong.
+static long jump(void) {
+  static long looks;
+  const long day = 24 * 60 * 60;
+  return is_meant("clock", 1) ? (__atomic_add_fetch(&looks, 1, __ATOMIC_RELAXED) % 2 == 0 ? day : -day) : 0;
+}
+
+int clock_gettime(clockid_t clock, struct timespec* now) {
+  NEXT(clock_gettime);
+  const int result = next(clock, now);
+  if (clock == CLOCK_REALTIME) now->tv_sec += jump();
+  return result;
+}
+
+int gettimeofday(struct timeval* now, void* zone) {
+  NEXT(gettimeofday);
+  const int result = next(now, zone);
+  now->tv_sec += jump();
+  return result;
+}
+
+time_t time(time_t* now) {
+  struct timespec all;
+  clock_gettime(CLOCK_REALTIME, &all);
+  if (now != NULL) *now = all.tv_sec;
+  return all.tv_sec;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kills `strata quantize`, fills its disk, breaks its files, and looks at what is left.
 
-faults.py STRATA SHIM [--kills N] [--calls N] [--formats NAME...] [--seed S] [--only kill|shrink|cache|write|sync|read|short...]
+faults.py STRATA SHIM [--kills N] [--calls N] [--formats NAME...] [--seed S] [--only kill|shrink|cache|disk|clock|write|sync|read|short...]
 
 Every fault is followed by an ordinary run, which must give the bytes of a run without faults and leave nothing else.
 Prints what was tried, how often, and what was lost; exit code 1 when anything was.
@@ -185,6 +185,45 @@ def shrink(table, work, times, rng):
     table.add(f"a checkpoint that shrinks while it is read ({hit} times noticed)", times)
 
 
+def small_disk(table, work):
+    """A file system that is too small for the output, or just large enough."""
+    disk, tried = work.folder / "disk", 0
+    disk.mkdir()
+    for form in work.formats:
+        needed = sum(map(len, work.expected[form].values()))
+        for part in [0.1, 0.5, 0.9, 3]:
+            size = max(8192, int(part * needed))
+            mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", disk], stderr=subprocess.DEVNULL)
+            if mounted.returncode != 0:
+                return table.add("a file system that is too small (none could be mounted here)", 0)
+            try:
+                target = disk / work.target(form).name
+                code, errors = work.run(form, target=target)
+                what = f"a file system of {size} bytes"
+                tried += 1
+                if part > 1:
+                    table.expect(f"{what}: {form} fails: {errors}", code == 0)
+                    table.expect(f"{what}: {form} has other bytes", contents(target) == work.expected[form])
+                else:
+                    table.expect(f"{what}: {form} goes on", code == 1)
+                    expect_sentence(table, errors, what, "cannot write")
+                    table.expect(f"{what}: {form} leaves {list(disk.iterdir())}", not list(disk.iterdir()))
+            finally:
+                subprocess.run(["umount", disk], check=True)
+        work.clear()
+    table.add("a file system that is too small, or just large enough", tried)
+
+
+def jumping_clock(table, work):
+    for form in work.formats:
+        code, errors = work.run(form, env={"STRATA_FAIL": "clock:1"}, shim=True)
+        table.expect(f"a clock that jumps: {form} fails: {errors}", code == 0)
+        table.expect(f"a clock that jumps: {form} has other bytes", contents(work.target(form)) == work.expected[form])
+        expect_recovery(table, work, form, "a clock that jumps")
+        work.clear()
+    table.add("a clock that jumps by a day, forth and back", len(work.formats))
+
+
 def unwritable_cache(table, work):
     shutil.rmtree(work.folder / "cache", ignore_errors=True)
     (work.folder / "cache").write_text("a file where the folder should be")
@@ -211,6 +250,7 @@ def main():
         for form in work.formats:
             print(f"{form}: {work.seconds[form]:.1f} s, calls {work.counts[form]}", flush=True)
         steps = {"kill": lambda: kill(table, work, options.kills, rng),
+                 "disk": lambda: small_disk(table, work), "clock": lambda: jumping_clock(table, work),
                  "shrink": lambda: shrink(table, work, max(2, options.kills // 5), rng),
                  "cache": lambda: (unwritable_cache(table, work), two_at_once(table, work, max(1, options.kills // 20)))}
         for kind in ["write", "sync", "read", "short"]:
