@@ -18,7 +18,7 @@
 #include "strata/core/threads.h"
 #include "strata/device/device.h"
 #include "strata/device/products.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/quantizers/layer_output.h"
 #include "strata/quantizers/sign_round.h"
 

@@ -12,7 +12,7 @@
 #include "strata/core/stopwatch.h"
 #include "strata/core/threads.h"
 #include "strata/device/device.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/quantizers/tuning.h"
 
 namespace strata {

@@ -11,9 +11,12 @@ install(TARGETS strata_library EXPORT strataTargets ARCHIVE DESTINATION ${CMAKE_
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/strata/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/strata
         FILES_MATCHING PATTERN *.h PATTERN cli EXCLUDE PATTERN sentencepiece_module EXCLUDE)
 if(TARGET strata)
-  set_target_properties(strata PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON
-                        INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+  set(strata_folder ${CMAKE_INSTALL_LIBEXECDIR}/strata)
+  set_target_properties(strata strata_tensors PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+  set_target_properties(strata PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+  set_target_properties(strata_tensors PROPERTIES INSTALL_RPATH "$ORIGIN/../../${CMAKE_INSTALL_LIBDIR}")
   install(TARGETS strata RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS strata_tensors RUNTIME DESTINATION ${strata_folder})
 endif()
 if(TARGET strata_sentencepiece_module)
   # Opened at run time, and found on the path of libraries of the program that is linked with the library.

@@ -26,7 +26,7 @@ function(strata_component name)
   # Heavy headers are compiled twice: with LibTorch's for the components on top of device, without for the rest.
   set(precompiled strata_core)
   set(headers <nlohmann/json.hpp> <fmt/format.h>)
-  if(ARG_TORCH OR "model" IN_LIST ARG_DEPENDS)
+  if(ARG_TORCH)
     set(precompiled strata_device)
     set_property(GLOBAL APPEND PROPERTY STRATA_TORCH_COMPONENTS ${name})
     list(PREPEND headers <ATen/ATen.h>)

@@ -7,6 +7,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/interrupt.h"
+#include "strata/model/layout.h"
 
 namespace strata {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "strata/calibration/calibration.h"
 #include "strata/calibration/hidden_states.h"
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 
 namespace strata {
 

@@ -10,10 +10,10 @@
 #include "strata/core/progress.h"
 #include "strata/core/threads.h"
 #include "strata/device/products.h"
+#include "strata/forward/decoder.h"
+#include "strata/forward/ends.h"
+#include "strata/forward/linear.h"
 #include "strata/model/boundary_modules.h"
-#include "strata/model/decoder.h"
-#include "strata/model/ends.h"
-#include "strata/model/linear.h"
 
 namespace strata {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 
 namespace strata {
 

@@ -7,8 +7,8 @@
 
 #include "strata/core/progress.h"
 #include "strata/core/random.h"
-#include "strata/model/decoder.h"
-#include "strata/model/incremental_decoder.h"
+#include "strata/forward/decoder.h"
+#include "strata/forward/incremental_decoder.h"
 
 namespace strata {
 namespace {

@@ -10,6 +10,13 @@
 
 namespace strata::cli {
 
+ModelKind kind_of_model(const Command& command, const std::string& model) {
+  const bool onnx = std::filesystem::path(model).extension() == ".onnx";
+  const ModelKind kind = onnx ? ModelKind::Onnx : ModelKind::Language;
+  command.refuse_foreign_options(kind, model);
+  return kind;
+}
+
 void add_common_options(Command& command, CommonOptions& options) {
   command.add("Common options",
               {text("device", options.device, "TEXT", "where tensors are computed: cpu, cuda or cuda:N"),

@@ -18,7 +18,7 @@ struct CommonOptions {
   bool json = false, quiet = false;
 };
 
-// A command adds itself to the program and sets `run`, which main calls after parsing.
+// A command adds itself to the program and sets `run`, which is called after parsing.
 struct Program {
   CLI::App app;
   CommonOptions common;
@@ -26,7 +26,10 @@ struct Program {
   std::function<void()> run;
 };
 
-void add_inspect(Program& program);
+// What inspect does with an ONNX file, by its path.
+using InspectNetwork = std::function<void(const std::string& model, const CommonOptions& common)>;
+
+void add_inspect(Program& program, const InspectNetwork& inspect_network);
 void add_score(Program& program);
 void add_allocate(Program& program);
 void add_quantize(Program& program);
@@ -54,7 +57,10 @@ NewCommand<Arguments> add_command(Program& program, const std::string& name, con
   return {*command, *arguments};
 }
 
-// Adds --device, --threads, --seed, ... under a heading of their own; main does it for every command.
+// The kind of MODEL, by its ending. Throws UsageError for options of the command that are for the other kind.
+ModelKind kind_of_model(const Command& command, const std::string& model);
+
+// Adds --device, --threads, --seed, ... under a heading of their own; every command has them.
 void add_common_options(Command& command, CommonOptions& options);
 
 // Options that the entries of a registry declare, each under the names of all that have it.

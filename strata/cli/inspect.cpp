@@ -5,12 +5,11 @@
 #include <map>
 
 #include "strata/cli/common.h"
-#include "strata/cli/vision.h"
 #include "strata/core/text.h"
 #include "strata/core/units.h"
 #include "strata/export/label.h"
+#include "strata/export/plans.h"
 #include "strata/model/model.h"
-#include "strata/pipeline/plans.h"
 #include "strata/report/plan_chart.h"
 #include "strata/report/table.h"
 
@@ -20,6 +19,7 @@ namespace {
 struct InspectArguments {
   std::string model;
   bool tensors = false;
+  InspectNetwork inspect_network;
 };
 
 struct RoleTotal {
@@ -146,7 +146,8 @@ void print(const Model& model, bool with_tensors) {
 }
 
 void run(InspectArguments& options, const CommonOptions& common, const Command& command) {
-  if (kind_of_model(command, options.model) == ModelKind::Onnx) return inspect_vision(options.model, common);
+  if (kind_of_model(command, options.model) == ModelKind::Onnx)
+    return options.inspect_network(options.model, common);
   const Model model = open_model(options.model);
   if (common.json)
     print_json(describe(model));
@@ -156,9 +157,10 @@ void run(InspectArguments& options, const CommonOptions& common, const Command& 
 
 }  // namespace
 
-void add_inspect(Program& program) {
+void add_inspect(Program& program, const InspectNetwork& inspect_network) {
   auto [command, options] =
       add_command<InspectArguments>(program, "inspect", "show a model's architecture, layers and sizes", run);
+  options.inspect_network = inspect_network;
   command.argument("model", options.model, "MODEL", "the model");
   command.add("Output", {everyday(flag("tensors", options.tensors, "list every tensor too"))},
               ModelKind::Language);

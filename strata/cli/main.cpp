@@ -1,105 +1,55 @@
-// The program: parses the command line, runs one command, turns every error into one sentence and an exit
-// code.
+// The program strata. Loading LibTorch takes most of a second, so that commands which compute no tensors run
+// here, and for all others the program becomes strata-tensors, which has them all.
 #include <fmt/format.h>
+#include <unistd.h>
 
-#include <cstdio>
-#include <new>
-#include <string>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <string_view>
 
-#include "strata/cli/common.h"
+#include "strata/cli/program.h"
 #include "strata/core/error.h"
-#include "strata/core/interrupt.h"
-#include "strata/core/mapped_files.h"
-#include "strata/core/progress.h"
-#include "strata/core/threads.h"
 
 namespace strata::cli {
 namespace {
 
-constexpr const char* kSummary =
-    "strata finds out which layers of a trained network suffer from few bits, spends a memory budget where "
-    "it\n"
-    "matters most, and writes a file that real runtimes load, with proof of what was lost.";
-
-constexpr const char* kFooter =
-    "Example:  strata quantize MODEL --bpw 3.0 -o model.gguf --text sample.txt\n"
-    "MODEL is a Hugging Face directory, a .safetensors file beside its config.json, a .gguf file, or an "
-    ".onnx file.\n"
-    "'strata COMMAND --help' shows a command's options of every day, --help-all shows all.\n"
-    "Exit codes: 0 done, 1 the work failed, 2 the command line was wrong.";
-
-// LibTorch's messages carry a stack trace behind their first line.
-std::string first_line(const std::string& text) {
-  return text.substr(0, text.find('\n'));
+bool runs_here(int argc, char** argv) {
+  if (argc < 2) return false;
+  for (const std::string_view name : {"--version", "inspect", "allocate", "recipe"})
+    if (name == argv[1]) return true;
+  return false;
 }
 
-// CLI11 would only say that a command is required.
-void refuse_unknown_command(const CLI::App& app, int argc, char** argv) {
-  if (argc < 2 || argv[1][0] == '-') return;
-  std::string known;
-  for (const CLI::App* command : app.get_subcommands({})) {
-    if (command->get_name() == argv[1]) return;
-    known += (known.empty() ? "" : ", ") + command->get_name();
+// Beside this program as in a build tree, or where it is installed. Returns only with an error.
+[[noreturn]] void become_strata_tensors(char** argv) {
+  const auto folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  for (const auto& path : {folder / "strata-tensors", folder / STRATA_TENSORS_FOLDER / "strata-tensors"}) {
+    execv(path.c_str(), argv);
+    if (errno != ENOENT)
+      fail("{} could not be started: {}; install strata again", path.string(), std::strerror(errno));
   }
-  fail_usage("'{}' is not a command; known are {}", argv[1], known);
-}
-
-int report(const std::string& message, int code) {
-  fmt::print(stderr, "strata: {}\n", message);
-  return code;
-}
-
-int run(int argc, char** argv) {
-  Program program;
-  program.app.name("strata");
-  program.app.description(kSummary);
-  program.app.footer(kFooter);
-  program.app.set_version_flag("--version", "strata " STRATA_VERSION);
-  program.app.require_subcommand(1);
-  program.app.get_formatter()->column_width(34);
-  add_inspect(program);
-  add_score(program);
-  add_allocate(program);
-  add_quantize(program);
-  add_eval(program);
-  add_verify(program);
-  add_compare(program);
-  add_recipe(program);
-  for (const auto& command : program.commands) add_common_options(*command, program.common);
-
-  refuse_unknown_command(program.app, argc, argv);
-  try {
-    program.app.parse(argc, argv);
-  } catch (const CLI::Success& request) {  // --help, --help-all, --version
-    if (request.get_name() == "CallForHelp")
-      for (const auto& command : program.commands) command->hide_rare_options();
-    return program.app.exit(request);
-  } catch (const CLI::ParseError& error) {
-    return report(fmt::format("{}; see 'strata --help'", first_line(error.what())), 2);
-  }
-  set_thread_count(program.common.threads);
-  if (program.common.quiet || program.common.json) set_progress_style(ProgressStyle::Quiet);
-  program.run();
-  if (std::fflush(stdout) != 0) fail("the results could not be written to standard output");
-  return 0;
+  fail("strata-tensors, which computes tensors for strata, is neither in {} nor in {}; install strata again",
+       folder.string(), (folder / STRATA_TENSORS_FOLDER).lexically_normal().string());
 }
 
 }  // namespace
 }  // namespace strata::cli
 
 int main(int argc, char** argv) {
-  using namespace strata;
-  catch_interrupts();
-  report_lost_pages();
-  try {
-    return cli::run(argc, argv);
-  } catch (const UsageError& error) {
-    return cli::report(error.what(), 2);
-  } catch (const Error& error) {
-    return cli::report(error.what(), 1);
-  } catch (const std::bad_alloc&) {
-    return cli::report("out of memory; try a smaller batch or fewer threads", 1);
-  } catch (const std::exception& error) {
-    return cli::report(cli::first_line(error.what()), 1);
+  using namespace strata::cli;
+  if (!runs_here(argc, argv)) {
+    try {
+      become_strata_tensors(argv);
+    } catch (const std::exception& error) {
+      fmt::print(stderr, "strata: {}\n", error.what());
+      return 1;
+    }
   }
+  const InspectNetwork inspect_network = [argv](const std::string&, const CommonOptions&) {
+    become_strata_tensors(argv);
+  };
+  return run_program(
+      {[&](Program& program) { add_inspect(program, inspect_network); }, add_allocate, add_recipe}, argc,
+      argv);
 }

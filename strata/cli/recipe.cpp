@@ -5,7 +5,7 @@
 
 #include "strata/cli/common.h"
 #include "strata/core/file.h"
-#include "strata/pipeline/plans.h"
+#include "strata/export/plans.h"
 
 namespace strata::cli {
 namespace {

@@ -166,12 +166,6 @@ void VisionArguments::add_int8(Command& command) {
   command.add("quantization", declare(exporting), ModelKind::Onnx);
 }
 
-ModelKind kind_of_model(const Command& command, const std::string& model) {
-  const ModelKind kind = vision::is_onnx(model) ? ModelKind::Onnx : ModelKind::Language;
-  command.refuse_foreign_options(kind, model);
-  return kind;
-}
-
 std::string vision_method_list() {
   std::string list;
   for (const std::string& method : vision::width_methods()) list += (list.empty() ? "" : ", ") + method;

@@ -25,9 +25,6 @@ struct VisionArguments {
   void add_int8(Command& command);
 };
 
-// The kind of MODEL, by its ending. Throws UsageError for options of the command that are for the other kind.
-ModelKind kind_of_model(const Command& command, const std::string& model);
-
 // "infoq, kl, ..." for help texts.
 std::string vision_method_list();
 

@@ -7,7 +7,7 @@
 #include <functional>
 #include <vector>
 
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 
 namespace strata {
 

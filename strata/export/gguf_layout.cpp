@@ -11,7 +11,7 @@
 #include "strata/gguf/file.h"
 #include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
-#include "strata/model/rope.h"
+#include "strata/model/rope_scaling.h"
 
 namespace strata {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "strata/core/error.h"
 #include "strata/model/architecture.h"
-#include "strata/model/rope.h"
+#include "strata/model/rope_scaling.h"
 #include "strata/tokenizer/gguf_vocabulary.h"
 
 namespace strata {

@@ -16,7 +16,6 @@
 #include "strata/export/other_tensors.h"
 #include "strata/export/split_plan.h"
 #include "strata/model/layout.h"
-#include "strata/model/routing.h"
 #include "strata/model/split_experts.h"
 #include "strata/model/value_heads.h"
 

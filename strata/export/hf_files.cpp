@@ -9,7 +9,7 @@
 #include "strata/core/file.h"
 #include "strata/gguf/file.h"
 #include "strata/model/architecture.h"
-#include "strata/model/rope.h"
+#include "strata/model/rope_scaling.h"
 
 namespace strata {
 namespace fs = std::filesystem;

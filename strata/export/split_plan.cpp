@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "strata/core/error.h"
-#include "strata/model/routing.h"
+#include "strata/model/layout.h"
 
 namespace strata {
 namespace {

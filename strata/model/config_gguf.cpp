@@ -8,7 +8,7 @@
 #include "strata/model/architecture.h"
 #include "strata/model/config_checks.h"
 #include "strata/model/config_json.h"
-#include "strata/model/rope.h"
+#include "strata/model/rope_scaling.h"
 
 namespace strata {
 namespace {

@@ -7,7 +7,7 @@
 #include "strata/core/error.h"
 #include "strata/model/architecture.h"
 #include "strata/model/config_checks.h"
-#include "strata/model/rope.h"
+#include "strata/model/rope_scaling.h"
 
 namespace strata {
 namespace {

@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "strata/core/error.h"
 #include "strata/gguf/file.h"
 #include "strata/model/gguf_names.h"
-#include "strata/model/layer.h"
+#include "strata/model/readers.h"
 
 namespace strata {
 namespace {
@@ -192,11 +193,13 @@ std::vector<Module> linear_modules(const ModelConfig& config) {
   return modules;
 }
 
-std::vector<std::vector<std::string>> readers_of(const LayerPlan& plan) {
-  std::vector<std::vector<std::string>> readers;
-  for (const Stage& stage : stages_of(plan))
-    if (!stage.matrices.empty()) readers.push_back(stage.matrices);
-  return readers;
+std::string expert_name(std::string_view stack, int64_t expert) {
+  constexpr std::string_view kExperts = "experts.";
+  const size_t at = stack.rfind(kExperts);
+  if (at == std::string_view::npos)
+    fail("{} is not the name of a stack of experts, such as mlp.experts.up_proj", std::string(stack));
+  const size_t behind = at + kExperts.size();
+  return fmt::format("{}{}.{}", stack.substr(0, behind), expert, stack.substr(behind));
 }
 
 }  // namespace strata

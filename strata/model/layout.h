@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "strata/checkpoint/stacked_checkpoint.h"
@@ -47,8 +48,7 @@ std::vector<ExpectedTensor> stored_tensors(const Model& model);
 // The linear modules of every layer, in the order of its tensors.
 std::vector<Module> linear_modules(const ModelConfig& config);
 
-// The matrices of a layer that read one input, in the order in which the layer comes to them: those of each
-// of its stages that has any.
-std::vector<std::vector<std::string>> readers_of(const LayerPlan& plan);
+// "mlp.experts.up_proj" and 3 to "mlp.experts.3.up_proj", the name of an expert's own matrix.
+std::string expert_name(std::string_view stack, int64_t expert);
 
 }  // namespace strata

@@ -17,7 +17,6 @@
 #include "strata/model/gguf_model.h"
 #include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
-#include "strata/model/routing.h"
 #include "strata/model/sized_directory.h"
 #include "strata/tokenizer/gguf_vocabulary.h"
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "strata/model/layout.h"
-#include "strata/model/routing.h"
 
 namespace strata {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "strata/allocation/plan.h"
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 #include "strata/quantization/calibrated_quantizer.h"
 
 namespace strata {

@@ -7,7 +7,7 @@
 
 #include "strata/allocation/allocator.h"
 #include "strata/calibration/calibration.h"
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 #include "strata/pipeline/effort.h"
 #include "strata/pipeline/methods.h"
 

@@ -6,10 +6,10 @@
 #include "strata/core/error.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/other_tensors.h"
+#include "strata/export/plans.h"
 #include "strata/gguf/file.h"
 #include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
-#include "strata/pipeline/plans.h"
 
 namespace strata {
 namespace {

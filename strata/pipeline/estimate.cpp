@@ -10,8 +10,8 @@
 #include "strata/core/threads.h"
 #include "strata/core/units.h"
 #include "strata/device/device.h"
-#include "strata/model/linear.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/linear.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/quantization/quantizer.h"
 
 namespace strata {

@@ -14,12 +14,12 @@
 #include "strata/core/text.h"
 #include "strata/core/threads.h"
 #include "strata/export/gguf_metadata.h"
+#include "strata/export/plans.h"
 #include "strata/gguf/audit.h"
 #include "strata/gguf/codec.h"
 #include "strata/gguf/file.h"
 #include "strata/model/model.h"
 #include "strata/pipeline/file_label.h"
-#include "strata/pipeline/plans.h"
 #include "strata/quantization/quantizer.h"
 
 namespace strata {

@@ -178,10 +178,6 @@ CompareRow evaluate_method(Workplace& place, WidthScorer& scorer, const CompareR
 
 }  // namespace
 
-bool is_onnx(const std::filesystem::path& path) {
-  return path.extension() == ".onnx";
-}
-
 Graph open_graph(const Request& request) {
   OnnxModel model = read_onnx(request.model);
   if (request.equalize) {

@@ -26,8 +26,6 @@ struct Request {
   WidthScoreOptions scoring;
 };
 
-bool is_onnx(const std::filesystem::path& path);  // by its ending
-
 Graph open_graph(const Request& request);
 
 struct EvaluateResult {

@@ -13,7 +13,7 @@
 #include "strata/allocation/allocator.h"
 #include "strata/calibration/calibration.h"
 #include "strata/core/options.h"
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 #include "strata/pipeline/automatic.h"
 #include "strata/pipeline/methods.h"
 #include "strata/pipeline/reachable_costs.h"

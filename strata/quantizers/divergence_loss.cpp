@@ -6,7 +6,7 @@
 
 #include "strata/calibration/reference_distribution.h"
 #include "strata/device/products.h"
-#include "strata/model/ends.h"
+#include "strata/forward/ends.h"
 
 namespace strata {
 namespace {

@@ -12,7 +12,7 @@
 #include "strata/core/progress.h"
 #include "strata/core/random.h"
 #include "strata/device/products.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/quantizers/finished_layers.h"
 #include "strata/quantizers/layer_output.h"
 

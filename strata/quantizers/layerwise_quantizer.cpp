@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 
 namespace strata {
 

@@ -10,10 +10,10 @@
 #include "strata/core/interrupt.h"
 #include "strata/core/threads.h"
 #include "strata/device/products.h"
-#include "strata/model/attention.h"
+#include "strata/forward/attention.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
-#include "strata/model/load_tensor.h"
 #include "strata/quantizers/divergence_loss.h"
 
 namespace strata {

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "strata/core/dtype.h"
-#include "strata/model/ends.h"
-#include "strata/model/layer.h"
+#include "strata/forward/ends.h"
+#include "strata/forward/layer.h"
 #include "strata/model/model.h"
 #include "strata/quantizers/stored_floats.h"
 

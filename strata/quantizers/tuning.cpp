@@ -13,7 +13,7 @@
 #include "strata/core/progress.h"
 #include "strata/core/random.h"
 #include "strata/device/products.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/quantizers/adam.h"
 #include "strata/quantizers/teacher.h"
 #include "strata/quantizers/tuning_state.h"

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "strata/calibration/activations.h"
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 #include "strata/sensitivity/method.h"
 
 namespace strata {

@@ -10,7 +10,7 @@
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
 #include "strata/core/threads.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/cost_sheet.h"
 #include "strata/sensitivity/output_losses.h"

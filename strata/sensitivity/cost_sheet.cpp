@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "strata/core/error.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/sensitivity/module_scores.h"
 
 namespace strata {

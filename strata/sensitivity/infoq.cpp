@@ -5,9 +5,9 @@
 #include <map>
 
 #include "strata/core/error.h"
+#include "strata/forward/decoder.h"
 #include "strata/information/information_loss.h"
 #include "strata/information/sliced.h"
-#include "strata/model/decoder.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/cost_sheet.h"
 #include "strata/sensitivity/infoq.h"

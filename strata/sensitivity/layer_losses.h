@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "strata/model/layer.h"
+#include "strata/forward/layer.h"
 
 namespace strata {
 

@@ -5,7 +5,7 @@
 #include "strata/calibration/second_moments.h"
 #include "strata/core/progress.h"
 #include "strata/core/random.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/methods.h"
 #include "strata/sensitivity/module_scores.h"

@@ -8,7 +8,7 @@
 #include "strata/core/error.h"
 #include "strata/core/interrupt.h"
 #include "strata/core/progress.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/sensitivity/methods.h"
 #include "strata/sensitivity/module_scores.h"
 #include "strata/sensitivity/nsds_aggregation.h"

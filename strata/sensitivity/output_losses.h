@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 
 namespace strata {
 

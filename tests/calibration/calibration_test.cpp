@@ -10,7 +10,7 @@
 #include "strata/checkpoint/safetensors_header.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 #include "tests/support/random_model.h"
 #include "tests/support/temporary_directory.h"
 

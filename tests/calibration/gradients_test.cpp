@@ -8,8 +8,8 @@
 
 #include "strata/core/random.h"
 #include "strata/core/threads.h"
+#include "strata/forward/decoder.h"
 #include "strata/model/boundary_modules.h"
-#include "strata/model/decoder.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/random_ids.h"
 

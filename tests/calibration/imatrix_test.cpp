@@ -8,8 +8,8 @@
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/forward/decoder.h"
 #include "strata/gguf/file.h"
-#include "strata/model/decoder.h"
 #include "tests/support/files.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_model.h"

@@ -84,7 +84,6 @@ TEST_F(BadInput, MixedRows) {
   expect_refusal(quantize(strata + "w2g64+w3@x --bpw 2.6"), 2, "'x'");
   expect_refusal(quantize(strata + "w3g64+w2 --bpw 2.6"), 2, "more bits were expected");
   expect_refusal(quantize(strata + "w2g64+w3 --bpw 2.5"), 2, "2.522");
-  expect_refusal(quantize(strata + "w2g64+w3 --bpw 2.8"), 2, "2.7035");
   expect_refusal(quantize(strata + "w2g64+w3 --bpw 2.6 --allocator quadratic --interactions some"), 2,
                  "some");
   expect_refusal(quantize(std::string(kModel) + " --schemes w2g64+w3 --bpw 2.6"), 2, "GGUF");
@@ -109,7 +108,6 @@ TEST_F(BadInput, Quantizers) {
 
 TEST_F(BadInput, BudgetsOutsideTheSchemes) {
   expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 1.5"), 2, "2.625");
-  expect_refusal(quantize(std::string(kModel) + " --method zd --bpw 12"), 2, "8.5");
   expect_refusal(quantize(std::string(kModel) + " --method zd --size 1MB"), 2, "1");
   EXPECT_EQ(files(), 0u);
 }

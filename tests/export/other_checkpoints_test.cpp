@@ -8,7 +8,7 @@
 #include "strata/core/json.h"
 #include "strata/export/export.h"
 #include "strata/export/formats.h"
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/error_of.h"
 #include "tests/support/multimodal_model.h"

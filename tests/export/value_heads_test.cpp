@@ -4,8 +4,8 @@
 
 #include "strata/export/export.h"
 #include "strata/export/formats.h"
+#include "strata/forward/decoder.h"
 #include "strata/gguf/file.h"
-#include "strata/model/decoder.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/error_of.h"
 #include "tests/support/temporary_directory.h"

@@ -2,9 +2,10 @@
 
 #include "strata/core/error.h"
 #include "strata/core/json.h"
+#include "strata/forward/rope.h"
 #include "strata/model/config_json.h"
 #include "strata/model/model.h"
-#include "strata/model/rope.h"
+#include "strata/model/rope_scaling.h"
 #include "tests/support/temporary_directory.h"
 
 namespace strata {

@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "strata/core/error.h"
+#include "strata/forward/decoder.h"
 #include "strata/model/config_gguf.h"
-#include "strata/model/decoder.h"
-#include "tests/model/reference_decoder.h"
+#include "tests/forward/reference_decoder.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_gguf.h"
 

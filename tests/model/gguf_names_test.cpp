@@ -9,6 +9,7 @@
 #include "strata/core/error.h"
 #include "strata/gguf/file.h"
 #include "strata/model/layout.h"
+#include "strata/model/readers.h"
 #include "tests/support/temporary_directory.h"
 
 namespace strata {

@@ -4,6 +4,7 @@
 
 #include "strata/gguf/file.h"
 #include "strata/model/model.h"
+#include "strata/pipeline/file_label.h"
 #include "strata/pipeline/quantize.h"
 #include "tests/support/multimodal_model.h"
 #include "tests/support/random_model.h"
@@ -62,7 +63,9 @@ TEST_P(ChosenBoundaries, CostNoMoreThanFixedOnesInAFileOfTheSameSize) {
     request_.method = method;
     if (request_.method != "uniform:exact") request_.workbench.calibration.source = "self";
     const QuantizeResult fixed = with_fixed("Q5_1", "Q5_1");
-    request_.allocator.budget.bytes = fixed.exported.file_bytes + 31 * 17;  // padding as it may be at most
+    // Padding and the file's label as they may be at most.
+    request_.allocator.budget.bytes =
+        fixed.exported.file_bytes + 31 * 17 + longest_label().front().second.size();
     const QuantizeResult chosen = quantize(request_);
     EXPECT_LE(chosen.exported.file_bytes, *request_.allocator.budget.bytes);
     const Model model = open_model(request_.model);

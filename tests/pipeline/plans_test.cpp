@@ -1,4 +1,4 @@
-#include "strata/pipeline/plans.h"
+#include "strata/export/plans.h"
 
 #include <gtest/gtest.h>
 

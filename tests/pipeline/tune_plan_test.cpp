@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 #include "strata/pipeline/quantize.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/error_of.h"

@@ -6,7 +6,7 @@
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 #include "strata/core/threads.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/random_ids.h"
 #include "tests/support/temporary_directory.h"

@@ -5,7 +5,8 @@
 #include <map>
 
 #include "strata/calibration/second_moments.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
+#include "strata/model/layout.h"
 #include "strata/quantizers/layerwise_quantizer.h"
 #include "strata/quantizers/sign_round.h"
 #include "tests/support/architecture_models.h"

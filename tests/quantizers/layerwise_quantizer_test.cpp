@@ -6,7 +6,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/random.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_ids.h"

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "strata/core/blas_threads.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_ids.h"
 #include "tests/support/temporary_directory.h"

@@ -9,8 +9,8 @@
 
 #include "strata/core/random.h"
 #include "strata/core/threads.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/gguf/levels.h"
-#include "strata/model/load_tensor.h"
 #include "strata/quantizers/searched_grid.h"
 #include "tests/support/error_of.h"
 #include "tests/support/random_ids.h"

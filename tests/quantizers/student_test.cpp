@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "strata/core/threads.h"
-#include "strata/model/decoder.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/decoder.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/quantizers/divergence_loss.h"
 #include "strata/quantizers/teacher.h"
 #include "tests/support/architecture_models.h"

@@ -7,8 +7,8 @@
 #include <stdexcept>
 
 #include "strata/core/threads.h"
-#include "strata/model/decoder.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/decoder.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/quantizers/tuning_state.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/error_of.h"

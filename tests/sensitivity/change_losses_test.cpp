@@ -9,7 +9,7 @@
 #include <set>
 
 #include "strata/core/blas_threads.h"
-#include "strata/model/load_tensor.h"
+#include "strata/forward/load_tensor.h"
 #include "strata/sensitivity/cost_sheet.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/double_model.h"

@@ -6,9 +6,9 @@
 
 #include "strata/core/error.h"
 #include "strata/core/random.h"
+#include "strata/forward/decoder.h"
 #include "strata/information/samples.h"
 #include "strata/information/sliced.h"
-#include "strata/model/decoder.h"
 #include "strata/sensitivity/infoq.h"
 #include "strata/sensitivity/method.h"
 #include "tests/support/error_of.h"

@@ -7,7 +7,7 @@
 #include <map>
 #include <string>
 
-#include "strata/model/decoder.h"
+#include "strata/forward/decoder.h"
 
 namespace strata {
 
