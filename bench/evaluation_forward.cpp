@@ -58,6 +58,8 @@ Json common_size(const std::string& name) {
                  {"global_head_dim", kHeadDim},
                  {"num_global_key_value_heads", kKvHeads},
                  {"vocab_size", 32000},
+                 {"vocab_size_per_layer_input", 32000},
+                 {"num_kv_shared_layers", 0},
                  {"tie_word_embeddings", true}});
   if (config.contains("sliding_window") && !config["sliding_window"].is_null())
     config["sliding_window"] = 256;

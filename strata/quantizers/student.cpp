@@ -11,7 +11,6 @@
 #include "strata/core/threads.h"
 #include "strata/device/products.h"
 #include "strata/forward/attention.h"
-#include "strata/forward/ends.h"
 #include "strata/forward/load_tensor.h"
 #include "strata/model/gguf_names.h"
 #include "strata/model/layout.h"
