@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
@@ -16,7 +17,7 @@ namespace strata::vision {
 namespace {
 
 constexpr int64_t kSample = 1 << 15;  // values kept of a layer
-constexpr int kRanges = 50;           // candidates of the least squared error
+constexpr int kRanges = 50;           // candidates of the least loss
 constexpr int64_t kGrain = 1 << 15;   // values rounded by one thread at a time
 
 // What one batch puts into a layer, or several after one another.
@@ -152,6 +153,42 @@ double squared_error(const InputStatistics& statistics, const ActivationCode& co
   return sum / static_cast<double>(std::max<size_t>(1, statistics.sample.size()));
 }
 
+double code_divergence(const InputStatistics& statistics, const ActivationCode& code) {
+  constexpr size_t kBins = 2048;
+  const float low = statistics.lowest, width = (statistics.highest - low) / kBins;
+  if (!(width > 0)) return 0;
+  const auto bin_of = [&](float value) {
+    return static_cast<size_t>(std::clamp((value - low) / width, 0.0f, static_cast<float>(kBins - 1)));
+  };
+  const float first = code.lowest() - code.scale / 2, last = code.highest() + code.scale / 2;
+  std::vector<double> within(kBins, 0), p(kBins, 0);
+  for (float value : statistics.sample) {
+    if (value >= first && value <= last) ++within[bin_of(value)];
+    ++p[bin_of(std::clamp(value, first, last))];
+  }
+  std::vector<double> mass(size_t{1} << code.bits, 0), holders(mass.size(), 0);
+  const auto code_of = [&](size_t bin) {
+    const float middle = low + (static_cast<float>(bin) + 0.5f) * width;
+    const float level = nearest(middle / code.scale) + static_cast<float>(code.zero_point);
+    return static_cast<size_t>(std::clamp(level, 0.0f, static_cast<float>(mass.size() - 1)));
+  };
+  double kept = 0;
+  for (size_t b = 0; b < kBins; ++b) {
+    if (within[b] == 0) continue;
+    mass[code_of(b)] += within[b], ++holders[code_of(b)], kept += within[b];
+  }
+  if (kept == 0) return std::numeric_limits<double>::infinity();
+  const auto count = static_cast<double>(statistics.sample.size());
+  const double least = 1e-3 / count;  // of Q where only what was cut off lies
+  double divergence = 0;
+  for (size_t b = 0; b < kBins; ++b) {
+    if (p[b] == 0) continue;
+    const double q = within[b] == 0 ? least : mass[code_of(b)] / holders[code_of(b)] / kept;
+    divergence += p[b] / count * std::log(p[b] / count / q);
+  }
+  return divergence;
+}
+
 ActivationCode choose_code(const InputStatistics& statistics, int bits, RangeRule rule, double percentile) {
   if (bits < kLowestWidth || bits > kHighestWidth)
     fail("a width of {} bits was asked for; activations take {} to {}", bits, kLowestWidth, kHighestWidth);
@@ -160,13 +197,14 @@ ActivationCode choose_code(const InputStatistics& statistics, int bits, RangeRul
   if (rule == RangeRule::Percentile)
     return code_of_range(quantile(statistics.sample, 1 - percentile / 100),
                          quantile(statistics.sample, percentile / 100), bits);
+  const auto loss = rule == RangeRule::Divergence ? code_divergence : squared_error;
   ActivationCode best = widest;
-  double least = squared_error(statistics, widest);
+  double least = loss(statistics, widest);
   for (int r = 1; r < kRanges; ++r) {
     const float fraction = static_cast<float>(r) / kRanges;
     const ActivationCode code =
         code_of_range(statistics.lowest * fraction, statistics.highest * fraction, bits);
-    const double error = squared_error(statistics, code);
+    const double error = loss(statistics, code);
     if (error < least) {
       least = error;
       best = code;

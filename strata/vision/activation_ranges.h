@@ -39,4 +39,10 @@ ActivationCode choose_code(const InputStatistics& statistics, int bits, RangeRul
 // Mean squared error of a code on the sample.
 double squared_error(const InputStatistics& statistics, const ActivationCode& code);
 
+// KL divergence of the codes' distribution from the sample's, in nats (Migacz 2017, TensorRT's calibration):
+// P is the sample's histogram of 2,048 bins with what the code cuts off in the bins at the ends of its range;
+// in Q each code's share of the values within the range is spread evenly over those of its bins that hold
+// any.
+double code_divergence(const InputStatistics& statistics, const ActivationCode& code);
+
 }  // namespace strata::vision

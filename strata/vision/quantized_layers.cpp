@@ -30,8 +30,10 @@ Options declare(LayerQuantizationOptions& options) {
       choice("activation-range", options.activations,
              {{"mse", RangeRule::SquaredError},
               {"minmax", RangeRule::MinMax},
-              {"percentile", RangeRule::Percentile}},
-             "ranges of activations"),
+              {"percentile", RangeRule::Percentile},
+              {"kl", RangeRule::Divergence}},
+             "ranges of activations: of least squared error, of all values, of most of them, or of the least "
+             "KL divergence between the histograms of values and codes"),
       number("percentile", options.percentile, 50.0, 100.0,
              "what --activation-range percentile keeps, in per cent"),
       flag("no-bias-correction", options.bias_correction, "leave biases as they are", false),

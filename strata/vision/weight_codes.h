@@ -13,9 +13,10 @@ inline constexpr size_t kWidths = kHighestWidth - kLowestWidth + 1;
 
 // How a scale follows from the values it must cover.
 enum class RangeRule {
-  MinMax,       // covers all of them
-  Percentile,   // of activations: leaves out the outermost ones
-  SquaredError  // the scale, of a grid, of the least squared error
+  MinMax,        // covers all of them
+  Percentile,    // of activations: leaves out the outermost ones
+  SquaredError,  // the scale, of a grid, of the least squared error
+  Divergence  // of activations: the range, of the same grid, whose codes' histogram is closest to the values'
 };
 
 // Weights as whole numbers: weight = scale[output] * code, code in [-2^(bits-1), 2^(bits-1) - 1].
@@ -28,8 +29,8 @@ struct WeightCodes {
   at::Tensor dequantize(int64_t output_axis) const;
 };
 
-// Rounds a layer's weights to nearest with one scale for every output. 2 <= bits <= 8; Percentile is MinMax
-// here.
+// Rounds a layer's weights to nearest with one scale for every output. 2 <= bits <= 8; Percentile and
+// Divergence are MinMax here.
 WeightCodes quantize_weight(const Layer& layer, int bits, RangeRule rule);
 
 }  // namespace strata::vision

@@ -112,6 +112,48 @@ TEST(Hessian, OfASoftmaxRegression) {
   EXPECT_NEAR(traces.inputs[0], of_inputs.item<double>(), 0.08 * of_inputs.item<double>());
 }
 
+InputStatistics statistics_of(std::vector<float> sample) {
+  InputStatistics statistics;
+  std::sort(sample.begin(), sample.end());
+  statistics.lowest = sample.front(), statistics.highest = sample.back();
+  statistics.sample = std::move(sample);
+  return statistics;
+}
+
+// Two bits over 4 x 3 values that each have bins of their own, by hand: in each code's three bins the counts
+// 1, 2 and 3 become 2, 2 and 2.
+TEST(ActivationCodes, DivergenceIsThatOfTheHistograms) {
+  std::vector<float> sample;
+  for (int level = 0; level < 4; ++level)
+    for (int place = 0; place < 3; ++place)
+      for (int times = 0; times <= place; ++times)
+        sample.push_back(static_cast<float>(level) + 0.2f * static_cast<float>(place - 1));
+  const double expected = (1 * std::log(1 / 2.0) + 3 * std::log(3 / 2.0)) / 6;
+  ActivationCode code;
+  code.bits = 2;
+  EXPECT_NEAR(code_divergence(statistics_of(sample), code), expected, 1e-6);
+  code.bits = 1;  // the upper half is cut off, and lies where code 1 ends
+  EXPECT_GT(code_divergence(statistics_of(sample), code), 2 * expected);
+}
+
+// A few far outliers among many values: both rules cut them off at 4 bits, and the chosen range is the best
+// of the grid.
+TEST(ActivationCodes, DivergenceChoosesTheBestOfItsGrid) {
+  Random random(9);
+  std::vector<float> sample;
+  for (int i = 0; i < 20000; ++i) sample.push_back(static_cast<float>(std::abs(random.normal())));
+  for (int i = 0; i < 5; ++i) sample.push_back(50.0f);
+  const InputStatistics statistics = statistics_of(sample);
+  const ActivationCode chosen = choose_code(statistics, 4, RangeRule::Divergence, 99);
+  EXPECT_LT(chosen.highest(), 10);
+  double least = 1e30;
+  for (int r = 1; r <= 50; ++r) {
+    const ActivationCode code{4, statistics.highest * static_cast<float>(r) / 50 / 15, 0};
+    least = std::min(least, code_divergence(statistics, code));
+  }
+  EXPECT_NEAR(code_divergence(statistics, chosen), least, 1e-6);
+}
+
 // Every probe's outputs against a run from the start: two widths of weights and of activations.
 void expect_probes_like_plain_runs(Bench& bench, ObserverChoice observers) {
   const size_t layers = bench.graph.layers().size();
