@@ -22,6 +22,7 @@ struct Request {
   ImageOptions images;
   int64_t calibration_images = 512;  // the first so many calibrate and score, the others measure
   bool equalize = false;             // cross-layer equalization
+  bool equalize_if_better = false;   // the same where equalizing_helps()
   LayerQuantizationOptions quantization;
   WidthScoreOptions scoring;
 };
@@ -29,6 +30,10 @@ struct Request {
 bool is_onnx(const std::filesystem::path& path);  // by its ending
 
 Graph open_graph(const Request& request);
+
+// Whether cross-layer equalization brings the network closer to what it computes in float32, with weights at
+// 4 bits: of the images that calibrate the last quarter is held back, and judges.
+bool equalizing_helps(const Request& request);
 
 struct EvaluateResult {
   int64_t images = 0;
