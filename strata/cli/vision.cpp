@@ -137,6 +137,10 @@ void VisionArguments::add_scoring(Command& command) {
                       "the first images calibrate ranges and score; accuracy is measured on the others "
                       "(without others: half and half)")},
               ModelKind::Onnx);
+  command.add("quantization",
+              {flag("equalize-if-better", request.equalize_if_better,
+                    "equalize where images held back show that it helps weights of 4 bits")},
+              ModelKind::Onnx);
   command.add("quantization", declare(request.quantization), ModelKind::Onnx);
   command.add("scores", declare(request.scoring), ModelKind::Onnx);
 }

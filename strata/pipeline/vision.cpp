@@ -30,6 +30,28 @@ int64_t images_to_score(const Request& request, int64_t available, Reports repor
   return available / 2;
 }
 
+// SQNR with weights at 4 bits, on the last quarter of the images.
+double held_back_sqnr(Request request, bool equalize) {
+  request.equalize = equalize;
+  Graph graph = open_graph(request);
+  const ImageSet all = load_inputs(request.images, graph);
+  const ImageSet images = all.slice(0, std::min(all.size(), request.calibration_images));
+  const int64_t calibrating = images.size() * 3 / 4;
+  if (calibrating < 1)
+    fail("{} has {} images to calibrate with, but --equalize-if-better needs at least 2", images.source,
+         images.size());
+  QuantizedLayers layers(graph, images.slice(0, calibrating), request.quantization);
+  const ImageSet held_back = images.slice(calibrating, images.size() - calibrating);
+  const Overrides changes = layers.overrides(std::vector<Widths>(graph.layers().size(), {4, 8}));
+  return compare_outputs(graph, compute_outputs(graph, held_back), compute_outputs(graph, held_back, changes))
+      .sqnr();
+}
+
+Request with_equalization_chosen(Request request) {
+  if (request.equalize_if_better) request.equalize = equalizing_helps(request);
+  return request;
+}
+
 // A model with its images, made ready to be scored.
 struct Workplace {
   Graph graph;
@@ -37,7 +59,7 @@ struct Workplace {
   QuantizedLayers layers;
 
   Workplace(const Request& request, Reports reports)
-      : graph(open_graph(request)),
+      : graph(open_graph(with_equalization_chosen(request))),
         images(load_inputs(request.images, graph)),
         scoring(images.slice(0, images_to_score(request, images.size(), reports))),
         reporting(images.slice(scoring.size(), images.size() - scoring.size())),
@@ -189,6 +211,13 @@ Graph open_graph(const Request& request) {
   if (!graph.carried().empty())
     show_note(fmt::format("carried through as they are: {}", fmt::join(graph.carried(), ", ")));
   return graph;
+}
+
+bool equalizing_helps(const Request& request) {
+  const double equalized = held_back_sqnr(request, true), plain = held_back_sqnr(request, false);
+  show_note(fmt::format("with weights at 4 bits {:.2f} dB equalized, {:.2f} dB as it is: {}", equalized,
+                        plain, equalized > plain ? "equalized" : "left as it is"));
+  return equalized > plain;
 }
 
 ScoreResult score(const Request& request, const std::string& method) {

@@ -22,11 +22,16 @@ struct Request {
   ImageOptions images;
   int64_t calibration_images = 512;  // the first so many calibrate and score, the others measure
   bool equalize = false;             // cross-layer equalization
+  bool equalize_if_better = false;   // the same where equalizing_helps()
   LayerQuantizationOptions quantization;
   WidthScoreOptions scoring;
 };
 
 Graph open_graph(const Request& request);
+
+// Whether cross-layer equalization brings the network closer to what it computes in float32, with weights at
+// 4 bits: of the images that calibrate the last quarter is held back, and judges.
+bool equalizing_helps(const Request& request);
 
 struct EvaluateResult {
   int64_t images = 0;

@@ -6,7 +6,7 @@ namespace strata {
 namespace {
 
 constexpr double kStretch = 1.2, kShift = 0.1;  // h(V) reaches 0 and 1 at finite V
-constexpr double kWarmUp = 0.2, kFirstGamma = 20, kLastGamma = 2;
+constexpr double kRoundingWarmUp = 0.2, kFirstGamma = 20, kLastGamma = 2;
 
 at::Tensor rectified_sigmoid(const at::Tensor& v) {
   return at::sigmoid(v).mul(kStretch).sub(kShift).clamp(0, 1);
@@ -26,8 +26,9 @@ at::Tensor SoftRounding::up() {
 }
 
 at::Tensor SoftRounding::regularizer(double progress) const {
-  if (progress < kWarmUp) return {};
-  const double gamma = kFirstGamma + (kLastGamma - kFirstGamma) * (progress - kWarmUp) / (1 - kWarmUp);
+  if (progress < kRoundingWarmUp) return {};
+  const double gamma =
+      kFirstGamma + (kLastGamma - kFirstGamma) * (progress - kRoundingWarmUp) / (1 - kRoundingWarmUp);
   return (1 - (2 * up_ - 1).abs().pow(gamma)).sum();
 }
 

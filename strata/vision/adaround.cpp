@@ -31,7 +31,7 @@ at::Tensor scales_of(const Layer& layer, const WeightCodes& weights) {
 
 // a b for one matrix a group.
 at::Tensor by_group(const at::Tensor& a, const at::Tensor& b) {
-  if (a.size(0) == 1) return product(a[0], b[0]).unsqueeze(0);
+  if (a.size(0) == 1) return strata::product(a[0], b[0]).unsqueeze(0);
   const OneThread one;
   return at::bmm(a, b);
 }

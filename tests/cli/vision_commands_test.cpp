@@ -110,6 +110,37 @@ TEST_F(VisionCommands, SizeIsThePackedSize) {
   EXPECT_LE(json["plan"]["bytes"], 440);
 }
 
+// A channel that is small before and large behind a layer makes equalization worthwhile; where no pair of
+// layers can be equalized, nothing is.
+TEST_F(VisionCommands, EqualizeIfBetterFollowsTheImages) {
+  OnnxModel model = tiny_network();
+  std::vector<float> first = model.constant("depthwise.weight")->floats(),
+                     second = model.constant("project.weight")->floats();
+  for (size_t i = 0; i < 9; ++i) first[i] /= 50;
+  for (size_t o = 0; o < 6; ++o) second[o * 6] *= 50;
+  *model.constant("depthwise.weight") = onnx_tensor("depthwise.weight", {6, 1, 3, 3}, first);
+  *model.constant("project.weight") = onnx_tensor("project.weight", {6, 6, 1, 1}, second);
+  const auto quantized = [&](const std::string& option) {
+    const Outcome outcome =
+        run(scratch_, "quantize " + file("m.onnx") + " --images " + file("images.npy") + " --labels " +
+                          file("labels.npy") + " --calibration-images 40 --method uniform --compression 5x " +
+                          option + " -o " + file("q.onnx"));
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return std::make_pair(slurp(file("q.onnx")), outcome.err);
+  };
+  write_onnx(file("m.onnx"), model);
+  const auto chosen = quantized("--equalize-if-better");
+  EXPECT_NE(chosen.second.find(": equalized"), std::string::npos) << chosen.second;
+  EXPECT_EQ(chosen.first, quantized("--equalize").first);
+  EXPECT_NE(chosen.first, quantized("").first);
+
+  model.nodes[5].inputs = {"e", "d"};  // so that two nodes read what the first layer of the pair gives
+  write_onnx(file("m.onnx"), model);
+  const auto left = quantized("--equalize-if-better");
+  EXPECT_NE(left.second.find("left as it is"), std::string::npos) << left.second;
+  EXPECT_EQ(left.first, quantized("").first);
+}
+
 TEST_F(VisionCommands, ScoresEveryFreeLayerAtEveryWidth) {
   for (const char* method : {"infoq", "kl", "output", "accuracy", "hawq", "weight-error", "random"}) {
     const Outcome outcome =
