@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "strata/allocation/plan.h"
 #include "strata/core/error.h"
 #include "strata/core/random.h"
 #include "strata/quantization/quantizer.h"
@@ -84,8 +85,7 @@ double CostTable::relative_error(const Scheme& scheme, int64_t cols) const {
     return (1 - scheme.high_ratio) * relative_error(low, cols) +
            scheme.high_ratio * relative_error(high, cols);
   }
-  Scheme stored = scheme;
-  if (scheme.kind == Scheme::Kind::Gguf) stored.gguf = stored_type(scheme.gguf, cols);
+  const Scheme stored = stored_scheme(scheme, cols);
   const std::string name = stored.name();
   auto found = errors_.find(name);
   if (found == errors_.end()) {

@@ -1,6 +1,9 @@
 #include "strata/allocation/plan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <map>
 #include <unordered_set>
 
 #include "strata/allocation/fields.h"
@@ -42,6 +45,27 @@ void Plan::sum_up() {
   }
   bits_per_weight = weights > 0 ? bits / weights : 0;
   average_code_bits = weights > 0 ? code_bits / weights : 0;
+}
+
+Scheme stored_scheme(const Scheme& scheme, int64_t cols) {
+  Scheme stored = scheme;
+  if (scheme.kind == Scheme::Kind::Gguf && cols > 0) stored.gguf = stored_type(scheme.gguf, cols);
+  return stored;
+}
+
+std::string name_stored_schemes(Plan& plan) {
+  std::map<std::pair<std::string, std::string>, int> counts;  // of (chosen, stored)
+  for (Assignment& assignment : plan.assignments) {
+    const Scheme stored = stored_scheme(assignment.scheme, assignment.cols);
+    if (stored.name() == assignment.scheme.name()) continue;
+    ++counts[{assignment.scheme.name(), stored.name()}];
+    assignment.scheme = stored;
+  }
+  std::string list;
+  for (const auto& [types, count] : counts)
+    list += fmt::format("{}{} for {} in {}", list.empty() ? "" : ", ", types.second, types.first,
+                        count == 1 ? "1 matrix" : fmt::format("{} matrices", count));
+  return list.empty() ? "" : "types whose blocks divide the rows stand for others: " + list;
 }
 
 Json to_json(const Plan& plan) {

@@ -38,6 +38,13 @@ struct Plan {
 
 Json to_json(const Plan& plan);
 
+// The scheme that a matrix of rows this long is stored in: for GGUF types whose blocks do not divide them the
+// one that stands in (stored_type), for others the scheme itself.
+Scheme stored_scheme(const Scheme& scheme, int64_t cols);
+
+// Gives every matrix that scheme. What changed, as one sentence; empty where nothing did.
+std::string name_stored_schemes(Plan& plan);
+
 // Checks format, version, every field, duplicate tensors and the names of schemes; errors start with `where`.
 // Where every assignment has its shape, the sums are computed from them and not taken from the file.
 Plan plan_from_json(const Json& document, const std::string& where);

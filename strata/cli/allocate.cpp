@@ -5,6 +5,7 @@
 
 #include "strata/cli/budget.h"
 #include "strata/cli/common.h"
+#include "strata/core/progress.h"
 #include "strata/report/plan_chart.h"
 
 namespace strata::cli {
@@ -22,7 +23,8 @@ void run(AllocateArguments& options, const CommonOptions& common, const Command&
   if (!options.schemes.empty()) allocator.schemes = parse_schemes(options.schemes);
   if (allocator.budget.bytes && find_allocator(allocator.name).weighs_costs)
     allocator.boundaries = scores.boundaries;
-  const Plan plan = allocate(modules_of(scores), scores, allocator);
+  Plan plan = allocate(modules_of(scores), scores, allocator);
+  if (const std::string others = name_stored_schemes(plan); !others.empty()) show_note(others);
   if (!options.output.empty()) write_plan(options.output, plan);
   if (common.json)
     print_json(to_json(plan));

@@ -134,7 +134,8 @@ void describe_boundaries(const Model& model, const ExportFormat& format, const E
                             std::optional<double>& bits) {
     const TensorInfo* tensor = model.checkpoint->find(name);
     if (tensor == nullptr) return;
-    planned = is_kept(format, scheme) ? std::nullopt : std::make_optional(scheme);
+    planned =
+        is_kept(format, scheme) ? std::nullopt : std::make_optional(stored_scheme(scheme, tensor->cols()));
     bits = stored_bits_per_weight(*tensor, format, scheme);
   };
   describe(model.embedding, exported.embedding, plan.embedding, plan.embedding_bits);

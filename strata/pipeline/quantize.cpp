@@ -295,6 +295,7 @@ class Job {
     plan.label = file_label(request_, result_, quantizer_, bench_.known_calibration());
     result_.exported = format_.write(*prepared.model, plan, request_.output);
     plan.calibrated = nullptr;  // it uses the model, which does not outlive this
+    if (const std::string others = name_stored_schemes(result_.plan); !others.empty()) add_note(others);
     describe_boundaries(model_, format_, plan, result_.exported.file_bytes, result_.plan);
   }
 

@@ -7,6 +7,8 @@
 
 #include "strata/core/progress.h"
 #include "strata/export/label.h"
+#include "strata/gguf/file.h"
+#include "strata/model/gguf_names.h"
 #include "strata/model/model.h"
 #include "strata/pipeline/verify.h"
 #include "tests/support/files.h"
@@ -92,6 +94,22 @@ TEST_F(FileLabel, IsCountedInASizeAskedFor) {
     EXPECT_LE(quantize(request_).exported.file_bytes, *request_.allocator.budget.bytes) << format;
     request_.allocator.budget.bytes.reset();
   }
+}
+
+// Rows that 256 does not divide.
+TEST_F(FileLabel, NamesTheTypesThatAreStored) {
+  request_.schemes = "Q2_K,Q3_K,Q6_K";
+  request_.allocator.budget.bits_per_weight = 6;
+  request_.boundaries.embedding = "Q4_K";
+  const QuantizeResult result = quantize(request_);
+  const GgufFile file(request_.output);
+  for (const Assignment& assignment : result.plan.assignments) {
+    const std::string name = gguf_name(open_model(request_.model).config, assignment.tensor);
+    EXPECT_EQ(assignment.scheme.name(), traits_of(file.find_tensor(name)->type).name) << name;
+  }
+  EXPECT_EQ(result.plan.embedding->name(), traits_of(file.find_tensor("token_embd.weight")->type).name);
+  ASSERT_FALSE(result.notes.empty());
+  EXPECT_NE(result.notes.back().find("Q8_0 for Q6_K in "), std::string::npos) << result.notes.back();
 }
 
 TEST_F(FileLabel, IsHeldAgainstWhatIsStored) {
