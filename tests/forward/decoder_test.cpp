@@ -28,7 +28,7 @@ at::Tensor as_batch(const std::vector<int64_t>& ids) {
 }
 
 // Largest difference over the largest magnitude.
-double relative_difference(const at::Tensor& logits, const std::vector<std::vector<double>>& expected) {
+double logits_difference(const at::Tensor& logits, const std::vector<std::vector<double>>& expected) {
   double largest = 0, difference = 0;
   const at::Tensor found = logits.to(at::kDouble).contiguous();
   EXPECT_EQ(found.size(0), static_cast<int64_t>(expected.size()));
@@ -51,7 +51,7 @@ struct Pair {
 
   double difference(int64_t length = 24) {
     const std::vector<int64_t> ids = some_ids(length, model.config.vocab_size);
-    return relative_difference(decoder.forward(as_batch(ids))[0], reference.logits(ids));
+    return logits_difference(decoder.forward(as_batch(ids))[0], reference.logits(ids));
   }
 
   TemporaryDirectory directory;
@@ -175,7 +175,7 @@ TEST(Decoder, GivesTheSameBitsHoweverABatchRuns) {
   const at::Tensor ids = at::stack(rows);
   set_thread_count(1);
   const at::Tensor expected = pair.decoder.forward(ids);
-  EXPECT_LT(relative_difference(expected[0], pair.reference.logits(some_ids(41, 64, 1))), kTolerance);
+  EXPECT_LT(logits_difference(expected[0], pair.reference.logits(some_ids(41, 64, 1))), kTolerance);
   for (const int threads : {1, 2, 3, 7}) {
     set_thread_count(threads);
     Decoder decoder(pair.model, {});
