@@ -203,6 +203,8 @@ struct Architecture {
   bool fused_experts = false;  // whether directories have stacks as LayerTensor::fused_in says, and only so
   bool latent_attention = false;
   std::string mlx_experts = "switch_mlp";  // what mlx-lm calls the stacks of experts
+  bool gguf_slides =
+      true;  // false: llama.cpp's graph lets all layers see all tokens, whatever sliding_window is
   bool rounds_yarn = false;  // whether GGUF files do without the fractions of YaRN's ends, as llama.cpp does
   // What config.json calls the activation of the feed-forward block; the first is what is written there.
   std::vector<std::string> activations = {"silu"};

@@ -106,6 +106,21 @@ WorkbenchOptions evidence_for(const QuantizeRequest& request, const Effort& effo
   return options;
 }
 
+// Whether layers that slide in this model see all tokens where a GGUF of it is run.
+bool loses_windows(const ExportFormat& format, const Model& model) {
+  return format.name == "gguf" && model.runnable && !is_gguf(model.path) && model.config.sliding_window > 0 &&
+         !architecture_of(model.config).gguf_slides;
+}
+
+// The model as it is run from a file of the format, so that all that is measured is measured so.
+Model as_run_from(const ExportFormat& format, const Model& model) {
+  Model run = with_value_heads(model, format.tiles_value_heads);
+  if (!loses_windows(format, model)) return run;
+  run.config.sliding_window = 0;
+  run.config.sliding_layers.clear();
+  return run;
+}
+
 class Job {
  public:
   explicit Job(const QuantizeRequest& request) : Job(request, open_model(request.model)) {}
@@ -123,6 +138,12 @@ class Job {
     }
     result_.format = format_.name;
     result_.effort = effort_.name;
+    if (lost_window_ > 0)
+      add_note(
+          fmt::format("layers of {} see the last {} tokens, but llama.cpp lets them see all in a GGUF of it: "
+                      "everything is "
+                      "measured as llama.cpp runs it, which differs beyond {} tokens",
+                      request_.model.string(), lost_window_, lost_window_));
     prepare_export();
     if (request_.plan.empty()) {
       estimate_work();
@@ -141,8 +162,9 @@ class Job {
         quantizer_(resolve_automatic(request.quantizer, effort_.quantizer)),
         runtime_(request.runtime.empty() ? nullptr : &find_runtime(request.runtime)),
         format_(format_for(request.output, request.format, runtime_)),
-        bench_(with_value_heads(model, format_.tiles_value_heads), evidence_for(request, effort_, method_)),
-        model_(bench_.model()) {}
+        bench_(as_run_from(format_, model), evidence_for(request, effort_, method_)),
+        model_(bench_.model()),
+        lost_window_(loses_windows(format_, model) ? model.config.sliding_window : 0) {}
 
   // Before the work, so that none is lost.
   void require_output() const {
@@ -365,8 +387,9 @@ class Job {
   QuantizerChoice quantizer_;  // neither of them "auto"
   const Runtime* runtime_;     // null for none
   const ExportFormat& format_;
-  Workbench bench_;  // of the model as the format orders it
+  Workbench bench_;  // of the model as it is run from the format
   const Model& model_;
+  const int64_t lost_window_;  // tokens; 0: none
   Menu menu_;
   AllocatorOptions allocator_;
   std::vector<int32_t> ids_;

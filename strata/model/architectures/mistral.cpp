@@ -8,6 +8,7 @@ Architecture mistral() {
   Architecture mistral;
   mistral.model_type = "mistral";
   mistral.class_name = "MistralForCausalLM";
+  mistral.gguf_slides = false;
   mistral.gguf_name = "llama";
   mistral.read_json = [](const ConfigFields& fields, ModelConfig& config) {
     read_sliding_window(fields, config);

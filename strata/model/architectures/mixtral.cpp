@@ -16,6 +16,7 @@ Architecture mixtral() {
   Architecture mixtral;
   mixtral.model_type = "mixtral";
   mixtral.class_name = "MixtralForCausalLM";
+  mixtral.gguf_slides = false;
   mixtral.gguf_name = "llama";
   mixtral.experts = true;
   mixtral.defaults = {{"rms_norm_eps", 1e-5}};

@@ -8,6 +8,7 @@ Architecture phi3() {
   Architecture phi3;
   phi3.model_type = "phi3";
   phi3.class_name = "Phi3ForCausalLM";
+  phi3.gguf_slides = false;
   phi3.gguf_name = "phi3";
   phi3.defaults = {{"rms_norm_eps", 1e-5}};
   phi3.partial_rotary = true;

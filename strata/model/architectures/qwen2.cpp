@@ -9,6 +9,7 @@ Architecture qwen2() {
   Architecture qwen2;
   qwen2.model_type = "qwen2";
   qwen2.class_name = "Qwen2ForCausalLM";
+  qwen2.gguf_slides = false;
   qwen2.gguf_name = "qwen2";
   qwen2.read_json = [](const ConfigFields& fields, ModelConfig& config) {
     config.attention_bias = true;

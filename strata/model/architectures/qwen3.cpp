@@ -8,6 +8,7 @@ Architecture qwen3() {
   Architecture qwen3;
   qwen3.model_type = "qwen3";
   qwen3.class_name = "Qwen3ForCausalLM";
+  qwen3.gguf_slides = false;
   qwen3.gguf_name = "qwen3";
   qwen3.defaults = {{"head_dim", 128}};
   qwen3.read_json = [](const ConfigFields& fields, ModelConfig& config) {

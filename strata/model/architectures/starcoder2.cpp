@@ -7,6 +7,7 @@ Architecture starcoder2() {
   Architecture starcoder2;
   starcoder2.model_type = "starcoder2";
   starcoder2.class_name = "Starcoder2ForCausalLM";
+  starcoder2.gguf_slides = false;
   starcoder2.gguf_name = "starcoder2";
   starcoder2.defaults = {{"num_key_value_heads", 2}, {"norm_epsilon", 1e-5}, {"tie_word_embeddings", true}};
   starcoder2.activations = {"gelu_pytorch_tanh"};
