@@ -2,7 +2,7 @@
 // LibTorch's tensor operations as HQQ's published code has them (early stop on the matrix's mean error
 // included). Every variant starts from fp32 weights in memory and ends with the dequantized fp32 weights.
 //
-//   bench_model_hqq [rows cols [repeats]]
+//   bench_quantizers_hqq [rows cols [repeats]]
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
