@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "strata/export/export_plan.h"
+
 namespace strata {
 namespace {
 
@@ -14,6 +18,15 @@ std::string read_tokens(const Calibration& calibration) {
   const std::string rest = fmt::format("{} tokens, {}", calibration.tokens(), calibration.fingerprint);
   const std::string text = fmt::format("{}, {}", source, rest);
   return text.size() <= kLongestValue ? text : rest;
+}
+
+// Whether the file's matrices take the plan's bits: not in a directory of dequantized weights, nor where some
+// are kept in a type of their own.
+bool stores_plan(const QuantizeResult& result) {
+  const std::vector<Assignment>& all = result.plan.assignments;
+  return result.format == "gguf" ||
+         (result.format != "hf" &&
+          std::none_of(all.begin(), all.end(), [](const Assignment& a) { return is_floating(a.scheme); }));
 }
 
 }  // namespace
@@ -35,7 +48,7 @@ Label file_label(const QuantizeRequest& request, const QuantizeResult& result,
   add("allocator", plan.allocator);
   add("quantizer", quantizer.name);
   add("budget", plan.budget == "none" ? "" : plan.budget);
-  add(kLabelOfBits, label_of_bits(plan));
+  add(stores_plan(result) ? kLabelOfBits : "planned_bits_per_weight", label_of_bits(plan));
   if (calibration != nullptr) add("calibration", read_tokens(*calibration));
   if (result.held_back_kld) add("held_back_kld", fmt::format("{:.6f}", *result.held_back_kld));
   if (result.tuning) add("tuned", "end to end");

@@ -10,7 +10,7 @@ bool is_free(const at::Tensor& input) {
   const bool may_change =
       !at::GradMode::is_enabled() && input.is_inference() == c10::InferenceMode::is_enabled();
   return may_change && input.is_floating_point() && input.use_count() == 1 &&
-         input.storage().use_count() == 1;
+         input.storage().use_count() == 1 && input.is_non_overlapping_and_dense();
 }
 
 at::Tensor to_tensor(const OnnxTensor& constant) {

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -272,8 +273,8 @@ TEST(PackedCheckpoint, LeftOverSectionsAreNoted) {
   for (const Json& section :
        {Json::object(), Json{{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}}}) {
     testing::internal::CaptureStderr();
-    const auto checkpoint =
-        open_packed(open_safetensors(file), {{"quantization_config", section}}, "config.json");
+    const auto checkpoint = open_packed(open_safetensors(file), {{"quantization_config", section}},
+                                        fmt::format("config of {} keys", section.size()));
     EXPECT_NE(testing::internal::GetCapturedStderr().find("is left over"), std::string::npos);
     EXPECT_EQ(checkpoint->read("a"), open_safetensors(file)->read("a"));
   }

@@ -62,6 +62,9 @@ TEST_F(FileLabel, StandsInTheConfigOfADirectory) {
   request_.format = "hf";
   quantize(request_);
   EXPECT_EQ(label_in(request_.output).at("quantizer"), "rtn");
+  // Dequantized weights take more than the plan's bits.
+  EXPECT_EQ(label_in(request_.output).count(kLabelOfBits), 0u);
+  EXPECT_EQ(label_in(request_.output).count("planned_bits_per_weight"), 1u);
   EXPECT_EQ(read_json(request_.output / "config.json").at("strata").at("method"), "uniform");
 }
 

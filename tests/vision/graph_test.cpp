@@ -81,6 +81,28 @@ TEST(Graph, KeepsWhatIsStillNeeded) {
   }
 }
 
+// A view in which values stand for several: nobody else holds it, and it cannot be written over.
+TEST(Graph, DoesNotWriteOverAViewThatRepeatsItsValues) {
+  Random random(6);
+  OnnxModel model = tiny_network();
+  model.nodes.clear();
+  model.outputs = {value("product", {-1, 6, 8, 8})};
+  add_constant(model, "w", {6, 3, 1, 1}, random);
+  model.constants.push_back(onnx_integers("shape", OnnxType::Int64, {4}, {1, 6, 8, 8}));
+  model.nodes = {{"Conv", "conv", "", {"image", "w"}, {"x"}, {}},
+                 {"GlobalAveragePool", "pool", "", {"x"}, {"p"}, {}},
+                 {"Sigmoid", "gate", "", {"p"}, {"g"}, {}},
+                 {"Expand", "expand", "", {"g", "shape"}, {"e"}, {}},
+                 {"Mul", "mul", "", {"e", "x"}, {"product"}, {}}};
+  model.inputs[0].name = "image";
+  const Graph graph(model, at::kCPU);
+  const at::Tensor images = tiny_images(2).pixels.to(at::kFloat);
+  const at::Tensor x = at::conv2d(images, graph.layers()[0].weight);
+  const c10::InferenceMode inference;
+  EXPECT_TRUE(at::allclose(Execution(graph, {images}).finish()[0], x * at::sigmoid(x.mean({2, 3}, true)),
+                           1e-5, 1e-6));
+}
+
 TEST(Graph, ReplacesOutputs) {
   const Graph graph(tiny_network(), at::kCPU);
   Overrides overrides(4);
