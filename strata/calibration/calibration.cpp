@@ -115,13 +115,17 @@ Calibration load_calibration(const Model& model, const CalibrationOptions& optio
 
 std::string weights_fingerprint(const Model& model) {
   uint64_t hash = kHashStart;
+  const auto add = [&hash](uint8_t byte) { hash = (hash ^ byte) * 0x100000001b3ull; };
   std::vector<float> row;
   for (const Module& module : model.modules) {
     row.resize(static_cast<size_t>(module.cols));
     model.checkpoint->read_rows(model.checkpoint->info(module.tensor), 0, 1, row.data());
     const auto* bytes = reinterpret_cast<const uint8_t*>(row.data());
-    for (size_t i = 0; i < row.size() * sizeof(float); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ull;
+    std::for_each(bytes, bytes + row.size() * sizeof(float), add);
   }
+  // The same weights are run with their windows from a directory and without them from a GGUF.
+  if (model.config.sliding_window > 0)
+    for (const char digit : fmt::format("{}", model.config.sliding_window)) add(static_cast<uint8_t>(digit));
   return fmt::format("{:016x}", hash);
 }
 

@@ -115,9 +115,7 @@ bool loses_windows(const ExportFormat& format, const Model& model) {
 // The model as it is run from a file of the format, so that all that is measured is measured so.
 Model as_run_from(const ExportFormat& format, const Model& model) {
   Model run = with_value_heads(model, format.tiles_value_heads);
-  if (!loses_windows(format, model)) return run;
-  run.config.sliding_window = 0;
-  run.config.sliding_layers.clear();
+  if (loses_windows(format, model)) run.config.sliding_window = 0;
   return run;
 }
 
@@ -315,7 +313,9 @@ class Job {
     plan.row_impacts = bench_.row_impacts(plan.schemes);
     if (tunes() && (loses() || request_.tuning.when == TuningOptions::When::On)) tune(prepared.model);
     plan.label = file_label(request_, result_, quantizer_, bench_.known_calibration());
-    result_.exported = format_.write(*prepared.model, plan, request_.output);
+    Model written = *prepared.model;
+    if (lost_window_ > 0) written.config.sliding_window = lost_window_;  // which its keys say all the same
+    result_.exported = format_.write(written, plan, request_.output);
     plan.calibrated = nullptr;  // it uses the model, which does not outlive this
     if (const std::string others = name_stored_schemes(result_.plan); !others.empty()) add_note(others);
     describe_boundaries(model_, format_, plan, result_.exported.file_bytes, result_.plan);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "strata/core/file.h"
 #include "strata/core/progress.h"
 #include "strata/pipeline/quantize.h"
 #include "tests/support/random_model.h"
@@ -55,6 +56,25 @@ TEST_F(SlidingWindows, StayInADirectory) {
   const double without = write("gguf", "out.gguf").measurements.front().evaluation.ppl;
   EXPECT_GT(std::abs(with_window - without), 1e-3 * without);
   for (const std::string& note : kept.notes) EXPECT_EQ(note.find("see the last"), std::string::npos) << note;
+}
+
+// What was measured with windows is not taken for what is measured without.
+TEST_F(SlidingWindows, AreKeptApartInACache) {
+  request_.method = "kl";
+  request_.workbench.calibration.source = directory_ / "text";
+  request_.workbench.calibration.tokens = 128;
+  request_.workbench.calibration.window = 32;
+  request_.schemes = "Q4_0,Q8_0";
+  request_.allocator.budget.bits_per_weight = 6;
+  const QuantizeResult fresh = write("gguf", "fresh.gguf");
+  request_.workbench.cache = directory_ / "cache";
+  QuantizeRequest with_windows = request_;
+  with_windows.format = "hf";
+  with_windows.output = directory_ / "hf";
+  quantize(with_windows);
+  const QuantizeResult after = write("gguf", "after.gguf");
+  EXPECT_EQ(to_json(after.plan).dump(), to_json(fresh.plan).dump());
+  EXPECT_EQ(read_text(directory_ / "after.gguf"), read_text(directory_ / "fresh.gguf"));
 }
 
 }  // namespace
