@@ -93,7 +93,9 @@ def closed_pipe(folder):
 def signals(folder):
     for name in ["HUP", "TERM", "INT"]:
         (folder / "m.gguf").unlink(missing_ok=True)
-        process = subprocess.Popen(long_run(folder) + ["--quiet"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        # Also where these tests themselves run under nohup.
+        process = subprocess.Popen(long_run(folder) + ["--quiet"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
         time.sleep(1.5)
         process.send_signal(getattr(signal, "SIG" + name))
         errors = process.communicate()[1]
