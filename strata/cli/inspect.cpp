@@ -45,7 +45,7 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
-Json describe(const Model& model) {
+Json describe(const Model& model, const Label& label) {
   const ModelConfig& config = model.config;
   int64_t params = 0;
   uint64_t bytes = 0;
@@ -81,7 +81,7 @@ Json describe(const Model& model) {
           {"params", params},
           {"module_params", module_params},
           {"bytes", bytes},
-          {"label", to_json(read_label(model))},
+          {"label", to_json(label)},
           {"roles", roles},
           {"tensors", tensors}};
 }
@@ -95,15 +95,14 @@ void print_mix(const Model& model) {
 }
 
 // What the file says of how it was made.
-void print_label(const Model& model) {
-  const Label label = read_label(model);
+void print_label(const Label& label) {
   if (label.empty()) return;
   fmt::print("\nlabel\n");
   for (const auto& [name, value] : label) fmt::print("  {:<16} {}\n", name, printable(value));
 }
 
-void print(const Model& model, bool with_tensors) {
-  const Json d = describe(model);
+void print(const Model& model, const Label& label, bool with_tensors) {
+  const Json d = describe(model, label);
   if (!model.runnable)
     fmt::print("{}: {}, {} layers; known by its sizes only: it can be quantized, not run\n",
                d["model"].get<std::string>(), d["architecture"].get<std::string>(),
@@ -132,7 +131,7 @@ void print(const Model& model, bool with_tensors) {
                fmt::format("{:.1f} %", 100 * role["params"].get<double>() / all)});
   fmt::print("{}", roles.text());
   print_mix(model);
-  print_label(model);
+  print_label(label);
   if (!with_tensors) return;
   Table tensors;
   tensors.column("tensor", Table::Align::Left);
@@ -149,10 +148,11 @@ void run(InspectArguments& options, const CommonOptions& common, const Command& 
   if (kind_of_model(command, options.model) == ModelKind::Onnx)
     return options.inspect_network(options.model, common);
   const Model model = open_model(options.model);
+  const Label label = read_label(model);
   if (common.json)
-    print_json(describe(model));
+    print_json(describe(model, label));
   else
-    print(model, options.tensors);
+    print(model, label, options.tensors);
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ bool runs_here(int argc, char** argv) {
   return false;
 }
 
-// Beside this program as in a build tree, or where it is installed. Returns only with an error.
+// Beside this program as in a build tree, or where it is installed. Throws where it is in neither place.
 [[noreturn]] void become_strata_tensors(char** argv) {
   const auto folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   for (const auto& path : {folder / "strata-tensors", folder / STRATA_TENSORS_FOLDER / "strata-tensors"}) {

@@ -48,6 +48,8 @@ double held_back_sqnr(Request request, bool equalize) {
 }
 
 Request with_equalization_chosen(Request request) {
+  if (request.equalize && request.equalize_if_better)
+    fail_usage("--equalize and --equalize-if-better exclude each other; give one of them");
   if (request.equalize_if_better) request.equalize = equalizing_helps(request);
   return request;
 }

@@ -24,8 +24,9 @@ template <at::Tensor (*function)(const at::Tensor&), at::Tensor& (*over)(at::Ten
 Operator make_unary_over(const NodeArguments& arguments) {
   arguments.expect_inputs(1, 1);
   return [](const Tensors& in) {
+    const bool over_it = is_free(in[0]);  // before it is held here, too
     at::Tensor x = in[0];
-    return is_free(in[0]) ? over(x) : function(x);
+    return over_it ? over(x) : function(x);
   };
 }
 

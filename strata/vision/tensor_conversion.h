@@ -10,8 +10,8 @@
 
 namespace strata::vision {
 
-// Whether an operator may write its result over an input: real numbers that nothing else holds, without
-// gradients.
+// Whether an operator may write its result over an input: real numbers that nothing else holds, each in a
+// place of its own, without gradients.
 bool is_free(const at::Tensor& input);
 
 // A constant as a tensor on the CPU: real numbers as float32, whole numbers in their own type, 4 bits as

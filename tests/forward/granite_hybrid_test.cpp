@@ -2,38 +2,14 @@
 
 #include "strata/core/json.h"
 #include "strata/model/model.h"
-#include "tests/support/architecture_models.h"
-#include "tests/support/error_of.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/changed_model.h"
 
 namespace strata {
 namespace {
 
-class GraniteHybridConfig : public testing::Test {
+class GraniteHybridConfig : public ChangedModel {
  protected:
-  GraniteHybridConfig() {
-    std::filesystem::copy(architecture_model("granite4").directory, directory_ / "model");
-  }
-
-  Model changed(const Json& changes) {
-    Json config = read_json(architecture_model("granite4").directory / "config.json");
-    config.update(changes);
-    write_json(directory_ / "model" / "config.json", config);
-    return open_model(directory_ / "model");
-  }
-
-  void expect_error(const Json& changes, const std::string& mentioned) {
-    const std::string message = error_of([&] { changed(changes); });
-    EXPECT_NE(message.find(mentioned), std::string::npos) << message;
-  }
-
-  void expect_sized_only(const Json& changes, const std::string& mentioned) {
-    const Model model = changed(changes);
-    EXPECT_FALSE(model.runnable);
-    EXPECT_NE(model.refusal.find(mentioned), std::string::npos) << model.refusal;
-  }
-
-  const TemporaryDirectory directory_;
+  GraniteHybridConfig() : ChangedModel("granite4") {}
 };
 
 TEST_F(GraniteHybridConfig, KnowsBothNamesOfItsLayers) {

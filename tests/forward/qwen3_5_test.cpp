@@ -3,31 +3,14 @@
 #include "strata/core/json.h"
 #include "strata/model/config_json.h"
 #include "strata/model/model.h"
-#include "tests/support/architecture_models.h"
-#include "tests/support/error_of.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/changed_model.h"
 
 namespace strata {
 namespace {
 
-class Qwen3_5 : public testing::Test {
+class Qwen3_5 : public ChangedModel {
  protected:
-  Qwen3_5() { std::filesystem::copy(architecture_model("qwen3-5").directory, directory_ / "model"); }
-
-  Model changed(const Json& changes) {
-    Json config = whole_;
-    config.update(changes);
-    write_json(directory_ / "model" / "config.json", config);
-    return open_model(directory_ / "model");
-  }
-
-  void expect_error(const Json& changes, const std::string& mentioned) {
-    const std::string message = error_of([&] { changed(changes); });
-    EXPECT_NE(message.find(mentioned), std::string::npos) << message;
-  }
-
-  const TemporaryDirectory directory_;
-  const Json whole_ = read_json(architecture_model("qwen3-5").directory / "config.json");
+  Qwen3_5() : ChangedModel("qwen3-5") {}
 };
 
 TEST_F(Qwen3_5, AttendsAtAnIntervalOrWhereItsConfigSays) {
