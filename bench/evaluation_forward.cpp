@@ -63,6 +63,7 @@ Json common_size(const std::string& name) {
                  {"tie_word_embeddings", true}});
   if (config.contains("sliding_window") && !config["sliding_window"].is_null())
     config["sliding_window"] = 256;
+  if (config.value("hidden_size_per_layer_input", 0) > 0) config["hidden_size_per_layer_input"] = 256;
   Json& rope = config["rope_parameters"];
   const auto pairs = static_cast<size_t>(kHeadDim * rope.value("partial_rotary_factor", 1.0)) / 2;
   for (const char* factors : {"short_factor", "long_factor"})
@@ -95,7 +96,9 @@ void architecture(benchmark::State& state, const std::string& name) {
   const TemporaryDirectory directory;
   write_random_checkpoint(directory.path(), common_size(name));
   const Model model = open_model(directory.path());
-  int64_t weights = model.config.vocab_size * model.config.hidden_size;  // of the head
+  // Of the head, and of what makes features for the layers of embedded tokens.
+  int64_t weights = (model.config.vocab_size + model.config.num_layers * model.config.layer_embedding_size) *
+                    model.config.hidden_size;
   for (const Module& module : model.modules) weights += module.params();
   Random random(2);
   std::vector<int32_t> ids(1024);

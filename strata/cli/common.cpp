@@ -2,13 +2,20 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/progress.h"
 
 namespace strata::cli {
+namespace {
+
+const Notes taken;  // of the command, which the process runs
+
+}  // namespace
 
 ModelKind kind_of_model(const Command& command, const std::string& model) {
   const bool onnx = std::filesystem::path(model).extension() == ".onnx";
@@ -23,10 +30,13 @@ void add_common_options(Command& command, CommonOptions& options) {
                everyday(number("threads", options.threads, 0, 4096, "number of threads; 0 = one a core")),
                number("seed", options.seed, "seed of everything random"),
                everyday(flag("json", options.json, "print one JSON document on stdout and nothing else")),
-               flag("quiet", options.quiet, "show no progress")});
+               flag("quiet", options.quiet, "show neither progress nor notes")});
 }
 
-void print_json(const Json& document) {
+void print_json(Json document) {
+  Json& notes = document.emplace("notes", Json::array()).first.value();
+  for (const std::string& note : taken.list())
+    if (std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(note);
   fmt::print("{}\n", document.dump(1, ' ', false, Json::error_handler_t::replace));
 }
 

@@ -98,8 +98,8 @@ std::string names(const std::vector<Entry>& entries) {
   return text;
 }
 
-// Prints the one JSON document of --json on stdout.
-void print_json(const Json& document);
+// Prints the one JSON document of --json, an object, on stdout, with all notes of the command in `notes`.
+void print_json(Json document);
 
 // Refuses names of files that a command writes beside its main output (empty ones aside) where they would
 // take the place of that output, of each other or of what the command reads.

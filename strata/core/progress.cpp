@@ -23,6 +23,17 @@ double seconds_between(steady_clock::time_point a, steady_clock::time_point b) {
   return std::chrono::duration<double>(b - a).count();
 }
 
+struct NoteTakers {
+  std::mutex mutex;
+  std::set<Notes*> all;
+};
+
+// Made at the first use, so that notes may be taken before `main`.
+NoteTakers& note_takers() {
+  static NoteTakers takers;
+  return takers;
+}
+
 // Columns of the terminal that shows stderr, as it is now; 80 where it does not say.
 size_t terminal_width() {
   winsize size{};
@@ -37,10 +48,30 @@ void set_progress_style(ProgressStyle new_style) {
 }
 
 void show_note(const std::string& text) {
-  static std::mutex mutex;
   static std::set<std::string> shown;
-  const std::lock_guard<std::mutex> lock(mutex);
+  NoteTakers& takers = note_takers();
+  const std::lock_guard<std::mutex> lock(takers.mutex);
+  for (Notes* notes : takers.all)
+    if (std::find(notes->list_.begin(), notes->list_.end(), text) == notes->list_.end())
+      notes->list_.push_back(text);
   if (style != ProgressStyle::Quiet && shown.insert(text).second) fmt::print(stderr, "note: {}\n", text);
+}
+
+Notes::Notes() {
+  NoteTakers& takers = note_takers();
+  const std::lock_guard<std::mutex> lock(takers.mutex);
+  takers.all.insert(this);
+}
+
+Notes::~Notes() {
+  NoteTakers& takers = note_takers();
+  const std::lock_guard<std::mutex> lock(takers.mutex);
+  takers.all.erase(this);
+}
+
+std::vector<std::string> Notes::list() const {
+  const std::lock_guard<std::mutex> lock(note_takers().mutex);
+  return list_;
 }
 
 Progress::Progress(std::string what, int64_t total, std::string unit)

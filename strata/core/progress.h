@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <vector>
 
 namespace strata {
 
@@ -15,6 +16,21 @@ void set_progress_style(ProgressStyle style);
 // One line on stderr about something done differently than the user might expect; nothing when quiet, and
 // each line once.
 void show_note(const std::string& text);
+
+// The notes of a piece of work: those that come while it exists, shown or not, each once.
+class Notes {
+ public:
+  Notes();
+  ~Notes();
+  Notes(const Notes&) = delete;
+  Notes& operator=(const Notes&) = delete;
+
+  std::vector<std::string> list() const;
+
+ private:
+  friend void show_note(const std::string& text);
+  std::vector<std::string> list_;
+};
 
 // Progress of one long step on stderr. Every advance also answers Ctrl-C by throwing Interrupted.
 class Progress {

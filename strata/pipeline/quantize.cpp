@@ -137,7 +137,7 @@ class Job {
     result_.format = format_.name;
     result_.effort = effort_.name;
     if (lost_window_ > 0)
-      add_note(
+      show_note(
           fmt::format("layers of {} see the last {} tokens, but llama.cpp lets them see all in a GGUF of it: "
                       "everything is "
                       "measured as llama.cpp runs it, which differs beyond {} tokens",
@@ -190,7 +190,7 @@ class Job {
     menu_ = storable_menu(format_, runtime_, asked_menu(request_, method_, format_), request_.allocator.ties,
                           model_);
     require_quantizable(model_, quantizer_, menu_.schemes);
-    for (const std::string& text : menu_.notes) add_note(text);
+    for (const std::string& text : menu_.notes) show_note(text);
   }
 
   // Of all efforts, where one of them chooses what is done.
@@ -258,14 +258,9 @@ class Job {
       if (obstacle.empty())
         chosen.push_back(boundary);
       else
-        add_note(fmt::format("--size does not choose the scheme of the {}: {}", boundary.module, obstacle));
+        show_note(fmt::format("--size does not choose the scheme of the {}: {}", boundary.module, obstacle));
     }
     return chosen;
-  }
-
-  void add_note(const std::string& text) {
-    result_.notes.push_back(text);
-    show_note(text);
   }
 
   void plan_matrices() {
@@ -297,7 +292,6 @@ class Job {
       result_.plan.layer_embedding = exported.layer_embedding;
     CheckedPlan checked = bench_.check(method_, result_.plan, result_.scores, allocator_, quantizer_);
     bench_.release();
-    if (!checked.note.empty()) result_.notes.push_back(checked.note);
     result_.held_back_kld = checked.kld;
     result_.plan = std::move(checked.plan);
   }
@@ -317,7 +311,7 @@ class Job {
     if (lost_window_ > 0) written.config.sliding_window = lost_window_;  // which its keys say all the same
     result_.exported = format_.write(written, plan, request_.output);
     plan.calibrated = nullptr;  // it uses the model, which does not outlive this
-    if (const std::string others = name_stored_schemes(result_.plan); !others.empty()) add_note(others);
+    if (const std::string others = name_stored_schemes(result_.plan); !others.empty()) show_note(others);
     describe_boundaries(model_, format_, plan, result_.exported.file_bytes, result_.plan);
   }
 
@@ -399,7 +393,10 @@ class Job {
 }  // namespace
 
 QuantizeResult quantize(const QuantizeRequest& request) {
-  return Job(request).run();
+  const Notes notes;
+  QuantizeResult result = Job(request).run();
+  result.notes = notes.list();
+  return result;
 }
 
 }  // namespace strata

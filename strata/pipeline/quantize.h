@@ -45,7 +45,7 @@ struct QuantizeResult {
   Scores scores;  // empty when a plan was given
   Plan plan;
   std::string format;
-  std::vector<std::string> notes;  // how format and runtime changed the menu; also shown on stderr
+  std::vector<std::string> notes;  // what was done differently than might be expected; also shown on stderr
   ExportPlan exported_plan;
   ExportResult exported;
   std::vector<Estimate> estimates;  // of every effort, before the work; only where that chose all of it

@@ -97,6 +97,23 @@ TEST(Commands, StagesThroughFilesGiveTheSameBytesAsOneGo) {
   EXPECT_TRUE(staged == slurp(scratch / "direct.gguf")) << "the two files differ";
 }
 
+// Where stdout is one document, stderr is silent.
+TEST(Commands, NotesAreInTheDocumentOfJson) {
+  const Scratch scratch;
+  const std::string scores = (scratch / "scores.json").string();
+  ASSERT_EQ(
+      run(scratch, std::string("score ") + kModel + " --method kurtosis --schemes Q4_0,Q8_0 -o " + scores)
+          .code,
+      0);
+  const Outcome outcome = run(scratch, "allocate " + scores + " --bpw 12 --json");
+  EXPECT_EQ(outcome.err, "");
+  const Json plan = json_of(outcome);
+  ASSERT_EQ(plan["notes"].size(), 1u);
+  EXPECT_NE(plan["notes"][0].get<std::string>().find("every matrix takes the largest"), std::string::npos);
+  const Outcome text = run(scratch, "allocate " + scores + " --bpw 12");
+  EXPECT_NE(text.err.find("every matrix takes the largest"), std::string::npos);
+}
+
 TEST(Commands, QuantizeMeasuresTheFileItWrote) {
   const Scratch scratch;
   const std::string dir = scratch.path().string();
