@@ -16,7 +16,8 @@
 // Perplexity of the bundled model over 32 windows of 512 tokens: tokens a second with a number of threads.
 // And of a random model of every architecture, all of one size (about 93 million weights), over two such
 // windows: tokens a second, and how many billion operations a second the products of their matrices come to,
-// which is what compares models whose matrices differ.
+// which is what compares models whose matrices differ. `half_billion` is the same of a model with the sizes
+// of Qwen2.5-0.5B.
 
 namespace strata {
 namespace {
@@ -91,10 +92,26 @@ void write_random_checkpoint(const std::filesystem::path& directory, const Json&
   writer.finish();
 }
 
-void architecture(benchmark::State& state, const std::string& name) {
+// Sizes of Qwen2.5-0.5B (its config.json).
+Json half_billion() {
+  Json config = read_json(architecture_model("qwen2").directory / "config.json");
+  config.erase("layer_types");
+  config.update({{"hidden_size", 896},
+                 {"intermediate_size", 4864},
+                 {"num_hidden_layers", 24},
+                 {"num_attention_heads", 14},
+                 {"num_key_value_heads", 2},
+                 {"head_dim", 64},
+                 {"vocab_size", 151936},
+                 {"tie_word_embeddings", true}});
+  return config;
+}
+
+// Two windows of 512 tokens through a random model with this config.
+void evaluate_random_model(benchmark::State& state, const Json& config) {
   set_progress_style(ProgressStyle::Quiet);
   const TemporaryDirectory directory;
-  write_random_checkpoint(directory.path(), common_size(name));
+  write_random_checkpoint(directory.path(), config);
   const Model model = open_model(directory.path());
   // Of the head, and of what makes features for the layers of embedded tokens.
   int64_t weights = (model.config.vocab_size + model.config.num_layers * model.config.layer_embedding_size) *
@@ -116,11 +133,17 @@ void architecture(benchmark::State& state, const std::string& name) {
 }  // namespace strata
 
 int main(int count, char** arguments) {
-  for (const std::string& name : strata::architecture_models())
-    benchmark::RegisterBenchmark(("architecture/" + name).c_str(), strata::architecture, name)
+  const auto add = [](const std::string& name, const auto& make_config) {
+    benchmark::RegisterBenchmark(
+        name.c_str(),
+        [make_config](benchmark::State& state) { strata::evaluate_random_model(state, make_config()); })
         ->Unit(benchmark::kSecond)
         ->UseRealTime()
         ->MeasureProcessCPUTime();
+  };
+  for (const std::string& name : strata::architecture_models())
+    add("architecture/" + name, [name] { return strata::common_size(name); });
+  add("half_billion", strata::half_billion);
   benchmark::Initialize(&count, arguments);
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -18,10 +18,6 @@ except ImportError as missing:
     sys.exit(77)
 
 
-# Its classes want a head that is not the embedding, or YaRN, which these small models do not have.
-NOT_LOADED = {"deepseek-v2", "deepseek-v2-groups", "deepseek-v3", "glm4-moe"}
-
-
 def as_published(path):
     """config.json with the keys that mlx-lm looks for, as checkpoints have them that transformers 4 has written."""
     config = json.loads(path.read_text())
@@ -54,8 +50,6 @@ def main(tool, files, _):
     mx.set_default_device(mx.cpu)
     output = subprocess.run([tool, "mlx-architectures", files], check=True, stdout=subprocess.PIPE, text=True).stdout
     for name in output.split():
-        if name in NOT_LOADED:
-            continue
         directory = pathlib.Path(files) / f"mlx-{name}"
         config = as_published(directory / "config.json")
         model, _ = load_model(directory)

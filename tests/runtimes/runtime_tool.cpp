@@ -15,6 +15,7 @@
 #include "strata/export/formats.h"
 #include "strata/gguf/codec.h"
 #include "strata/gguf/file.h"
+#include "tests/runtimes/checked_architectures.h"
 #include "tests/support/architecture_models.h"
 #include "tests/support/random_model.h"
 
@@ -192,13 +193,11 @@ void export_architectures(const fs::path& files) {
   for (const std::string& name : architecture_models()) {
     const fs::path directory = architecture_model(name).directory;
     const ModelConfig config = open_model(directory).config;
-    const Architecture& architecture = architecture_of(config);
-    if (!gguf_refusal_of(config).empty()) continue;
+    if (!llama_cpp_agrees_on(config)) continue;
     std::vector<std::string> types = {"F32", "Q8_0"};
     if (name == "gpt-oss-mxfp4") types.push_back("MXFP4");
-    if (config.sliding_window == 0 || architecture.read_gguf != nullptr)
-      for (const std::string& type : types)
-        export_with_logits(directory, files, "transformers-" + name + "-" + type, type);
+    for (const std::string& type : types)
+      export_with_logits(directory, files, "transformers-" + name + "-" + type, type);
   }
   for (const Variant& variant : variants()) {
     Json config = small_config(variant.changes["model_type"]);
@@ -209,12 +208,12 @@ void export_architectures(const fs::path& files) {
   }
 }
 
-// Every model of tests/data/architectures as an MLX directory FILES/mlx-NAME, and what strata computes from
-// it; but for those whose gate and up mlx-lm parts, which it does where they are not quantized only.
+// Every model of tests/data/architectures that mlx-lm loads as an MLX directory FILES/mlx-NAME, and what
+// strata computes from it.
 void export_mlx_architectures(const fs::path& files) {
   for (const std::string& name : architecture_models()) {
+    if (!mlx_agrees_on(name)) continue;
     const Model model = open_model(architecture_model(name).directory);
-    if (model.config.architecture == "granitemoehybrid") continue;
     ExportPlan plan;
     for (const Module& module : model.modules) plan.schemes[module.tensor] = parse_scheme("w8g32");
     plan.embedding = plan.head = parse_scheme("w8g32");
@@ -226,110 +225,6 @@ void export_mlx_architectures(const fs::path& files) {
     const at::Tensor logits = Decoder(written, {}).forward(ids).contiguous();
     write_values(files / ("mlx-" + name + ".f32"), logits.data_ptr<float>(), logits.nbytes());
     fmt::print("{}\n", name);
-  }
-}
-
-std::string ticked(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += fmt::format("{}`{}`", text.empty() ? "" : ", ", word);
-  return text;
-}
-
-// What a model does beyond Llama, from its config.
-std::string features_of(const ModelConfig& c) {
-  std::string text;
-  const auto add = [&](bool has, const std::string& what) {
-    if (has) text += (text.empty() ? "" : ", ") + what;
-  };
-  int attending = 0;
-  while (!c.attends(attending)) ++attending;
-  const std::vector<LayerTensor> tensors = architecture_of(c).tensors(c, attending);
-  const auto mixes_by = [&](auto is_plan) {
-    const LayerPlan plan = architecture_of(c).plan(c, attending == 0 ? 1 : 0);
-    return !c.attention_layers.empty() && is_plan(plan.blocks.front().block);
-  };
-  const auto norms = std::count_if(tensors.begin(), tensors.end(), [](const LayerTensor& tensor) {
-    return !tensor.is_matrix() && !tensor.bare && tensor.name.find("self_attn.") == std::string::npos;
-  });
-  const auto has_tensor = [&](const char* name) {
-    return std::any_of(tensors.begin(), tensors.end(),
-                       [&](const LayerTensor& tensor) { return tensor.name == name; });
-  };
-  const auto has_rows = [&](Role role) {
-    return std::any_of(tensors.begin(), tensors.end(), [&](const LayerTensor& tensor) {
-      return std::any_of(tensor.parts.begin(), tensor.parts.end(),
-                         [&](const RowPart& part) { return part.role == role; });
-    });
-  };
-  const bool fused = std::any_of(tensors.begin(), tensors.end(),
-                                 [](const LayerTensor& tensor) { return tensor.parts.size() > 1; });
-  const LayerPlan plan_of_attention = architecture_of(c).plan(c, attending);
-  const auto* attention = std::get_if<AttentionPlan>(&plan_of_attention.blocks.front().block);
-  const bool gates_attention = attention != nullptr && attention->output_gate;
-  add(mixes_by([](const auto& block) { return std::holds_alternative<ShortConvolutionPlan>(block); }),
-      "gated short convolutions");
-  add(mixes_by([](const auto& block) { return std::holds_alternative<DeltaNetPlan>(block); }),
-      "gated delta nets");
-  add(mixes_by([](const auto& block) { return std::holds_alternative<MambaPlan>(block); }), "Mamba 2");
-  add(norms >= 4, "norms before and behind both blocks");
-  add(norms == 1, "parallel blocks");
-  add(c.norm == ModelConfig::Norm::Layer, "LayerNorm");
-  add(architecture_of(c).norm_form != StoredForm::Plain, "gains stored less 1");
-  add(architecture_of(c).activations.front() != "silu", "GELU");
-  add(has_tensor("self_attn.q_norm") || has_tensor("self_attn.q_layernorm"), "norms of queries and keys");
-  add(fused, "matrices in one");
-  add(!has_rows(Role::Gate), "no gate");
-  add(c.attention_bias, "biases");
-  add(c.sliding_window > 0, c.sliding_layers.empty() ? "sliding window" : "sliding layers");
-  add(c.sliding_rope.has_value(), "a rope of sliding layers");
-  add(!c.rotating_layers.empty(), "layers without rope");
-  add(c.rope.neighbours, "neighbours rotate");
-  add(c.rope.rotary_dim < c.head_dim, "part of a head rotates");
-  add(c.rope.scaling.type == RopeScaling::Type::Yarn, "YaRN");
-  add(c.rope.scaling.type == RopeScaling::Type::Long, "longrope");
-  add(c.rope.scaling.type == RopeScaling::Type::Dynamic, "a rope base that grows");
-  add(c.rope.scaling.type == RopeScaling::Type::Proportional, "part of a head rotates");
-  add(c.query_growth > 0, "queries grow");
-  add(c.sliding_head_dim > 0 || c.sliding_kv_heads > 0, "other heads in sliding layers");
-  add(c.keys_are_values, "keys as values");
-  add(c.kv_shared_layers > 0, "keys and values of earlier layers");
-  add(c.wide_sharing_layers, "wider last layers");
-  add(c.layer_embedding_size > 0, "embeddings for every layer");
-  add(!architecture_of(c).plan(c, 0).scale.empty(), "a scalar of every layer");
-  add(gates_attention, "attention with a gate");
-  add(c.latent.rank > 0, "latent attention");
-  add(has_tensor("self_attn.sinks"), "attention sinks");
-  add(c.experts.groups_used < c.experts.groups, "groups of experts");
-  add(c.experts.count > 0, c.experts.shared_width > 0 ? "experts and a shared one" : "experts");
-  add(c.attention_softcap > 0 || c.final_softcap > 0, "softcaps");
-  add(c.embedding_scale != 1 || c.residual_scale != 1 || c.logit_scale != 1, "multipliers");
-  return text;
-}
-
-bool has_role(const Model& model, Role role) {
-  for (int layer = 0; layer < model.config.num_layers; ++layer)
-    if (!model.config.has_experts(layer) && model.rows_of(layer, role)) return true;
-  return false;
-}
-
-// The table of docs/architectures.md: a row for every model of tests/data/architectures.
-void print_architecture_table() {
-  fmt::print(
-      "| model | config.json | GGUF | beyond Llama | roles that NSDS sees | out as GGUF "
-      "|\n|---|---|---|---|---|---|\n");
-  for (const std::string& name : architecture_models()) {
-    const Model model = open_model(architecture_model(name).directory);
-    const Architecture& architecture = architecture_of(model.config);
-    std::vector<std::string> roles;
-    for (const Role role : {Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down})
-      if (model.config.experts.count == 0 && has_role(model, role)) roles.emplace_back(name_of(role));
-    const std::string refusal = gguf_refusal_of(model.config);
-    const bool loses_window = model.config.sliding_window > 0 && architecture.read_gguf == nullptr;
-    fmt::print("| {} | `{}` | `{}` | {} | {} | {} |\n", name, architecture.model_type, architecture.gguf_name,
-               features_of(model.config), roles.empty() ? "none" : ticked(roles),
-               !refusal.empty() ? "no: " + refusal
-               : loses_window   ? "without its window"
-                                : "yes");
   }
 }
 
@@ -375,8 +270,6 @@ int run(const std::vector<std::string>& arguments) {
     export_tokenizers(arguments.at(2));
   else if (what == "mlx-architectures")
     export_mlx_architectures(arguments.at(2));
-  else if (what == "architecture-table")
-    print_architecture_table();
   else
     fail("unknown step '{}'", what);
   return 0;
