@@ -1,11 +1,14 @@
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "strata/checkpoint/safetensors_writer.h"
 #include "strata/core/json.h"
 #include "strata/core/progress.h"
 #include "strata/core/random.h"
+#include "strata/core/stopwatch.h"
 #include "strata/core/threads.h"
 #include "strata/evaluation/evaluate.h"
 #include "strata/model/config_json.h"
@@ -14,10 +17,10 @@
 #include "tests/support/temporary_directory.h"
 
 // Perplexity of the bundled model over 32 windows of 512 tokens: tokens a second with a number of threads.
-// And of a random model of every architecture, all of one size (about 93 million weights), over two such
-// windows: tokens a second, and how many billion operations a second the products of their matrices come to,
-// which is what compares models whose matrices differ. `half_billion` is the same of a model with the sizes
-// of Qwen2.5-0.5B.
+// Of a random model of every architecture, all of one size (about 93 million weights), over two such windows:
+// tokens a second, billion operations a second of its matrices and its attention, which is what compares
+// models whose matrices differ, and that rate over llama's, each the median of pairs of runs.
+// And of one with the sizes of Qwen2.5-0.5B.
 
 namespace strata {
 namespace {
@@ -107,43 +110,103 @@ Json half_billion() {
   return config;
 }
 
-// Two windows of 512 tokens through a random model with this config.
-void evaluate_random_model(benchmark::State& state, const Json& config) {
-  set_progress_style(ProgressStyle::Quiet);
-  const TemporaryDirectory directory;
-  write_random_checkpoint(directory.path(), config);
-  const Model model = open_model(directory.path());
-  // Of the head, and of what makes features for the layers of embedded tokens.
-  int64_t weights = (model.config.vocab_size + model.config.num_layers * model.config.layer_embedding_size) *
-                    model.config.hidden_size;
-  for (const Module& module : model.modules) weights += module.params();
-  Random random(2);
-  std::vector<int32_t> ids(1024);
-  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(32000));
-  Decoder decoder(model, {});
-  evaluate(decoder, ids, {});  // loads the weights
-  int64_t tokens = 0;
-  for (auto _ : state) tokens += evaluate(decoder, ids, {}).tokens;
-  const auto rate = [](double count) { return benchmark::Counter(count, benchmark::Counter::kIsRate); };
-  state.counters["tokens/s"] = rate(static_cast<double>(tokens));
-  state.counters["Gop/s"] = rate(2e-9 * static_cast<double>(tokens) * static_cast<double>(weights));
+constexpr int64_t kTokens = 1024, kWindow = 512;
+
+// A random model with this config, its weights loaded.
+class RandomModel {
+ public:
+  explicit RandomModel(const Json& config)
+      : model_(written(directory_.path(), config)), decoder_(model_, {}) {
+    Random random(2);
+    for (int32_t& id : ids_) id = static_cast<int32_t>(random.below(32000));
+    run();
+  }
+
+  // Seconds that its two windows take.
+  double run() {
+    const Stopwatch stopwatch;
+    evaluate(decoder_, ids_, {});
+    return stopwatch.seconds();
+  }
+
+  // What its matrices and its attention need for a token of a window, on average.
+  double operations_per_token() const {
+    const ModelConfig& config = model_.config;
+    // Of the head, and of what makes features for the layers of embedded tokens.
+    int64_t weights =
+        (config.vocab_size + config.num_layers * config.layer_embedding_size) * config.hidden_size;
+    for (const Module& module : model_.modules) weights += module.params();
+    double operations = 2.0 * static_cast<double>(weights);
+    for (int layer = 0; layer < config.num_layers; ++layer)
+      if (config.attends(layer))
+        operations += 4.0 * keys_seen(config, layer) *
+                      static_cast<double>(config.num_heads * config.head_dim_of(layer));
+    return operations;
+  }
+
+ private:
+  static Model written(const std::filesystem::path& directory, const Json& config) {
+    write_random_checkpoint(directory, config);
+    return open_model(directory);
+  }
+
+  static double keys_seen(const ModelConfig& config, int layer) {
+    const int64_t most = config.slides(layer) ? std::min(config.sliding_window, kWindow) : kWindow;
+    int64_t all = 0;
+    for (int64_t position = 0; position < kWindow; ++position) all += std::min(position + 1, most);
+    return static_cast<double>(all) / kWindow;
+  }
+
+  TemporaryDirectory directory_;
+  Model model_;
+  Decoder decoder_;
+  std::vector<int32_t> ids_ = std::vector<int32_t>(kTokens);
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
 }
+
+// Beside the model that all are compared with, in turns, so that both meet the same state of the machine.
+void evaluate_beside_llama(benchmark::State& state, const Json& config) {
+  set_progress_style(ProgressStyle::Quiet);
+  static RandomModel llama(common_size("llama"));
+  RandomModel model(config);
+  const double operations = model.operations_per_token();
+  std::vector<double> seconds, ratios;
+  for (auto _ : state) {
+    seconds.push_back(model.run());
+    state.PauseTiming();
+    ratios.push_back(operations / seconds.back() / (llama.operations_per_token() / llama.run()));
+    state.ResumeTiming();
+  }
+  state.counters["tokens/s"] = kTokens / median(seconds);
+  state.counters["Gop/s"] = 1e-9 * kTokens * operations / median(seconds);
+  state.counters["of_llama"] = median(ratios);
+}
+
+void half_a_billion(benchmark::State& state) {
+  set_progress_style(ProgressStyle::Quiet);
+  RandomModel model(half_billion());
+  for (auto _ : state) model.run();
+  state.counters["tokens/s"] =
+      benchmark::Counter(static_cast<double>(kTokens * state.iterations()), benchmark::Counter::kIsRate);
+}
+BENCHMARK(half_a_billion)->Unit(benchmark::kSecond)->UseRealTime()->MeasureProcessCPUTime();
 
 }  // namespace
 }  // namespace strata
 
 int main(int count, char** arguments) {
-  const auto add = [](const std::string& name, const auto& make_config) {
+  constexpr int kPairs = 7;
+  for (const std::string& name : strata::architecture_models())
     benchmark::RegisterBenchmark(
-        name.c_str(),
-        [make_config](benchmark::State& state) { strata::evaluate_random_model(state, make_config()); })
+        ("architecture/" + name).c_str(),
+        [name](benchmark::State& state) { strata::evaluate_beside_llama(state, strata::common_size(name)); })
         ->Unit(benchmark::kSecond)
         ->UseRealTime()
-        ->MeasureProcessCPUTime();
-  };
-  for (const std::string& name : strata::architecture_models())
-    add("architecture/" + name, [name] { return strata::common_size(name); });
-  add("half_billion", strata::half_billion);
+        ->Iterations(kPairs);
   benchmark::Initialize(&count, arguments);
   benchmark::RunSpecifiedBenchmarks();
 }
