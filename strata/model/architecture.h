@@ -199,7 +199,8 @@ struct Architecture {
   Json defaults;  // keys that config.json may leave to the class
   bool partial_rotary = false;  // whether heads may rotate in part
   bool sizes_by_layer = false;  // whether GGUF keys may list sizes of layers
-  bool experts = false;  // whether its layers have experts: GGUF files of one name may be of either kind
+  // Whether its layers have experts, which GGUF files of one name may have or not; none: members differ.
+  std::optional<bool> experts = false;
   bool fused_experts = false;  // whether directories have stacks as LayerTensor::fused_in says, and only so
   bool latent_attention = false;
   std::string mlx_experts = "switch_mlp";  // what mlx-lm calls the stacks of experts

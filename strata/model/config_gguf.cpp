@@ -37,10 +37,14 @@ int64_t kv_heads(const Architecture& architecture, const GgufKeys& keys, const M
   return *std::max_element(of_layers.begin(), of_layers.end());
 }
 
+bool has_experts(const Architecture& architecture, const GgufKeys& keys) {
+  return architecture.experts.value_or(keys.integer("expert_count", 0) > 0);
+}
+
 // The least that a layer has, where files list them.
 int64_t feed_forward_length(const Architecture& architecture, const GgufKeys& keys,
                             const ModelConfig& config) {
-  if (architecture.experts)
+  if (has_experts(architecture, keys))
     return keys.integer("feed_forward_length", keys.integer("expert_feed_forward_length", 0));
   if (!architecture.sizes_by_layer || config.num_layers < 1 || config.num_layers > kMostLayers)
     return keys.integer("feed_forward_length");
@@ -239,13 +243,13 @@ ModelConfig read_gguf_config(const GgufFile& file) {
   config.attention_bias = file.find_tensor("blk.0.attn_q.bias") != nullptr;
   config.output_bias = file.find_tensor("blk.0.attn_output.bias") != nullptr;
   config.mlp_bias = file.find_tensor("blk.0.ffn_gate.bias") != nullptr;
-  if (architecture.experts) read_experts(keys, config);
+  if (has_experts(architecture, keys)) read_experts(keys, config);
   if (architecture.read_gguf != nullptr) architecture.read_gguf(keys, config);
   if (architecture.complete != nullptr) architecture.complete(config);
   config.bos = token_id(keys, "tokenizer.ggml.bos_token_id", config.vocab_size);
   config.eos = token_id(keys, "tokenizer.ggml.eos_token_id", config.vocab_size);
   check_config(config, where);
-  if (architecture.sizes_by_layer && !architecture.experts) check_feed_forward_lengths(keys, config);
+  if (architecture.sizes_by_layer && config.experts.count == 0) check_feed_forward_lengths(keys, config);
   return config;
 }
 

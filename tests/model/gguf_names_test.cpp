@@ -77,17 +77,19 @@ TEST(Architectures, AreFoundByAllTheirNames) {
     if (architecture.model_type != "kimi_k2") {  // whose class is DeepSeek V3's
       EXPECT_EQ(find_architecture_of_class(architecture.class_name), &architecture);
     }
-    GgufWriter(directory / "empty.gguf",
-               {{architecture.gguf_name + ".expert_count", gguf_u32(architecture.experts ? 4 : 0)}}, {})
-        .commit();
-    const GgufFile file(directory / "empty.gguf");
-    if (architecture.fits_gguf == nullptr) {
-      ASSERT_NE(find_gguf_architecture(architecture.gguf_name, file), nullptr) << architecture.model_type;
-      EXPECT_EQ(find_gguf_architecture(architecture.gguf_name, file)->experts, architecture.experts);
-    }
-    if (architecture.gguf_name == "llama") {
-      EXPECT_EQ(find_gguf_architecture("llama", file)->model_type,
-                architecture.experts ? "mixtral" : "llama");
+    for (const bool experts : {false, true}) {
+      if (architecture.experts.value_or(experts) != experts) continue;
+      GgufWriter(directory / "empty.gguf",
+                 {{architecture.gguf_name + ".expert_count", gguf_u32(experts ? 4 : 0)}}, {})
+          .commit();
+      const GgufFile file(directory / "empty.gguf");
+      if (architecture.fits_gguf == nullptr) {
+        ASSERT_NE(find_gguf_architecture(architecture.gguf_name, file), nullptr) << architecture.model_type;
+        EXPECT_EQ(find_gguf_architecture(architecture.gguf_name, file)->experts, architecture.experts);
+      }
+      if (architecture.gguf_name == "llama") {
+        EXPECT_EQ(find_gguf_architecture("llama", file)->model_type, experts ? "mixtral" : "llama");
+      }
     }
   }
   EXPECT_EQ(find_architecture("gpt2"), nullptr);

@@ -19,11 +19,11 @@ inline bool llama_cpp_agrees_on(const ModelConfig& config) {
 }
 
 // Whether mlx-lm can load an MLX directory of this model of tests/data/architectures. It parts gate and up of
-// Granite 4 where they are not quantized only; its classes of the others want a head that is not the
-// embedding, or YaRN, which these small models do not have.
+// Granite 4, and renames LFM2's matrices beside experts, where they are not quantized only; its classes of
+// the others want a head that is not the embedding, or YaRN, which these small models do not have.
 inline bool mlx_agrees_on(const std::string& name) {
-  static const std::vector<std::string> others = {"granite4", "deepseek-v2", "deepseek-v2-groups",
-                                                  "deepseek-v3", "glm4-moe"};
+  static const std::vector<std::string> others = {
+      "granite4", "granite4-moe", "lfm2-moe", "deepseek-v2", "deepseek-v2-groups", "deepseek-v3", "glm4-moe"};
   return std::find(others.begin(), others.end(), name) == others.end();
 }
 

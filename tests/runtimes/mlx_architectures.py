@@ -29,6 +29,8 @@ def as_published(path):
     config.setdefault("partial_rotary_factor", whole.get("partial_rotary_factor", 1.0))
     kind = whole.get("rope_type", "default")
     config.setdefault("rope_scaling", None if kind == "default" else {**whole, "type": kind})
+    if "num_local_experts" in config:
+        config.setdefault("num_experts", config["num_local_experts"])
     if "sliding_attention" in rope:
         config.setdefault("rope_local_base_freq", rope["sliding_attention"]["rope_theta"])
     for layer in config.get("per_layer_config", {}).values():

@@ -8,20 +8,6 @@
 namespace strata {
 namespace {
 
-// The first `plain` layers have no experts.
-void begin_experts(ModelConfig& config, int64_t plain, const std::string& where) {
-  if (plain < 0 || plain > config.num_layers)
-    fail("{}: the first {} layers have no experts, but there are {} layers", where, plain, config.num_layers);
-  for (int64_t layer = 0; plain > 0 && layer < config.num_layers; ++layer)
-    config.expert_layers.push_back(layer >= plain);
-}
-
-int64_t plain_layers(const ModelConfig& config) {
-  int layer = 0;
-  while (layer < config.num_layers && !config.has_experts(layer)) ++layer;
-  return layer;
-}
-
 // As many shared experts as make up the one of their widths together.
 int64_t shared_experts(const ExpertSizes& experts) {
   return experts.shared_width / experts.width;

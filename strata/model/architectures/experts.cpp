@@ -124,6 +124,19 @@ void write_qwen_experts(const ModelConfig& config, Json& json) {
     if (!config.has_experts(layer)) json["mlp_only_layers"].push_back(layer);
 }
 
+void begin_experts(ModelConfig& config, int64_t plain, const std::string& where) {
+  if (plain < 0 || plain > config.num_layers)
+    fail("{}: the first {} layers have no experts, but there are {} layers", where, plain, config.num_layers);
+  for (int64_t layer = 0; plain > 0 && layer < config.num_layers; ++layer)
+    config.expert_layers.push_back(layer >= plain);
+}
+
+int64_t plain_layers(const ModelConfig& config) {
+  int layer = 0;
+  while (layer < config.num_layers && !config.has_experts(layer)) ++layer;
+  return layer;
+}
+
 std::string expert_gguf_refusal(const ModelConfig& config, bool renormalizes) {
   if (!config.expert_layers.empty()) return "layers without experts";
   if (config.experts.renormalized != renormalizes)

@@ -35,6 +35,11 @@ LayerPlan pre_norm_expert_plan(const ModelConfig& config, int layer, const Exper
 // config.json's numbers of experts and of those that a token uses; the width of each is under `width_key`.
 void read_experts(const ConfigFields& fields, const char* width_key, ModelConfig& config);
 
+// The first `plain` layers have no experts; and how many those are. `where` begins the message where there
+// are fewer layers.
+void begin_experts(ModelConfig& config, int64_t plain, const std::string& where);
+int64_t plain_layers(const ModelConfig& config);
+
 // The Qwens': decoder_sparse_step and mlp_only_layers say which layers have experts, norm_topk_prob whether
 // gates are renormalized.
 void read_qwen_experts(const ConfigFields& fields, ModelConfig& config);

@@ -40,6 +40,18 @@ std::vector<GgufKey> multiplier_keys(const ModelConfig& config) {
           {"logit_scale", real(1 / config.logit_scale)}};
 }
 
+ExpertNames granite_expert_names() {
+  ExpertNames names;
+  names.block = "block_sparse_moe";
+  names.router = "router.layer";
+  names.gate = "w1";  // as vLLM has them, and mlx-lm Mixtral's
+  names.up = "w3";
+  names.down = "w2";
+  names.all_gate_up = "input_linear.weight";
+  names.all_down = "output_linear.weight";
+  return names;
+}
+
 // Llama with multipliers of the embedding, of attention scores, of what blocks add and of logits.
 Architecture granite() {
   Architecture granite;

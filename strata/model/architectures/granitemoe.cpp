@@ -1,23 +1,6 @@
-#include "strata/model/architectures/experts.h"
 #include "strata/model/architectures/granite.h"
 
 namespace strata {
-namespace {
-
-ExpertNames granite_names() {
-  ExpertNames names;
-  names.block = "block_sparse_moe";
-  names.router = "router.layer";
-  names.gate = "w1";  // as vLLM has them, and mlx-lm Mixtral's
-  names.up = "w3";
-  names.down = "w2";
-  names.all_gate_up = "input_linear.weight";
-  names.all_down = "output_linear.weight";
-  return names;
-}
-
-}  // namespace
-
 // Granite with experts in all layers, whose matrices directories have in one tensor.
 Architecture granitemoe() {
   Architecture granitemoe;
@@ -41,10 +24,10 @@ Architecture granitemoe() {
   granitemoe.gguf_keys = multiplier_keys;
   granitemoe.gguf_refusal = [](const ModelConfig& config) { return expert_gguf_refusal(config, true); };
   granitemoe.tensors = [](const ModelConfig& config, int layer) {
-    return pre_norm_expert_tensors(config, layer, true, granite_names());
+    return pre_norm_expert_tensors(config, layer, true, granite_expert_names());
   };
   granitemoe.plan = [](const ModelConfig& config, int layer) {
-    return pre_norm_expert_plan(config, layer, granite_names());
+    return pre_norm_expert_plan(config, layer, granite_expert_names());
   };
   return granitemoe;
 }

@@ -27,14 +27,18 @@ void check_step_limits(const ConfigFields& fields) {
 }
 
 void read_granite_hybrid_json(const ConfigFields& fields, ModelConfig& config) {
-  if (fields.integer("num_local_experts", 8) > 0)
-    throw NotRunnable(fields.where() + ": Granite 4 with experts is not supported");
   if (fields.flag("mamba_proj_bias", false))
     throw NotRunnable(fields.where() + ": biases of Mamba's projections are not supported");
   check_step_limits(fields);
   read_attention_bias(fields, config);
   read_multipliers(fields, config);
-  config.intermediate_size = fields.integer("shared_intermediate_size", 1024);
+  const int64_t shared_width = fields.integer("shared_intermediate_size", 1024);
+  if (fields.integer("num_local_experts", 8) > 0) {
+    read_experts(fields, "intermediate_size", config);
+    config.experts.shared_width = shared_width;
+  } else {
+    config.intermediate_size = shared_width;
+  }
   // Checkpoints that transformers 4 has written call them so.
   const Json* types = fields.find("layer_types");
   const bool old = types != nullptr && types->is_array() &&
@@ -57,8 +61,10 @@ void read_granite_hybrid_json(const ConfigFields& fields, ModelConfig& config) {
 void write_granite_hybrid_json(const ModelConfig& config, const std::string& where, Json& json) {
   write_attention_bias(config, where, json);
   write_multipliers(config, json);
-  json["shared_intermediate_size"] = config.intermediate_size;
-  json["num_local_experts"] = 0;
+  const ExpertSizes& experts = config.experts;
+  json["shared_intermediate_size"] = experts.count > 0 ? experts.shared_width : config.intermediate_size;
+  json["num_local_experts"] = experts.count;
+  if (experts.count > 0) json["num_experts_per_tok"] = experts.used;
   json["layer_types"] = attention_layers_json(config, "full_attention", "linear_attention");
   json["position_embedding_type"] = config.rotating_layers.empty() ? Json("rope") : Json(nullptr);
   json["mamba_d_conv"] = config.convolution.width;
@@ -74,6 +80,8 @@ void write_granite_hybrid_json(const ModelConfig& config, const std::string& whe
 void read_granite_hybrid_gguf(const GgufKeys& keys, ModelConfig& config) {
   read_gguf_multipliers(keys, config);
   read_gguf_attention_layers(keys, config);
+  if (config.experts.count > 0)
+    config.experts.shared_width = keys.integer("expert_shared_feed_forward_length", 0);
   // llama.cpp's switch of rope in this graph.
   if (!keys.flag("rope.scaling.finetuned", true))
     config.rotating_layers.assign(static_cast<size_t>(config.num_layers), false);
@@ -93,6 +101,8 @@ std::vector<GgufKey> granite_hybrid_gguf_keys(const ModelConfig& config) {
   const auto integer = [](int64_t value) { return gguf_u32(static_cast<uint32_t>(value)); };
   std::vector<GgufKey> keys = multiplier_keys(config);
   keys.push_back(kv_heads_by_layer(config));
+  if (config.experts.count > 0)
+    keys.push_back({"expert_shared_feed_forward_length", integer(config.experts.shared_width)});
   keys.push_back({"rope.scaling.finetuned", gguf_bool(config.rotating_layers.empty())});
   keys.push_back({"ssm.conv_kernel", integer(config.convolution.width)});
   keys.push_back({"ssm.group_count", integer(config.recurrence.key_heads)});
@@ -105,6 +115,8 @@ std::vector<GgufKey> granite_hybrid_gguf_keys(const ModelConfig& config) {
 std::string granite_hybrid_gguf_refusal(const ModelConfig& config) {
   if (config.recurrence.values() != 2 * config.hidden_size)
     return "states that are not of twice the hidden size";
+  if (config.experts.count > 0 && !config.experts.renormalized)
+    return "gates of experts that are not renormalized";
   return plain_gguf_refusal(config);
 }
 
@@ -132,19 +144,39 @@ std::vector<LayerTensor> mamba_tensors(const ModelConfig& c) {
   return tensors;
 }
 
+// The feed-forward block that all tokens read: alone, or beside the experts.
+std::vector<LayerTensor> shared_tensors(const ModelConfig& config) {
+  const bool alone = config.experts.count == 0;
+  const int64_t width = alone ? config.intermediate_size : config.experts.shared_width;
+  const std::string ending = alone ? "" : "_shexp";
+  LayerTensor input{"shared_mlp.input_linear",
+                    "ffn_gate" + ending,
+                    config.hidden_size,
+                    {{Role::Gate, width, 0}, {Role::Up, width, 0}}};
+  input.gguf_parts = {"ffn_gate" + ending, "ffn_up" + ending};
+  return {input, matrix("shared_mlp.output_linear", "ffn_down" + ending, Role::Down, config.hidden_size,
+                        width, false)};
+}
+
+FeedForwardPlan shared_plan() {
+  return {{"shared_mlp.input_linear"}, "shared_mlp.output_linear"};
+}
+
+// The config as it is of the experts alone: what all tokens read has names of its own.
+ModelConfig without_shared(ModelConfig config) {
+  config.experts.shared_width = 0;
+  return config;
+}
+
 std::vector<LayerTensor> granite_hybrid_tensors(const ModelConfig& config, int layer) {
-  const int64_t width = config.intermediate_size;
-  std::vector<LayerTensor> tensors =
-      config.attends(layer) ? separate_attention(config, true) : mamba_tensors(config);
-  tensors.insert(tensors.begin(), norm("input_layernorm", "attn_norm", config.hidden_size));
+  std::vector<LayerTensor> tensors = {norm("input_layernorm", "attn_norm", config.hidden_size)};
+  const auto add = [&](const std::vector<LayerTensor>& more) {
+    tensors.insert(tensors.end(), more.begin(), more.end());
+  };
+  add(config.attends(layer) ? separate_attention(config, true) : mamba_tensors(config));
   tensors.push_back(norm("post_attention_layernorm", "ffn_norm", config.hidden_size));
-  tensors.push_back({"shared_mlp.input_linear",
-                     "ffn_gate",
-                     config.hidden_size,
-                     {{Role::Gate, width, 0}, {Role::Up, width, 0}}});
-  tensors.back().gguf_parts = {"ffn_gate", "ffn_up"};
-  tensors.push_back(
-      matrix("shared_mlp.output_linear", "ffn_down", Role::Down, config.hidden_size, width, false));
+  if (config.experts.count > 0) add(expert_tensors(without_shared(config), granite_expert_names()));
+  if (config.experts.count == 0 || config.experts.shared_width > 0) add(shared_tensors(config));
   return tensors;
 }
 
@@ -153,21 +185,28 @@ LayerPlan granite_hybrid_plan(const ModelConfig& config, int layer) {
                   MambaPlan{"mamba.in_proj", "mamba.conv1d", "mamba.A_log", "mamba.dt_bias", "mamba.D",
                             "mamba.norm", "mamba.out_proj"}};
   if (config.attends(layer)) mixer.block = separate_attention_plan(config, layer);
-  const FeedForwardPlan feed_forward{{"shared_mlp.input_linear"}, "shared_mlp.output_linear"};
-  return {{mixer, {"post_attention_layernorm", "", feed_forward}}};
+  BlockPlan reader{"post_attention_layernorm", "", shared_plan()};
+  if (config.experts.count > 0) {
+    ExpertsPlan experts = experts_plan(without_shared(config), granite_expert_names());
+    if (config.experts.shared_width > 0) experts.shared = shared_plan();
+    reader.block = experts;
+  }
+  return {{mixer, reader}};
 }
 
 }  // namespace
 
 // Granite 4: Mamba 2 in most layers and attention without rope in the others, with the multipliers of
-// Granite.
+// Granite; in the larger members experts beside a feed-forward block that all tokens read.
 Architecture granitemoehybrid() {
   Architecture hybrid;
   hybrid.model_type = "granitemoehybrid";
   hybrid.class_name = "GraniteMoeHybridForCausalLM";
   hybrid.gguf_name = "granitehybrid";
   hybrid.sizes_by_layer = true;
-  hybrid.defaults = {{"intermediate_size", 11008}, {"num_local_experts", 8}};
+  hybrid.experts = std::nullopt;
+  hybrid.fused_experts = true;
+  hybrid.defaults = {{"intermediate_size", 11008}, {"num_local_experts", 8}, {"num_experts_per_tok", 2}};
   hybrid.read_json = read_granite_hybrid_json;
   hybrid.write_json = write_granite_hybrid_json;
   hybrid.read_gguf = read_granite_hybrid_gguf;

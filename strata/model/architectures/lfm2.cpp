@@ -1,6 +1,6 @@
-#include <algorithm>
+#include "strata/model/architectures/lfm2.h"
 
-#include "strata/model/architectures/common.h"
+#include <algorithm>
 
 namespace strata {
 namespace {
@@ -17,10 +17,11 @@ int64_t feed_forward_size(const ConfigFields& fields, const ModelConfig& config)
   return (size + step - 1) / step * step;
 }
 
+}  // namespace
+
 void read_lfm2_json(const ConfigFields& fields, ModelConfig& config) {
   config.rms_norm_eps = fields.real("norm_eps", 1e-5);
   config.tied_embeddings = fields.flag("tie_embedding", config.tied_embeddings);
-  config.intermediate_size = feed_forward_size(fields, config);
   config.convolution = {fields.integer("conv_L_cache", 3), fields.flag("conv_bias", false)};
   read_attention_layers(fields, config, "full_attention", "conv");
   const Json* attending = fields.find("full_attn_idxs");
@@ -33,21 +34,26 @@ void read_lfm2_json(const ConfigFields& fields, ModelConfig& config) {
 void write_lfm2_json(const ModelConfig& config, const std::string&, Json& json) {
   json["norm_eps"] = config.rms_norm_eps;
   json["tie_embedding"] = config.tied_embeddings;
-  json["block_auto_adjust_ff_dim"] = false;
   json["conv_L_cache"] = config.convolution.width;
   json["conv_bias"] = config.convolution.bias;
   json["layer_types"] = attention_layers_json(config, "full_attention", "conv");
-  // mlx-lm asks for these.
-  json["block_dim"] = config.hidden_size;
-  json["block_multiple_of"] = 256;
-  json["block_ffn_dim_multiplier"] = 1.0;
+}
+
+void read_lfm2_gguf(const GgufKeys& keys, ModelConfig& config) {
+  read_gguf_attention_layers(keys, config);
+  config.convolution.width = keys.integer("shortconv.l_cache");
+}
+
+std::vector<GgufKey> lfm2_gguf_keys(const ModelConfig& config) {
+  return {kv_heads_by_layer(config),
+          {"shortconv.l_cache", gguf_u32(static_cast<uint32_t>(config.convolution.width))}};
 }
 
 std::string lfm2_gguf_refusal(const ModelConfig& config) {
   return config.convolution.bias ? "biases of convolutions" : plain_gguf_refusal(config);
 }
 
-std::vector<LayerTensor> lfm2_tensors(const ModelConfig& c, int layer) {
+std::vector<LayerTensor> lfm2_mixer_tensors(const ModelConfig& c, int layer) {
   const int64_t width = c.hidden_size, queries = c.num_heads * c.head_dim, keys = c.num_kv_heads * c.head_dim;
   const bool bias = c.convolution.bias;
   std::vector<LayerTensor> tensors = {norm("operator_norm", "attn_norm", width)};
@@ -65,14 +71,20 @@ std::vector<LayerTensor> lfm2_tensors(const ModelConfig& c, int layer) {
     add(matrix("conv.out_proj", "shortconv.out_proj", Role::Other, width, width, bias));
   }
   add(norm("ffn_norm", "ffn_norm", width));
-  add(matrix("feed_forward.w1", "ffn_gate", Role::Gate, c.intermediate_size, width, false));
-  add(matrix("feed_forward.w3", "ffn_up", Role::Up, c.intermediate_size, width, false));
-  add(matrix("feed_forward.w2", "ffn_down", Role::Down, width, c.intermediate_size, false));
   return tensors;
 }
 
-LayerPlan lfm2_plan(const ModelConfig& config, int layer) {
-  const FeedForwardPlan feed_forward{{"feed_forward.w1", "feed_forward.w3"}, "feed_forward.w2"};
+std::vector<LayerTensor> lfm2_feed_forward_tensors(const ModelConfig& c) {
+  return {matrix("feed_forward.w1", "ffn_gate", Role::Gate, c.intermediate_size, c.hidden_size, false),
+          matrix("feed_forward.w3", "ffn_up", Role::Up, c.intermediate_size, c.hidden_size, false),
+          matrix("feed_forward.w2", "ffn_down", Role::Down, c.hidden_size, c.intermediate_size, false)};
+}
+
+FeedForwardPlan lfm2_feed_forward_plan() {
+  return {{"feed_forward.w1", "feed_forward.w3"}, "feed_forward.w2"};
+}
+
+LayerPlan lfm2_mixer_plan(const ModelConfig& config, int layer) {
   BlockPlan mixer{"operator_norm", "", ShortConvolutionPlan{"conv.in_proj", "conv.conv", "conv.out_proj"}};
   if (config.attends(layer)) {
     AttentionPlan attention = separate_attention_plan(config, layer);
@@ -81,40 +93,54 @@ LayerPlan lfm2_plan(const ModelConfig& config, int layer) {
     attention.k_norm = "self_attn.k_layernorm";
     mixer.block = attention;
   }
-  return {{mixer, {"ffn_norm", "", feed_forward}}};
+  return {{mixer}};
 }
 
-}  // namespace
+Architecture lfm2_record(const char* model_type, const char* class_name, const char* gguf_name) {
+  Architecture lfm2;
+  lfm2.model_type = model_type;
+  lfm2.class_name = class_name;
+  lfm2.gguf_name = gguf_name;
+  lfm2.final_norm = "embedding_norm";
+  lfm2.gguf_final_norm = "token_embd_norm";
+  lfm2.defaults = {{"tie_word_embeddings", true},
+                   {"max_position_embeddings", 128000},
+                   {"rope_theta", 1e6},
+                   {"num_key_value_heads", 8}};
+  lfm2.sizes_by_layer = true;
+  lfm2.read_gguf = read_lfm2_gguf;
+  lfm2.gguf_keys = lfm2_gguf_keys;
+  lfm2.gguf_refusal = lfm2_gguf_refusal;
+  return lfm2;
+}
 
 // Gated short convolutions in most layers, and attention with norms on every query and key head in the
 // others.
 Architecture lfm2() {
-  Architecture lfm2;
-  lfm2.model_type = "lfm2";
-  lfm2.class_name = "Lfm2ForCausalLM";
-  lfm2.gguf_name = "lfm2";
-  lfm2.final_norm = "embedding_norm";
-  lfm2.gguf_final_norm = "token_embd_norm";
-  lfm2.sizes_by_layer = true;
-  lfm2.defaults = {{"intermediate_size", 12288},
-                   {"tie_word_embeddings", true},
-                   {"max_position_embeddings", 128000},
-                   {"rope_theta", 1e6},
-                   {"num_key_value_heads", 8}};
-  lfm2.read_json = read_lfm2_json;
-  lfm2.write_json = write_lfm2_json;
-  lfm2.read_gguf = [](const GgufKeys& keys, ModelConfig& config) {
-    read_gguf_attention_layers(keys, config);
-    config.convolution.width = keys.integer("shortconv.l_cache");
+  Architecture lfm2 = lfm2_record("lfm2", "Lfm2ForCausalLM", "lfm2");
+  lfm2.defaults["intermediate_size"] = 12288;
+  lfm2.read_json = [](const ConfigFields& fields, ModelConfig& config) {
+    read_lfm2_json(fields, config);
+    config.intermediate_size = feed_forward_size(fields, config);
   };
-  lfm2.gguf_keys = [](const ModelConfig& config) {
-    return std::vector<GgufKey>{
-        kv_heads_by_layer(config),
-        {"shortconv.l_cache", gguf_u32(static_cast<uint32_t>(config.convolution.width))}};
+  lfm2.write_json = [](const ModelConfig& config, const std::string& where, Json& json) {
+    write_lfm2_json(config, where, json);
+    json["block_auto_adjust_ff_dim"] = false;
+    // mlx-lm asks for these.
+    json["block_dim"] = config.hidden_size;
+    json["block_multiple_of"] = 256;
+    json["block_ffn_dim_multiplier"] = 1.0;
   };
-  lfm2.gguf_refusal = lfm2_gguf_refusal;
-  lfm2.tensors = lfm2_tensors;
-  lfm2.plan = lfm2_plan;
+  lfm2.tensors = [](const ModelConfig& config, int layer) {
+    std::vector<LayerTensor> tensors = lfm2_mixer_tensors(config, layer);
+    for (LayerTensor& tensor : lfm2_feed_forward_tensors(config)) tensors.push_back(std::move(tensor));
+    return tensors;
+  };
+  lfm2.plan = [](const ModelConfig& config, int layer) {
+    LayerPlan plan = lfm2_mixer_plan(config, layer);
+    plan.blocks.push_back({"ffn_norm", "", lfm2_feed_forward_plan()});
+    return plan;
+  };
   return lfm2;
 }
 

@@ -24,6 +24,7 @@
   add(granitemoehybrid)           \
   add(kimi_k2)                    \
   add(lfm2)                       \
+  add(lfm2_moe)                   \
   add(llama)                      \
   add(ministral3)                 \
   add(mistral)                    \
@@ -79,7 +80,7 @@ const Architecture* find_gguf_architecture(std::string_view gguf_name, const Ggu
   const GgufKeys keys(file, std::string(gguf_name));
   const bool has_experts = keys.integer("expert_count", 0) > 0;
   return find_if([&](const Architecture& known) {
-    return known.gguf_name == gguf_name && known.experts == has_experts &&
+    return known.gguf_name == gguf_name && known.experts.value_or(has_experts) == has_experts &&
            (known.fits_gguf == nullptr || known.fits_gguf(keys));
   });
 }

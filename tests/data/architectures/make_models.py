@@ -93,6 +93,9 @@ MODELS = {
     "lfm2": ("Lfm2Config", dict(
         num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, intermediate_size=75, block_multiple_of=32,
         conv_L_cache=3, layer_types=["conv", "full_attention", "conv"]), 22),
+    "lfm2-moe": ("Lfm2MoeConfig", dict(
+        num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1, intermediate_size=64, moe_intermediate_size=32,
+        num_experts=4, num_experts_per_tok=2, num_dense_layers=1, layer_types=["conv", "full_attention", "conv"]), 27),
     # Their texts are longer than the chunks of recurrences.
     "qwen3-5": ("Qwen3_5TextConfig", dict(
         num_hidden_layers=3, full_attention_interval=3, num_attention_heads=2, num_key_value_heads=1, head_dim=32,
@@ -103,6 +106,11 @@ MODELS = {
         embedding_multiplier=6.0, attention_multiplier=0.2, residual_multiplier=0.4, logits_scaling=3.0,
         layer_types=["linear_attention", "full_attention", "linear_attention"], mamba_n_heads=8, mamba_n_groups=2,
         mamba_d_state=16, mamba_chunk_size=32, tie_word_embeddings=True), 24),
+    "granite4-moe": ("GraniteMoeHybridConfig", dict(
+        num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, num_local_experts=4, num_experts_per_tok=2,
+        intermediate_size=32, shared_intermediate_size=32, embedding_multiplier=6.0, attention_multiplier=0.2,
+        residual_multiplier=0.4, logits_scaling=3.0, layer_types=["linear_attention", "full_attention"], mamba_n_heads=8,
+        mamba_n_groups=2, mamba_d_state=16, mamba_chunk_size=32, tie_word_embeddings=True), 26),
     "qwen3-5-moe": ("Qwen3_5MoeTextConfig", dict(
         num_hidden_layers=2, full_attention_interval=2, num_attention_heads=2, num_key_value_heads=1, head_dim=32,
         moe_intermediate_size=32, shared_expert_intermediate_size=32, num_experts=4, num_experts_per_tok=2,
@@ -142,7 +150,7 @@ MODELS = {
         rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32,
                              beta_fast=4.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0)), 27),
 }
-LONG = {"granite4": 72, "qwen3-5": 72, "qwen3-5-moe": 72}  # tokens; the others have 48
+LONG = {"granite4": 72, "granite4-moe": 72, "qwen3-5": 72, "qwen3-5-moe": 72}  # tokens; the others have 48
 
 
 def byte_tokenizer():
@@ -180,7 +188,7 @@ def randomize(model, seed):
             values = 5 * noise  # beyond the limits of gpt-oss's SwiGLU
         weight.data.copy_(values.half().float())
     for name, scalar in model.named_buffers():
-        if name.endswith("e_score_correction_bias"):
+        if name.endswith(("e_score_correction_bias", "expert_bias")):
             scalar.copy_((0.2 * torch.randn(scalar.shape, generator=random)).half().float())
         if name.endswith("layer_scalar"):
             scalar.fill_(0.5 + 0.25 * torch.rand(1, generator=random).item() // 0.0625 * 0.0625)
