@@ -64,6 +64,7 @@ void note_gguf_tensors(const Model& model) {
                                            "rope_factors_short.weight"};
   for (const ExpectedTensor& expected : expected_tensors(model.config)) {
     known.insert(expected.gguf_name);
+    known.insert(expected.gguf_parts.begin(), expected.gguf_parts.end());
     for (const MatrixSlice& slice : expected.gguf_slices) known.insert(slice.name);
   }
   const GgufFile file(model.path);

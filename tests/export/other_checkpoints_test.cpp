@@ -27,7 +27,7 @@ ExportPlan whole() {
 
 double difference(const fs::path& path, const ArchitectureModel& fixture) {
   const Model model = open_model(path);
-  return relative_difference(Decoder(model, {}).forward(fixture.ids)[0], fixture.logits);
+  return relative_difference(with_logits(Decoder(model, {}).forward(fixture.ids)[0]), fixture.logits);
 }
 
 // Fixtures and prefixes.

@@ -14,11 +14,19 @@
 
 namespace strata {
 
+// Logits are kept of the last of so many tokens each.
+inline constexpr int64_t kLogitsEvery = 3;
+
+// Of rows of all tokens those of which a model has logits.
+inline at::Tensor with_logits(const at::Tensor& rows) {
+  return rows.slice(0, kLogitsEvery - 1, rows.size(0), kLogitsEvery);
+}
+
 // A random model of tests/data/architectures and what transformers computes with it.
 struct ArchitectureModel {
   std::filesystem::path directory;
   at::Tensor ids;     // [1, tokens] int64
-  at::Tensor logits;  // [tokens, vocabulary] float
+  at::Tensor logits;  // [tokens / kLogitsEvery, vocabulary] float, of the tokens of `with_logits`
 };
 
 // The elements of a NumPy file, version 1.0.
@@ -54,7 +62,7 @@ inline ArchitectureModel architecture_model(const std::string& name) {
   model.directory = std::filesystem::path(STRATA_SOURCE_DIR "/tests/data/architectures") / name;
   model.ids = at::tensor(read_npy_elements<int64_t>(model.directory / "ids.npy"), at::kLong).unsqueeze(0);
   model.logits = at::tensor(read_npy_elements<float>(model.directory / "logits.npy"), at::kFloat)
-                     .view({model.ids.size(1), -1});
+                     .view({model.ids.size(1) / kLogitsEvery, -1});
   return model;
 }
 

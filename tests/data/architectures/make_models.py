@@ -3,7 +3,7 @@
     python3 tests/data/architectures/make_models.py FOLDER [NAME...]
 
 For every model a directory with config.json, model.safetensors (fp16), tokenizer.json (the 256 bytes and one
-merge), ids.npy (int64 [tokens]) and logits.npy (float32 [tokens, vocabulary], computed in float32).
+merge), ids.npy (int64 [tokens]) and logits.npy (float32 [tokens / 3, vocabulary], of every third token, computed in float32).
 """
 
 import json
@@ -150,6 +150,7 @@ MODELS = {
         rope_parameters=dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=32,
                              beta_fast=4.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0)), 27),
 }
+LOGITS_EVERY = 3  # tokens, of the last of which they are kept
 LONG = {"granite4": 72, "granite4-moe": 72, "qwen3-5": 72, "qwen3-5-moe": 72}  # tokens; the others have 48
 
 
@@ -241,7 +242,7 @@ def main(folder, *names):
         (target / "generation_config.json").unlink(missing_ok=True)
         (target / "tokenizer.json").write_text(json.dumps(byte_tokenizer(), ensure_ascii=False))
         np.save(target / "ids.npy", ids)
-        np.save(target / "logits.npy", logits.astype(np.float32))
+        np.save(target / "logits.npy", logits[LOGITS_EVERY - 1 :: LOGITS_EVERY].astype(np.float32))
         print(name, sum(p.numel() for p in model.parameters()), "weights, logits of", logits.std())
 
 
