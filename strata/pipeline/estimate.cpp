@@ -131,6 +131,13 @@ double learned_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead& 
                   kCudaLayer * sizes.count * static_cast<double>(work.sign_steps + work.tune_steps));
 }
 
+// The unquantized model by itself, and beside the uniform plan and what was written.
+double evaluation_seconds(const Sizes& sizes, const Rates& rates, const WorkAhead& work,
+                          const Slowness& slowness) {
+  constexpr double kPasses = 1 + 2 + 2;
+  return slowness.passes * kPasses * static_cast<double>(work.evaluated) * sizes.pass() / rates.products;
+}
+
 // The program, a matrix on its way, and from standard on the model as it is and as the plan leaves it, with
 // the logits of a window in every thread.
 double memory_of(const Effort& effort, const Model& model, const Sizes& sizes, double tokens,
@@ -191,6 +198,7 @@ Estimate estimate(const Effort& effort, const Model& model, const Rates& rates, 
   if (work.device.is_cuda() && effort.tokens > 0) result.seconds += kCudaStart;
   if (effort.tokens > 0) result.seconds += measured_seconds(sizes, rates, work, tokens, slowness);
   if (effort.tunes) result.seconds += learned_seconds(sizes, rates, work, tokens, slowness);
+  result.seconds += evaluation_seconds(sizes, rates, work, slowness);
   result.bytes = static_cast<uint64_t>(memory_of(effort, model, sizes, tokens, work));
   return result;
 }

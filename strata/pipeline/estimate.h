@@ -29,6 +29,7 @@ struct WorkAhead {
   bool own_text = false;                    // which the model writes first
   int64_t sign_steps = 0, sign_tokens = 0;  // of signed rounding, a layer; tokens a step
   int64_t tune_steps = 0, tune_tokens = 0;  // of tuning
+  int64_t evaluated = 0;                    // tokens of the text that losses are measured on in the end
   at::Device device = at::kCPU;
 };
 

@@ -208,6 +208,7 @@ class Job {
     work.sign_tokens = learning.tokens_per_step;
     work.tune_steps = request_.tuning.steps;
     work.tune_tokens = request_.tuning.tokens_per_step;
+    if (!ids_.empty()) work.evaluated = evaluated_tokens(ids_, request_.evaluation);
     work.device = request_.workbench.device;
     const Rates rates = measure_rates(model_, menu_.schemes[menu_.schemes.size() / 2], work.device);
     for (const Effort& effort : efforts()) result_.estimates.push_back(estimate(effort, model_, rates, work));

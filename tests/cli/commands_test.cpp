@@ -114,6 +114,19 @@ TEST(Commands, NotesAreInTheDocumentOfJson) {
   EXPECT_NE(text.err.find("every matrix takes the largest"), std::string::npos);
 }
 
+TEST(Commands, QuantizeSaysWhatWasLostAndWhatMoreWouldCost) {
+  const Scratch scratch;
+  const std::string quantize =
+      std::string("quantize ") + kModel + " --effort quick --bpw 3.0 -o " + (scratch / "m.gguf").string();
+  const std::string unknown = run(scratch, quantize).out;
+  EXPECT_NE(unknown.find("lost         not measured; --text FILE does; --effort standard would take about "),
+            std::string::npos)
+      << unknown;
+  EXPECT_NE(unknown.find(" GiB, best "), std::string::npos) << unknown;
+  const std::string text = run(scratch, quantize + " --text " + kNovel + " --tokens 1024").out;
+  EXPECT_NE(text.find("lost         KL divergence 0."), std::string::npos) << text;
+}
+
 TEST(Commands, QuantizeMeasuresTheFileItWrote) {
   const Scratch scratch;
   const std::string dir = scratch.path().string();

@@ -59,6 +59,14 @@ TEST_F(Estimates, OwnTextAndMoreTokensCostMore) {
   EXPECT_GT(of("standard").seconds, given);
 }
 
+TEST_F(Estimates, MeasuringLossesOnATextCostsTheSameForAll) {
+  const double quick = of("quick").seconds, best = of("best").seconds;
+  work_.evaluated = 4096;
+  const double more = of("quick").seconds - quick;
+  EXPECT_GT(more, 0);
+  EXPECT_NEAR(of("best").seconds - best, more, 1e-9 * best);
+}
+
 TEST_F(Estimates, MeasuredRatesArePositive) {
   const Rates rates = measure_rates(model_, parse_scheme("w4g32"), at::kCPU);
   EXPECT_GT(rates.products, 1e6);
