@@ -1,10 +1,11 @@
-// Makes a checkpoint of Llama-3.1-8B's layer shape with heavy-tailed random fp16 weights, as large as asked
-// for, to show that strata works on models larger than memory. The vocabulary has 8,192 tokens where no other
-// number is given (Llama-3.1's has 128,256).
+// Makes a checkpoint with heavy-tailed random fp16 weights, as large as asked for, of as many layers as that
+// takes: of Llama-3.1-8B's shape, with 8,192 tokens in the vocabulary where no other number is given
+// (Llama-3.1's has 128,256), or of the shape that a config.json describes.
 //
-//   bench_checkpoint_synthetic DIRECTORY GIGABYTES [VOCABULARY]
+//   bench_model_synthetic DIRECTORY GIGABYTES [VOCABULARY|CONFIG]
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -14,11 +15,11 @@
 #include "strata/core/file.h"
 #include "strata/core/json.h"
 #include "strata/core/random.h"
+#include "strata/model/config_json.h"
+#include "strata/model/layout.h"
 
 namespace strata {
 namespace {
-
-constexpr int64_t kHidden = 4096, kFeedForward = 14336, kHeads = 32, kKvHeads = 8, kHeadDim = 128;
 
 // Student's t with 5 degrees of freedom, scaled like trained weights; rows are cut out of one pool at random
 // offsets.
@@ -43,48 +44,58 @@ class RowSource {
   std::vector<float> pool_;
 };
 
-std::vector<PlannedTensor> planned_tensors(int64_t layers, int64_t vocabulary) {
-  std::vector<PlannedTensor> tensors = {{"model.embed_tokens.weight", {vocabulary, kHidden}, DType::F16}};
-  for (int64_t layer = 0; layer < layers; ++layer) {
-    const auto add = [&](const char* name, std::vector<int64_t> shape) {
-      tensors.push_back(
-          {fmt::format("model.layers.{}.{}.weight", layer, name), std::move(shape), DType::F16});
-    };
-    add("input_layernorm", {kHidden});
-    add("self_attn.q_proj", {kHeads * kHeadDim, kHidden});
-    add("self_attn.k_proj", {kKvHeads * kHeadDim, kHidden});
-    add("self_attn.v_proj", {kKvHeads * kHeadDim, kHidden});
-    add("self_attn.o_proj", {kHidden, kHeads * kHeadDim});
-    add("post_attention_layernorm", {kHidden});
-    add("mlp.gate_proj", {kFeedForward, kHidden});
-    add("mlp.up_proj", {kFeedForward, kHidden});
-    add("mlp.down_proj", {kHidden, kFeedForward});
-  }
-  tensors.push_back({"model.norm.weight", {kHidden}, DType::F16});
-  return tensors;
+Json llama_8b() {
+  return {{"model_type", "llama"},
+          {"architectures", {"LlamaForCausalLM"}},
+          {"hidden_size", 4096},
+          {"intermediate_size", 14336},
+          {"num_attention_heads", 32},
+          {"num_key_value_heads", 8},
+          {"head_dim", 128},
+          {"vocab_size", 8192},
+          {"max_position_embeddings", 8192},
+          {"rms_norm_eps", 1e-5},
+          {"rope_theta", 500000.0},
+          {"tie_word_embeddings", true},
+          {"torch_dtype", "float16"}};
 }
 
-void make(const std::filesystem::path& directory, double gigabytes, int64_t vocabulary) {
-  const double layer_bytes =
-      2.0 * (2 * kHidden * kHidden + 2 * kKvHeads * kHeadDim * kHidden + 3 * kHidden * kFeedForward);
-  const auto layers = static_cast<int64_t>(
-      std::ceil((gigabytes * 1e9 - 2.0 * static_cast<double>(vocabulary * kHidden)) / layer_bytes));
+// Every tensor of a directory with this config and so many layers; experts each for themselves.
+std::vector<PlannedTensor> planned_tensors(const std::filesystem::path& directory, Json config,
+                                           int64_t layers) {
+  config["num_hidden_layers"] = layers;
+  write_json(directory / "config.json", config);
+  std::vector<PlannedTensor> planned;
+  for (const ExpectedTensor& tensor : expected_tensors(read_config(directory / "config.json"))) {
+    if (tensor.experts == 0) {
+      planned.push_back({tensor.name, tensor.shape, DType::F16});
+      continue;
+    }
+    const std::string ending = ".weight", stack = tensor.name.substr(0, tensor.name.size() - ending.size());
+    for (int64_t expert = 0; expert < tensor.experts; ++expert)
+      planned.push_back({expert_name(stack, expert) + ending,
+                         {tensor.shape[0] / tensor.experts, tensor.shape[1]},
+                         DType::F16});
+  }
+  return planned;
+}
+
+double bytes_of(const std::vector<PlannedTensor>& tensors) {
+  double bytes = 0;
+  for (const PlannedTensor& tensor : tensors) {
+    double count = 2;
+    for (const int64_t length : tensor.shape) count *= static_cast<double>(length);
+    bytes += count;
+  }
+  return bytes;
+}
+
+void make(const std::filesystem::path& directory, double gigabytes, const Json& config) {
   std::filesystem::create_directories(directory);
-  write_json(directory / "config.json", {{"model_type", "llama"},
-                                         {"architectures", {"LlamaForCausalLM"}},
-                                         {"hidden_size", kHidden},
-                                         {"intermediate_size", kFeedForward},
-                                         {"num_hidden_layers", layers},
-                                         {"num_attention_heads", kHeads},
-                                         {"num_key_value_heads", kKvHeads},
-                                         {"head_dim", kHeadDim},
-                                         {"vocab_size", vocabulary},
-                                         {"max_position_embeddings", 8192},
-                                         {"rms_norm_eps", 1e-5},
-                                         {"rope_theta", 500000.0},
-                                         {"tie_word_embeddings", true},
-                                         {"torch_dtype", "float16"}});
-  const std::vector<PlannedTensor> tensors = planned_tensors(layers, vocabulary);
+  const double one = bytes_of(planned_tensors(directory, config, 1)),
+               layer = bytes_of(planned_tensors(directory, config, 2)) - one;
+  const auto layers = std::max<int64_t>(1, std::llround(std::ceil((gigabytes * 1e9 - one) / layer)) + 1);
+  const std::vector<PlannedTensor> tensors = planned_tensors(directory, config, layers);
   SafetensorsWriter writer(directory, tensors);
   RowSource source;
   for (const PlannedTensor& tensor : tensors) {
@@ -100,17 +111,26 @@ void make(const std::filesystem::path& directory, double gigabytes, int64_t voca
   fmt::print("{}: {} layers\n", directory.string(), layers);
 }
 
+int run(int count, char** arguments) {
+  if (count < 3 || count > 4 || std::atof(arguments[2]) <= 0) {
+    fmt::print(stderr, "usage: bench_model_synthetic DIRECTORY GIGABYTES [VOCABULARY|CONFIG]\n");
+    return 2;
+  }
+  Json config = llama_8b();
+  if (count == 4 && std::filesystem::exists(arguments[3]))
+    config = read_json(arguments[3]);
+  else if (count == 4)
+    config["vocab_size"] = std::atoll(arguments[3]);
+  make(arguments[1], std::atof(arguments[2]), config);
+  return 0;
+}
+
 }  // namespace
 }  // namespace strata
 
 int main(int argc, char** argv) {
-  const int64_t vocabulary = argc == 4 ? std::atoll(argv[3]) : 8192;
-  if (argc < 3 || argc > 4 || std::atof(argv[2]) <= 0 || vocabulary <= 0) {
-    fmt::print(stderr, "usage: bench_checkpoint_synthetic DIRECTORY GIGABYTES [VOCABULARY]\n");
-    return 2;
-  }
   try {
-    strata::make(argv[1], std::atof(argv[2]), vocabulary);
+    return strata::run(argc, argv);
   } catch (const strata::Error& error) {
     fmt::print(stderr, "{}\n", error.what());
     return 1;

@@ -1,7 +1,7 @@
 // Times a step of signed rounding on the first layer of a model: rounding the weights, the gradients of the
 // layer's output error, and the step itself; and says how near the whole comes to the device's rate of
 // products. Tokens are random; the model is tiny-llama where none is given. One of Llama-3.1-8B's layer shape
-// is made by bench_checkpoint_synthetic DIRECTORY 1.
+// is made by bench_model_synthetic DIRECTORY 1.
 //
 //   bench_quantizers_sign_round [--model DIRECTORY] [--scheme w3g128] [--device cpu|cuda] [--steps N]
 //                               [--windows N] [--window N] [--threads N]

@@ -1,4 +1,4 @@
-// Times end-to-end tuning of a model (bench_checkpoint_synthetic makes large ones) on random tokens: what
+// Times end-to-end tuning of a model (bench_model_synthetic makes large ones) on random tokens: what
 // comes before the first step, a step, a check on windows held back; and the peak of host memory.
 //
 //   bench_quantizers_tune MODEL [--scheme w3g128] [--steps 20] [--tokens 2048] [--windows 32] [--window 512]
