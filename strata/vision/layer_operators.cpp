@@ -1,5 +1,6 @@
 // Convolutions and products: what becomes layers where its weights are constant.
 #include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 

@@ -1,5 +1,8 @@
 #include "strata/vision/tensor_conversion.h"
 
+#include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
+
 #include <numeric>
 
 #include "strata/core/error.h"
