@@ -199,7 +199,7 @@ BENCHMARK(half_a_billion)->Unit(benchmark::kSecond)->UseRealTime()->MeasureProce
 }  // namespace strata
 
 int main(int count, char** arguments) {
-  constexpr int kPairs = 7;
+  constexpr int kPairs = 5;
   for (const std::string& name : strata::architecture_models())
     benchmark::RegisterBenchmark(
         ("architecture/" + name).c_str(),
