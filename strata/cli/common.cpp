@@ -5,10 +5,24 @@
 #include <filesystem>
 #include <set>
 
+#include "strata/cli/embedded.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 
 namespace strata::cli {
+namespace {
+
+thread_local Json* receiver = nullptr;
+
+}  // namespace
+
+JsonReceiver::JsonReceiver(Json& document) {
+  receiver = &document;
+}
+
+JsonReceiver::~JsonReceiver() {
+  receiver = nullptr;
+}
 
 ModelKind kind_of_model(const Command& command, const std::string& model) {
   const bool onnx = std::filesystem::path(model).extension() == ".onnx";
@@ -27,6 +41,10 @@ void add_common_options(Command& command, CommonOptions& options) {
 }
 
 void print_json(const Json& document) {
+  if (receiver != nullptr) {
+    *receiver = document;
+    return;
+  }
   fmt::print("{}\n", document.dump(1, ' ', false, Json::error_handler_t::replace));
 }
 
