@@ -12,7 +12,14 @@ find_package(nlohmann_json REQUIRED)
 find_package(HWY CONFIG QUIET)
 find_package(PkgConfig REQUIRED)
 
-find_package(Torch REQUIRED)
+if(SKBUILD AND NOT STRATA_PYTORCH AND NOT STRATA_SYSTEM_LIBTORCH)
+  include(${CMAKE_CURRENT_LIST_DIR}/StrataPyTorchOfPython.cmake)
+endif()
+if(STRATA_PYTORCH)
+  include(${CMAKE_CURRENT_LIST_DIR}/StrataPyTorch.cmake)
+else()
+  find_package(Torch REQUIRED)
+endif()
 # TorchConfig puts its own flags on every target; ours are set in StrataTargets.cmake.
 # PyTorch's packages carry fmt's headers of their own version, which no installed library fits.
 set(strata_fmt fmt::fmt)

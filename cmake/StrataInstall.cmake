@@ -17,6 +17,9 @@ if(TARGET strata)
   set_target_properties(strata_tensors PROPERTIES INSTALL_RPATH "$ORIGIN/../../${CMAKE_INSTALL_LIBDIR}")
   install(TARGETS strata RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   install(TARGETS strata_tensors RUNTIME DESTINATION ${strata_folder})
+  install(FILES ${PROJECT_BINARY_DIR}/strata.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 OPTIONAL)
+  install(FILES ${PROJECT_BINARY_DIR}/strata.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+          RENAME strata OPTIONAL)
 endif()
 if(TARGET strata_sentencepiece_module)
   # Opened at run time, and found on the path of libraries of the program that is linked with the library.
@@ -30,3 +33,14 @@ write_basic_package_version_file(strataConfigVersion.cmake COMPATIBILITY SameMin
 install(FILES ${PROJECT_SOURCE_DIR}/cmake/strataConfig.cmake ${PROJECT_SOURCE_DIR}/cmake/StrataDependencies.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/strataConfigVersion.cmake
         DESTINATION ${package})
+
+# cpack: a Debian package of the same, which names the libraries that the program is linked with.
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME strata)
+set(CPACK_PACKAGE_CONTACT "the authors of strata <strata@localhost>")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+include(CPack)

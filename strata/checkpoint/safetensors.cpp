@@ -5,6 +5,7 @@
 
 #include "strata/checkpoint/checkpoint.h"
 #include "strata/checkpoint/safetensors_header.h"
+#include "strata/checkpoint/stored_values.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/json.h"
@@ -92,6 +93,13 @@ class SafetensorsCheckpoint final : public Checkpoint {
            first + count, printable(tensor.name), bytes);
     if (count > 0) std::memcpy(target, files_[place.file].data() + place.begin + first, count);
     if (count >= kReleasedBytes) files_[place.file].release(place.begin + first, count);
+  }
+
+  const std::byte* bytes_of(const std::string& name) const {
+    const auto found = by_name_.find(name);
+    if (found == by_name_.end()) return nullptr;
+    const Place& place = places_[found->second];
+    return files_[place.file].data() + place.begin;
   }
 
   // The shard that holds a tensor; none when no shard does.
@@ -211,6 +219,11 @@ std::unique_ptr<Checkpoint> open_safetensors(const fs::path& path) {
   }
   if (is_index(path)) return open_index(path, path);
   return std::make_unique<SafetensorsCheckpoint>(path, std::vector<fs::path>{path});
+}
+
+const std::byte* mapped_bytes(const Checkpoint& safetensors, const std::string& name) {
+  const auto* own = dynamic_cast<const SafetensorsCheckpoint*>(&safetensors);
+  return own == nullptr ? nullptr : own->bytes_of(name);
 }
 
 }  // namespace strata

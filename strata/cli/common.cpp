@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <set>
 
+#include "strata/cli/embedded.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/progress.h"
@@ -13,9 +14,22 @@
 namespace strata::cli {
 namespace {
 
-const Notes taken;  // of the command, which the process runs
+const Notes notes_of_process;  // which runs one command, unless a receiver says otherwise
+thread_local JsonReceiver* receiver = nullptr;
 
 }  // namespace
+
+JsonReceiver::JsonReceiver(Json& document) : document_(document) {
+  receiver = this;
+}
+
+JsonReceiver::~JsonReceiver() {
+  receiver = nullptr;
+}
+
+void JsonReceiver::take(Json document) {
+  document_ = std::move(document);
+}
 
 ModelKind kind_of_model(const Command& command, const std::string& model) {
   const bool onnx = std::filesystem::path(model).extension() == ".onnx";
@@ -35,8 +49,9 @@ void add_common_options(Command& command, CommonOptions& options) {
 
 void print_json(Json document) {
   Json& notes = document.emplace("notes", Json::array()).first.value();
-  for (const std::string& note : taken.list())
+  for (const std::string& note : (receiver != nullptr ? receiver->notes() : notes_of_process).list())
     if (std::find(notes.begin(), notes.end(), note) == notes.end()) notes.push_back(note);
+  if (receiver != nullptr) return receiver->take(std::move(document));
   fmt::print("{}\n", document.dump(1, ' ', false, Json::error_handler_t::replace));
 }
 

@@ -32,6 +32,7 @@ using InspectNetwork = std::function<void(const std::string& model, const Common
 void add_inspect(Program& program, const InspectNetwork& inspect_network);
 void add_score(Program& program);
 void add_allocate(Program& program);
+void add_frontier(Program& program);
 void add_quantize(Program& program);
 void add_eval(Program& program);
 void add_verify(Program& program);

@@ -16,7 +16,7 @@ namespace {
 
 bool runs_here(int argc, char** argv) {
   if (argc < 2) return false;
-  for (const std::string_view name : {"--version", "inspect", "allocate", "recipe"})
+  for (const std::string_view name : {"--version", "inspect", "allocate", "frontier", "recipe"})
     if (name == argv[1]) return true;
   return false;
 }
@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
   const InspectNetwork inspect_network = [argv](const std::string&, const CommonOptions&) {
     become_strata_tensors(argv);
   };
-  return run_program(
-      {[&](Program& program) { add_inspect(program, inspect_network); }, add_allocate, add_recipe}, argc,
-      argv);
+  return run_program({[&](Program& program) { add_inspect(program, inspect_network); }, add_allocate,
+                      add_frontier, add_recipe},
+                     argc, argv);
 }

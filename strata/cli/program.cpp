@@ -57,8 +57,7 @@ int run(const std::vector<AddCommand>& commands, int argc, char** argv) {
   program.app.set_version_flag("--version", "strata " STRATA_VERSION);
   program.app.require_subcommand(1);
   program.app.get_formatter()->column_width(34);
-  for (const AddCommand& add : commands) add(program);
-  for (const auto& command : program.commands) add_common_options(*command, program.common);
+  add_commands(program, commands);
 
   refuse_unknown_command(program.app, argc, argv);
   try {
@@ -78,6 +77,11 @@ int run(const std::vector<AddCommand>& commands, int argc, char** argv) {
 }
 
 }  // namespace
+
+void add_commands(Program& program, const std::vector<AddCommand>& commands) {
+  for (const AddCommand& add : commands) add(program);
+  for (const auto& command : program.commands) add_common_options(*command, program.common);
+}
 
 int run_program(const std::vector<AddCommand>& commands, int argc, char** argv) {
   catch_interrupts();

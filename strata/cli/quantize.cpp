@@ -8,11 +8,13 @@
 #include "strata/cli/evidence.h"
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
+#include "strata/core/file.h"
 #include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
 #include "strata/device/device.h"
+#include "strata/pipeline/model_card.h"
+#include "strata/pipeline/quantize_report.h"
 #include "strata/report/plan_chart.h"
-#include "strata/report/table.h"
 
 namespace strata::cli {
 namespace {
@@ -20,23 +22,10 @@ namespace {
 struct QuantizeArguments {
   QuantizeRequest request;
   std::string model, output, shard_size;
-  std::filesystem::path plan_output;
+  std::filesystem::path plan_output, report;
+  bool card = false;
   VisionArguments vision;
 };
-
-Table measurements_table(const QuantizeResult& result) {
-  Table table;
-  table.column("", Table::Align::Left);
-  for (const char* title : {"matrices", "PPL", "±", "KLD", "99th percentile", "top-1 %"}) table.column(title);
-  for (const Measurement& m : result.measurements) {
-    const Evaluation& e = m.evaluation;
-    table.row({m.name, format_bytes(m.bytes), fmt::format("{:.3f}", e.ppl),
-               fmt::format("{:.3f}", e.ppl_standard_error), e.kld ? fmt::format("{:.4f}", *e.kld) : "",
-               e.kld_p99 ? fmt::format("{:.3f}", *e.kld_p99) : "",
-               e.top1 ? fmt::format("{:.2f}", 100 * *e.top1) : ""});
-  }
-  return table;
-}
 
 // What was lost, as far as that is known, and what a greater effort would cost.
 std::string loss_line(const QuantizeResult& result) {
@@ -102,7 +91,7 @@ Json to_json(const QuantizeArguments& options, const QuantizeResult& result, dou
 void run(QuantizeArguments& options, const CommonOptions& common, const Command& command) {
   QuantizeRequest& request = options.request;
   WorkbenchOptions& evidence = request.workbench;
-  require_apart({options.plan_output}, options.output,
+  require_apart({options.plan_output, options.report}, options.output,
                 {options.model, request.scores, request.plan, request.text, evidence.calibration.source,
                  evidence.imatrix});
   if (kind_of_model(command, options.model) == ModelKind::Onnx) {
@@ -123,8 +112,11 @@ void run(QuantizeArguments& options, const CommonOptions& common, const Command&
   if (request.quantizer.name.find(',') != std::string::npos)
     fail_usage("--quantizer takes one quantizer here, but '{}' was given", request.quantizer.name);
   if (request.quantizer.name != "auto") find_quantizer(request.quantizer.name);
+  if (options.card) require_card_of_ours(options.output);
   const QuantizeResult result = quantize(request);
   if (!options.plan_output.empty()) write_plan(options.plan_output, result.plan);
+  if (!options.report.empty()) write_text(options.report, quantize_page(request, result));
+  if (options.card) write_card(request, result);
   const double seconds = stopwatch.seconds();
   if (common.json) {
     print_json(to_json(options, result, seconds));
@@ -151,6 +143,13 @@ void add_quantize(Program& program) {
   command.argument("model", options.model, "MODEL", "the model");
   command.add("Output", {everyday(text("output", options.output, "OUT", "the file or directory to write")),
                          path("save-plan", options.plan_output, "FILE", "also write the plan here")});
+  command.add("Output",
+              {path("report", options.report, "FILE.html",
+                    "also write all of it as one page: plan, other budgets, what was lost where"),
+               flag("card", options.card,
+                    "also write README.md beside the file, a model card as hubs show it; one that strata did "
+                    "not write is left alone")},
+              ModelKind::Language);
   command.add(
       "Output",
       {everyday(text("format", request.format, "NAME",

@@ -3,6 +3,7 @@
 #include <csignal>
 
 #include "strata/core/error.h"
+#include "strata/core/interrupt_scope.h"
 
 namespace strata {
 namespace {
@@ -21,6 +22,17 @@ void catch_interrupts() {
   std::signal(SIGTERM, on_signal);
   if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // under nohup
   std::signal(SIGPIPE, SIG_IGN);
+}
+
+InterruptScope::InterruptScope() {
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  sigaction(SIGINT, &action, &before_);
+}
+
+InterruptScope::~InterruptScope() {
+  sigaction(SIGINT, &before_, nullptr);
+  signal_arrived = 0;
 }
 
 bool interrupted() {

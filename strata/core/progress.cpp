@@ -10,6 +10,7 @@
 #include <set>
 
 #include "strata/core/interrupt.h"
+#include "strata/core/progress_listener.h"
 #include "strata/core/units.h"
 
 namespace strata {
@@ -18,6 +19,7 @@ namespace {
 using std::chrono::steady_clock;
 
 ProgressStyle style = ProgressStyle::Automatic;
+ProgressListener listener;
 
 double seconds_between(steady_clock::time_point a, steady_clock::time_point b) {
   return std::chrono::duration<double>(b - a).count();
@@ -47,6 +49,10 @@ void set_progress_style(ProgressStyle new_style) {
   style = new_style;
 }
 
+void set_progress_listener(ProgressListener new_listener) {
+  listener = std::move(new_listener);
+}
+
 void show_note(const std::string& text) {
   static std::set<std::string> shown;
   NoteTakers& takers = note_takers();
@@ -54,7 +60,11 @@ void show_note(const std::string& text) {
   for (Notes* notes : takers.all)
     if (std::find(notes->list_.begin(), notes->list_.end(), text) == notes->list_.end())
       notes->list_.push_back(text);
-  if (style != ProgressStyle::Quiet && shown.insert(text).second) fmt::print(stderr, "note: {}\n", text);
+  if (style == ProgressStyle::Quiet) return;
+  if (listener.note)
+    listener.note(text);
+  else if (shown.insert(text).second)
+    fmt::print(stderr, "note: {}\n", text);
 }
 
 Notes::Notes() {
@@ -84,7 +94,7 @@ Progress::Progress(std::string what, int64_t total, std::string unit)
       quiet_(style == ProgressStyle::Quiet) {}
 
 Progress::~Progress() {
-  if (any_shown_ && terminal_) show(true);
+  if (any_shown_ && (terminal_ || listener.progress)) show(true);
 }
 
 void Progress::advance(int64_t count) {
@@ -93,12 +103,17 @@ void Progress::advance(int64_t count) {
   const std::lock_guard<std::mutex> lock(mutex_);
   done_ += count;
   const auto now = steady_clock::now();
-  if (seconds_between(shown_, now) < (terminal_ ? 0.1 : 10.0)) return;
+  if (seconds_between(shown_, now) < (terminal_ || listener.progress ? 0.1 : 10.0)) return;
   shown_ = now;
   show(false);
 }
 
 void Progress::show(bool last) {
+  any_shown_ = true;
+  if (listener.progress) {
+    listener.progress({this, what_, unit_, done_, total_, last});
+    return;
+  }
   const double elapsed = seconds_between(start_, steady_clock::now());
   const double rate = elapsed > 0 ? static_cast<double>(done_) / elapsed : 0;
   const double left = rate > 0 ? static_cast<double>(total_ - done_) / rate : 0;
@@ -121,7 +136,6 @@ void Progress::show(bool last) {
   } else {
     fmt::print(stderr, "{}: {}\n", what_, figures);
   }
-  any_shown_ = true;
 }
 
 }  // namespace strata

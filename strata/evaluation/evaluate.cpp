@@ -6,6 +6,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/evaluation/loss_by_token.h"
 #include "strata/evaluation/token_losses.h"
 #include "strata/evaluation/windows.h"
 
@@ -29,6 +30,27 @@ void check_ids(const std::vector<int32_t>& ids, int64_t count, const Model& mode
           "fit the "
           "vocabulary",
           model.path.string(), ids[i], model.config.vocab_size);
+}
+
+TokenLosses losses_of(Decoder& decoder, const std::vector<int32_t>& ids, const EvaluationOptions& options,
+                      Decoder* reference) {
+  const at::NoGradGuard no_grad;
+  require_evaluable(ids, options, decoder.model());
+  const Windows windows = cut_windows(evaluated_tokens(ids, options), options.window, options.stride);
+  if (reference != nullptr && reference->model().config.vocab_size != decoder.model().config.vocab_size)
+    fail("the vocabularies differ: {} has {} tokens and its reference {} has {}",
+         decoder.model().path.string(), decoder.model().config.vocab_size, reference->model().path.string(),
+         reference->model().config.vocab_size);
+
+  TokenLosses losses;
+  for_each_logits(decoder, reference, ids, windows, options.batch,
+                  [&](const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& of_reference) {
+                    if (reference == nullptr)
+                      losses.add(logits, targets);
+                    else
+                      losses.add(logits, targets, of_reference);
+                  });
+  return losses;
 }
 
 }  // namespace
@@ -57,23 +79,16 @@ void require_evaluable(const std::vector<int32_t>& ids, const EvaluationOptions&
 
 Evaluation evaluate(Decoder& decoder, const std::vector<int32_t>& ids, const EvaluationOptions& options,
                     Decoder* reference) {
-  const at::NoGradGuard no_grad;
-  require_evaluable(ids, options, decoder.model());
-  const Windows windows = cut_windows(evaluated_tokens(ids, options), options.window, options.stride);
-  if (reference != nullptr && reference->model().config.vocab_size != decoder.model().config.vocab_size)
-    fail("the vocabularies differ: {} has {} tokens and its reference {} has {}",
-         decoder.model().path.string(), decoder.model().config.vocab_size, reference->model().path.string(),
-         reference->model().config.vocab_size);
+  return losses_of(decoder, ids, options, reference).result();
+}
 
-  TokenLosses losses;
-  for_each_logits(decoder, reference, ids, windows, options.batch,
-                  [&](const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& of_reference) {
-                    if (reference == nullptr)
-                      losses.add(logits, targets);
-                    else
-                      losses.add(logits, targets, of_reference);
-                  });
-  return losses.result();
+Evaluation evaluate_by_token(Decoder& decoder, const std::vector<int32_t>& ids,
+                             const EvaluationOptions& options, Decoder& reference, size_t worst,
+                             LossByToken& losses) {
+  const TokenLosses found = losses_of(decoder, ids, options, &reference);
+  losses = loss_by_token(found.divergences(), ids, options, *make_tokenizer(reference.model().vocabulary()),
+                         worst);
+  return found.result();
 }
 
 }  // namespace strata

@@ -19,6 +19,7 @@ class TokenLosses {
   void add(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& reference_logits);
 
   Evaluation result() const;
+  const std::vector<double>& divergences() const { return divergences_; }  // of every token, in order
 
  private:
   struct Sum {

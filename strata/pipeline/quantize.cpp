@@ -242,6 +242,7 @@ class Job {
     if (budget.bytes) fit_file(*budget.bytes - companions);
     if (request_.scores.empty()) check_plan();
     if (budget.bytes) result_.plan.budget = format_bytes(*budget.bytes) + " in all";
+    result_.allocator = allocator_;
   }
 
   // Embedding and head, as far as --size is to choose their schemes; a note says why it does not where nobody
@@ -354,8 +355,10 @@ class Job {
     DecoderOptions options;
     options.device = request_.workbench.device;
     Decoder decoder(written, options);
+    constexpr size_t kWorst = 20;
     add_measurement(name_of(result_.plan), result_.plan.bytes,
-                    evaluate(decoder, ids_, request_.evaluation, &bench_.reference()));
+                    evaluate_by_token(decoder, ids_, request_.evaluation, bench_.reference(), kWorst,
+                                      result_.by_token.emplace()));
   }
 
   void measure_uniform() {

@@ -7,6 +7,7 @@
 
 #include "strata/allocation/allocator.h"
 #include "strata/evaluation/evaluate.h"
+#include "strata/evaluation/loss_by_token.h"
 #include "strata/export/export.h"
 #include "strata/pipeline/boundaries.h"
 #include "strata/pipeline/estimate.h"
@@ -44,6 +45,7 @@ struct Measurement {
 struct QuantizeResult {
   Scores scores;  // empty when a plan was given
   Plan plan;
+  AllocatorOptions allocator;  // that chose it, with menu, ties and boundaries; as it is when one was given
   std::string format;
   std::vector<std::string> notes;  // what was done differently than might be expected; also shown on stderr
   ExportPlan exported_plan;
@@ -54,6 +56,7 @@ struct QuantizeResult {
       held_back_kld;  // of the plan, on tokens that its costs have not seen; where it was checked
   std::optional<TuningReport> tuning;     // where that was asked for
   std::vector<Measurement> measurements;  // with a text only; the last one is read back from the file written
+  std::optional<LossByToken> by_token;    // of that one
 };
 
 QuantizeResult quantize(const QuantizeRequest& request);

@@ -70,7 +70,7 @@ class Axis {
         break;
       }
     std::vector<double> ticks;
-    for (double k = std::ceil(low / step); k * step <= high; ++k) ticks.push_back(k * step);
+    for (double k = std::ceil(low / step); k * step <= high; ++k) ticks.push_back(k * step + 0.0);  // no -0
     return ticks;
   }
 
@@ -169,13 +169,16 @@ class Drawing {
                             y_.place(point.second));
     const std::string name = escape_markup(series.name);
     add("<g class=\"series\" data-name=\"{}\">\n", name);
-    add("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\" stroke-dasharray=\"{}\"/>\n",
-        path, look.colour, look.dash);
+    if (series.joined)
+      add("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\" "
+          "stroke-dasharray=\"{}\"/>\n",
+          path, look.colour, look.dash);
     for (const auto& point : series.points)
       if (can_be_drawn(chart_, point))
-        add("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3.5\" fill=\"{}\"><title>{}: {:.4g} at "
+        add("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" fill=\"{}\"><title>{}: {:.4g} at "
             "{:.4g}</title></circle>\n",
-            x_.place(point.first), y_.place(point.second), look.colour, name, point.second, point.first);
+            x_.place(point.first), y_.place(point.second), series.joined ? 3.5 : 6.0, look.colour, name,
+            point.second, point.first);
     out_ += "</g>\n";
   }
 

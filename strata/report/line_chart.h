@@ -10,6 +10,7 @@ namespace strata {
 struct ChartSeries {
   std::string name;
   std::vector<std::pair<double, double>> points;  // x ascending
+  bool joined = true;                             // by a line; otherwise larger marks alone
 };
 
 // Curves over one axis, as SVG.

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <map>
 #include <vector>
 
 #include "strata/core/units.h"
+#include "strata/report/plan_place.h"
 #include "strata/report/table.h"
 
 namespace strata {
@@ -20,36 +20,6 @@ struct LayerRow {
 
   double bits_per_weight() const { return static_cast<double>(bits) / static_cast<double>(params); }
 };
-
-struct Place {
-  int layer = -1;
-  std::string module;
-};
-
-// "model.layers.3.self_attn.q_proj.weight" is layer 3, module "self_attn.q_proj"; the first number between
-// dots counts.
-Place place_of(const std::string& tensor) {
-  for (size_t dot = tensor.find('.'); dot != std::string::npos; dot = tensor.find('.', dot + 1)) {
-    size_t end = dot + 1;
-    while (end < tensor.size() && std::isdigit(static_cast<unsigned char>(tensor[end]))) ++end;
-    if (end == dot + 1 || end - dot > 7 || end >= tensor.size() || tensor[end] != '.') continue;
-    std::string module = tensor.substr(end + 1);
-    const std::string ending = ".weight";
-    if (module.size() > ending.size() &&
-        module.compare(module.size() - ending.size(), ending.size(), ending) == 0)
-      module.resize(module.size() - ending.size());
-    return {std::stoi(tensor.substr(dot + 1, end - dot - 1)), module};
-  }
-  return {-1, tensor};
-}
-
-// "self_attn.q_proj" is shown as "q".
-std::string short_name(std::string module) {
-  module.erase(0, module.rfind('.') == std::string::npos ? 0 : module.rfind('.') + 1);
-  if (module.size() > 5 && module.compare(module.size() - 5, 5, "_proj") == 0)
-    module.resize(module.size() - 5);
-  return module;
-}
 
 std::map<int, double> layer_scores(const Scores& scores) {
   std::map<int, std::pair<double, int>> sums;
@@ -73,7 +43,7 @@ std::string plan_chart(const Scores& scores, const Plan& plan) {
   std::map<int, LayerRow> layers;
   std::vector<std::string> modules;  // columns, in the order of their first layer
   for (const Assignment& assignment : plan.assignments) {
-    const Place place = place_of(assignment.tensor);
+    const PlanPlace place = place_of(assignment.tensor);
     LayerRow& row = layers[place.layer];
     row.bits += assignment.scheme.stored_bits(assignment.rows, assignment.cols);
     row.params += assignment.rows * assignment.cols;

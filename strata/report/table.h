@@ -13,6 +13,8 @@ class Table {
   void column(std::string title, Align align = Align::Right);
   void row(std::vector<std::string> cells);  // one cell a column
 
+  bool empty() const { return columns_.empty(); }
+
   std::string text() const;
   std::string markdown() const;
   std::string html() const;

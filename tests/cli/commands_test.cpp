@@ -1,4 +1,5 @@
 // The commands as a user runs them, on the bundled model.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -22,12 +23,43 @@ TEST(Commands, HelpNamesEveryCommand) {
   const Scratch scratch;
   const Outcome help = run(scratch, "--help");
   EXPECT_EQ(help.code, 0);
-  for (const char* command : {"inspect", "score", "allocate", "quantize", "eval", "compare"}) {
+  for (const char* command : {"inspect", "score", "allocate", "frontier", "quantize", "eval", "compare"}) {
     EXPECT_NE(help.out.find(command), std::string::npos) << command;
     const Outcome own = run(scratch, std::string(command) + " --help");
     EXPECT_EQ(own.code, 0);
     EXPECT_NE(own.out.find("--threads"), std::string::npos) << command;
   }
+}
+
+// One page of the whole run, and a card beside the file, which is never another's.
+TEST(Commands, QuantizeWritesAReportAndACard) {
+  const Scratch scratch;
+  const std::string dir = scratch.path().string();
+  const std::string command = std::string("quantize ") + kModel + " --effort quick --bpw 3.0 --text " +
+                              kNovel + " --tokens 1024 --json -o " + dir + "/m.gguf --card --report " + dir +
+                              "/r.html";
+  const Json json = json_of(run(scratch, command));
+  const std::string page = slurp(scratch / "r.html"), card = slurp(scratch / "README.md");
+  for (const char* loads : {"src=", "href=", "@import", "url("})
+    EXPECT_EQ(page.find(loads), std::string::npos) << loads;
+  for (const char* part : {"heat-map", "layer 15, mlp.down_proj", "least cost", "Loss by place in the window",
+                           "llama-cli -m", "calib-tokens", "kl-tokens", "tiny-llama at 3.00 bits"})
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+  const Json& written = json["measurements"][2];
+  const std::string kld = fmt::format("{:.4f}", written["kld"].get<double>());
+  EXPECT_NE(page.find(kld), std::string::npos);
+  EXPECT_EQ(card.rfind("---\nbase_model: \"tiny-llama\"\nbase_model_relation: quantized\n", 0), 0u) << card;
+  EXPECT_NE(card.find(kld), std::string::npos) << card;
+  EXPECT_NE(card.find(fmt::format("{:.4f}", json["plan"]["bits_per_weight"].get<double>())),
+            std::string::npos);
+  EXPECT_NE(card.find("llama-cli -m m.gguf"), std::string::npos) << card;
+
+  EXPECT_EQ(run(scratch, command).code, 0);  // over its own card
+  run_shell(scratch, "echo mine > " + dir + "/README.md");
+  const Outcome refused = run(scratch, command);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.err.find("README.md is there and strata did not write it"), std::string::npos);
+  EXPECT_EQ(slurp(scratch / "README.md"), "mine\n");
 }
 
 // --help shows what is asked for every day, --help-all what there is: declared options of methods, quantizers
@@ -125,6 +157,37 @@ TEST(Commands, QuantizeSaysWhatWasLostAndWhatMoreWouldCost) {
   EXPECT_NE(unknown.find(" GiB, best "), std::string::npos) << unknown;
   const std::string text = run(scratch, quantize + " --text " + kNovel + " --tokens 1024").out;
   EXPECT_NE(text.find("lost         KL divergence 0."), std::string::npos) << text;
+}
+
+// What --fit suggests is a size that quantize takes, and the file is no larger.
+TEST(Commands, FrontierFindsTheFileThatFitsAMemory) {
+  const Scratch scratch;
+  const std::string scores = (scratch / "scores.json").string(), file = (scratch / "m.gguf").string();
+  ASSERT_EQ(run(scratch, std::string("score ") + kModel + " --method prior --schemes gguf -o " + scores).code,
+            0);
+  const Json json = json_of(
+      run(scratch, "frontier --json " + scores + " --fit 160MiB --context 4096 --plot " + file + ".html"));
+  EXPECT_GT(json["points"].size(), 100u);
+  const Json& fit = json["fit"];
+  const int64_t layers = 16, heads = 4, features = 32;
+  EXPECT_EQ(fit["cache"], layers * 4096 * heads * features * 2 * 2);
+  const uint64_t size = fit["file_bytes"];
+  EXPECT_EQ(size + fit["cache"].get<uint64_t>() + fit["buffers"].get<uint64_t>(), 160u << 20);
+  EXPECT_NE(slurp(file + ".html").find("least cost"), std::string::npos);
+  const Outcome text = run(scratch, "frontier " + scores + " --fit 160MiB --context 4096");
+  EXPECT_NE(text.out.find("--size " + std::to_string(size)), std::string::npos) << text.out;
+
+  // A memory that only small schemes fit into.
+  const uint64_t memory = (160u << 20) - size + (7u << 20);
+  const Json tight =
+      json_of(run(scratch, fmt::format("frontier --json {} --fit {} --context 4096", scores, memory)))["fit"];
+  ASSERT_EQ(tight["file_bytes"], 7u << 20);
+  const Json made =
+      json_of(run(scratch, fmt::format("quantize --json {} --effort quick --scores {} --size {} -o {}",
+                                       kModel, scores, 7u << 20, file)));
+  EXPECT_LE(made["file_bytes"], 7u << 20);
+  EXPECT_NEAR(made["plan"]["cost"].get<double>(), tight["point"]["cost"].get<double>(),
+              0.02 * tight["point"]["cost"].get<double>());
 }
 
 TEST(Commands, QuantizeMeasuresTheFileItWrote) {
