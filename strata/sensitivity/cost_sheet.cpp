@@ -67,7 +67,11 @@ void CostSheet::set(const Module& module, size_t scheme, double cost) {
 }
 
 void CostSheet::for_each_missing(const Module& module, const SeeQuantized& see) const {
-  const std::vector<size_t> indices = missing(module);
+  for_each(module, missing(module), see);
+}
+
+void CostSheet::for_each(const Module& module, const std::vector<size_t>& indices,
+                         const SeeQuantized& see) const {
   if (indices.empty()) return;
   const at::Tensor weight = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat);
   const at::Tensor exact = weight.to(options_.device);
