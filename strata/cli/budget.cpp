@@ -28,7 +28,8 @@ void add_budget(Command& command, Budget& budget, const std::string& what_size_c
       {everyday(bits("bpw", budget.bits_per_weight, "stored bits a weight, scales and padding included")),
        bits("avg-bits", budget.average_code_bits, "average code bits, as papers count them")},
       ModelKind::Language);
-  command.add(heading, {everyday(size("size", budget.bytes, what_size_counts + ", such as 4.2GiB"))}, kind_of_size);
+  command.add(heading, {everyday(size("size", budget.bytes, what_size_counts + ", such as 4.2GiB"))},
+              kind_of_size);
 }
 
 void add_allocation(Command& command, AllocatorOptions& allocator) {
