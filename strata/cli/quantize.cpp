@@ -8,6 +8,7 @@
 #include "strata/cli/evidence.h"
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
+#include "strata/core/ranks.h"
 #include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
 #include "strata/device/device.h"
@@ -106,8 +107,9 @@ void run(QuantizeArguments& options, const CommonOptions& common, const Command&
                 {options.model, request.scores, request.plan, request.text, evidence.calibration.source,
                  evidence.imatrix});
   if (kind_of_model(command, options.model) == ModelKind::Onnx) {
-    quantize_vision(options.model, options.output, command.given("method") ? request.method : "",
-                    request.allocator.budget.bytes, options.plan_output, options.vision, common);
+    if (is_first_rank())
+      quantize_vision(options.model, options.output, command.given("method") ? request.method : "",
+                      request.allocator.budget.bytes, options.plan_output, options.vision, common);
     return;
   }
   for (const char* decided : {"method", "scores", "schemes", "bpw", "avg-bits", "size"})
@@ -124,6 +126,7 @@ void run(QuantizeArguments& options, const CommonOptions& common, const Command&
     fail_usage("--quantizer takes one quantizer here, but '{}' was given", request.quantizer.name);
   if (request.quantizer.name != "auto") find_quantizer(request.quantizer.name);
   const QuantizeResult result = quantize(request);
+  if (!is_first_rank()) return;
   if (!options.plan_output.empty()) write_plan(options.plan_output, result.plan);
   const double seconds = stopwatch.seconds();
   if (common.json) {

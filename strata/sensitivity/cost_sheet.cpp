@@ -66,6 +66,23 @@ void CostSheet::set(const Module& module, size_t scheme, double cost) {
   cache_.store(key(module, schemes_[scheme]), cost);
 }
 
+std::string CostSheet::known() const {
+  Json known = Json::array();
+  for (size_t m = 0; m < modules_.size(); ++m)
+    for (size_t s = 0; s < schemes_.size(); ++s)
+      if (!wanted_ || wanted_(modules_[m], s))
+        if (const Json* found = cache_.find(key(modules_[m], schemes_[s]))) known.push_back({m, s, *found});
+  return known.dump();
+}
+
+void CostSheet::take(const std::string& known) {
+  for (const Json& one : Json::parse(known)) {
+    const Module& module = modules_.at(one.at(0).get<size_t>());
+    const Scheme& scheme = schemes_.at(one.at(1).get<size_t>());
+    if (cache_.find(key(module, scheme)) == nullptr) cache_.store(key(module, scheme), one.at(2));
+  }
+}
+
 void CostSheet::for_each_missing(const Module& module, const SeeQuantized& see) const {
   for_each(module, missing(module), see);
 }

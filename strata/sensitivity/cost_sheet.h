@@ -35,6 +35,10 @@ class CostSheet {
   void set(const Module& module, size_t scheme, double cost);
   double cost(const Module& module, size_t scheme) const;  // throws where there is none
 
+  // What is wanted and known, as JSON of bytes to hand to other ranks; and what those know and this one not.
+  std::string known() const;
+  void take(const std::string& known);
+
   // A module's weights, exact and in the schemes that are missing, or in these, one by one: [out, in] float
   // on the options' device.
   using SeeQuantized =

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <set>
 
 #include "strata/calibration/reference_distribution.h"
 #include "strata/core/progress.h"
+#include "strata/core/ranks.h"
 #include "strata/core/size_option.h"
 #include "strata/device/free_memory.h"
 #include "strata/model/boundary_modules.h"
@@ -47,8 +49,46 @@ class KlMeasurement::State {
 
   CostSheet& sheet() { return sheet_; }
 
+  // Ranks measure the matrices that they are dealt, and hand one another what they found.
   void measure() {
-    if (sheet_.is_complete()) return;
+    if (rank_count() > 1) sheet_.take(broadcast(sheet_.known()));
+    if (broadcast(sheet_.is_complete() ? "" : "missing").empty()) return;
+    own_ = own_modules();
+    if (!missing_trials().empty() || !missing_alone().empty()) measure_own();
+    if (rank_count() == 1) return;
+    for (const std::string& known : gather(sheet_.known())) sheet_.take(known);
+  }
+
+  void unload() {
+    reference_.reset();
+    decoder_.reset();
+    embedded_ = last_ = at::Tensor();
+  }
+
+ private:
+  // The missing costs of a matrix, as the layers that their states run through; whole layers where trials
+  // measure what enters a layer.
+  std::set<std::string> own_modules() const {
+    std::map<std::string, double> costs;
+    const auto group_of = [&](const Module& module) {
+      return options_.trials && module.layer != kNoLayer ? std::to_string(module.layer) : module.tensor;
+    };
+    for (const Module& module : sheet_.modules())
+      costs[group_of(module)] +=
+          static_cast<double>(sheet_.missing(module).size()) * (layers() - entry(module) + 1);
+    costs = Json::parse(broadcast(Json(costs).dump())).get<std::map<std::string, double>>();
+    std::vector<double> in_order;
+    for (const auto& [group, cost] : costs) in_order.push_back(cost);
+    const std::vector<int> ranks = deal(in_order);
+    std::map<std::string, int> rank_of;
+    for (const auto& [group, cost] : costs) rank_of.emplace(group, ranks[rank_of.size()]);
+    std::set<std::string> own;
+    for (const Module& module : sheet_.modules())
+      if (rank_of.at(group_of(module)) == rank()) own.insert(module.tensor);
+    return own;
+  }
+
+  void measure_own() {
     const at::NoGradGuard no_grad;
     if (!decoder_) load();
     const std::vector<Trial> trials = missing_trials();
@@ -62,17 +102,9 @@ class KlMeasurement::State {
       run_pass(trials, first, std::min(trials.size(), first + most), progress);
     if (!reference_) run_pass(trials, 0, 0, progress);
     hidden_ = at::Tensor();
-    for (const Module& boundary : options_.boundaries)
-      if (!walks(boundary)) measure_alone(boundary);
+    for (const Module* boundary : missing_alone()) measure_alone(*boundary);
   }
 
-  void unload() {
-    reference_.reset();
-    decoder_.reset();
-    embedded_ = last_ = at::Tensor();
-  }
-
- private:
   // What costs depend on; not which of them are measured.
   static Json measured_with(const SensitivityOptions& options) {
     Json values = changed_values(kl_options, options.methods);
@@ -117,12 +149,21 @@ class KlMeasurement::State {
   std::vector<Trial> missing_trials() const {
     std::vector<Trial> trials;
     const auto add = [&](const Module& module) {
+      if (own_.count(module.tensor) == 0) return;
       for (const size_t scheme : sheet_.missing(module)) trials.push_back({&module, scheme});
     };
     for (const Module& module : sheet_.modules())
       if (module.layer == kNoLayer && walks(module)) add(module);
     for (const Module& module : model_.modules) add(module);
     return trials;
+  }
+
+  std::vector<const Module*> missing_alone() const {
+    std::vector<const Module*> alone;
+    for (const Module& boundary : options_.boundaries)
+      if (!walks(boundary) && own_.count(boundary.tensor) > 0 && !sheet_.missing(boundary).empty())
+        alone.push_back(&boundary);
+    return alone;
   }
 
   int64_t states_at_a_time() const {
@@ -230,6 +271,7 @@ class KlMeasurement::State {
   const SensitivityOptions& options_;
   const Evidence evidence_;
   CostSheet sheet_;
+  std::set<std::string> own_;  // tensors that this rank measures
   std::optional<Decoder> decoder_;
   int64_t memory_ = 0, weights_ = 0;  // bytes that may be taken, and those that weights take of them
   at::Tensor embedded_, last_;        // before the first layer and behind the last, [B, T, d]
