@@ -21,6 +21,7 @@
 #include "strata/pipeline/boundaries.h"
 #include "strata/pipeline/file_label.h"
 #include "strata/quantizers/row_pieces.h"
+#include "strata/quantizers/shared_rounding.h"
 #include "strata/quantizers/sign_round.h"
 #include "strata/sensitivity/change_losses.h"
 #include "strata/sensitivity/kl.h"
@@ -317,6 +318,8 @@ class Job {
     plan.quantizer = prepared.plain;
     plan.calibrated = prepared.calibrated;
     plan.row_impacts = bench_.row_impacts(plan.schemes);
+    if (!plan.calibrated && rank_count() > 1)
+      plan.calibrated = share_rounding(*prepared.model, plan.quantizer, plan.importance);
     const bool tuned = tunes() && (loses() || request_.tuning.when == TuningOptions::When::On);
     if (tuned) tune(prepared.model);
     if (!is_first_rank()) return help_to_write(*prepared.model, tuned);

@@ -26,11 +26,6 @@ void LayerwiseQuantizer::start() {
   stream_ = std::make_unique<ActivationStream>(model(), *calibration_, options_.activations);
 }
 
-void LayerwiseQuantizer::help() {
-  for (const Module& module : model().modules)  // layer by layer
-    if (planned(module) != nullptr) take(module.tensor);
-}
-
 void LayerwiseQuantizer::quantize_layer(int layer) {
   const at::NoGradGuard no_grad;
   if (layer > 0) stream_->advance();

@@ -42,7 +42,7 @@ class LayerwiseQuantizer : public LayerByLayerQuantizer, public SharedQuantizer 
   LayerwiseQuantizer(const Model& model, std::shared_ptr<const Calibration> calibration,
                      LayerwiseOptions options, MatrixQuantizerMaker maker);
 
-  void help() override;
+  void help() override { take_all(); }
 
  private:
   void start() override;

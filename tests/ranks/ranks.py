@@ -8,6 +8,7 @@ where strata was built without MPI."""
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -56,10 +57,63 @@ def sentences(text):
     return [line for line in text.splitlines() if line.startswith("strata: ")]
 
 
+class Skip(Exception):
+    """Why a test cannot run here."""
+
+
+class TwoHosts:
+    """Two network namespaces of this machine, joined by a pair of virtual interfaces: each looks like a host of its
+    own, with another name and nothing but TCP between them."""
+
+    def __init__(self, work):
+        self.names = [f"strata{os.getpid()}{side}" for side in "ab"]
+        self.addresses = ["10.77.0.1", "10.77.0.2"]
+        self.agent = work / "agent"
+        cases = " ".join(f"{a}) n={n};;" for a, n in zip(self.addresses, self.names))
+        self.agent.write_text(f"#!/bin/sh\n# In the place of ssh: HOST COMMAND...\nhost=$1; shift\ncase $host in {cases} esac\n"
+                              'exec ip netns exec "$n" unshare --uts sh -c "hostname $n; $*"\n')
+        self.agent.chmod(0o755)
+        self.hosts = work / "hosts"
+        self.hosts.write_text("".join(f"{address} slots=1\n" for address in self.addresses))
+
+    def __enter__(self):
+        if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("unshare") is None:
+            raise Skip("network namespaces need root, ip and unshare")
+        try:
+            for name in self.names:
+                self.ip("netns", "add", name)
+            first, second = self.names
+            self.ip("-n", first, "link", "add", "left", "type", "veth", "peer", "name", "right", "netns", second)
+            for name, device, address in zip(self.names, ("left", "right"), self.addresses):
+                self.ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
+                self.ip("-n", name, "link", "set", device, "up")
+                self.ip("-n", name, "link", "set", "lo", "up")
+        except subprocess.CalledProcessError as error:
+            self.__exit__()
+            raise Skip(f"network namespaces cannot be made here: {error.stderr.strip()}") from error
+        return self
+
+    def __exit__(self, *_):
+        for name in self.names:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+    @staticmethod
+    def ip(*arguments):
+        subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+
+    def command(self, arguments):
+        network = f"{self.addresses[0]}/24"
+        launch = ["mpirun", "--allow-run-as-root", "--hostfile", self.hosts, "-n", "2", "--mca", "plm_rsh_agent", self.agent,
+                  "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", network, "--mca", "oob_tcp_if_include", network]
+        words = " ".join(shlex.quote(str(word)) for word in [*launch, *arguments])
+        return ["ip", "netns", "exec", self.names[0], "unshare", "--uts", "sh", "-c", f"hostname {self.names[0]}; exec {words}"]
+
+
 class Tests:
     def __init__(self, strata, model, text, work):
         self.strata, self.work = strata, work
         self.model = short_model(model, work / "model", 2)
+        self.experts = model.parent / "tiny-moe.gguf"
         self.few = ["--calib", text, "--calib-tokens", 128, "--calib-window", 32, "--kl-tokens", 64]
         self.text = text
 
@@ -80,8 +134,15 @@ class Tests:
                                     "w2g64,q4_K", *self.few, *arguments, "-o", "{out}/scores.json")
 
     def test_nsds(self):
-        self.same_for_any_ranks("nsds", "quantize", self.model, "--method", "nsds", "--bpw", 4, "--quantizer", "rtn",
-                                "-o", "{out}/model.gguf", "--save-plan", "{out}/plan.json")
+        for quantizer, output in (("rtn", ["{out}/model.gguf"]), ("hqq", ["{out}/model", "--format", "mlx"])):
+            self.same_for_any_ranks(f"nsds-{quantizer}", "quantize", self.model, "--method", "nsds", "--bpw", 4.6,
+                                    "--quantizer", quantizer, "--save-plan", "{out}/plan.json", "-o", *output)
+
+    def test_experts(self):
+        """Stacks of matrices, each quantized for itself."""
+        for quantizer in ("rtn", "gptq"):
+            self.same_for_any_ranks(f"experts-{quantizer}", "quantize", self.experts, "--method", "uniform", "--bpw", 4.6,
+                                    "--quantizer", quantizer, *self.few, "-o", "{out}/model.gguf")
 
     def test_gptq(self):
         for name, output in (("gguf", "{out}/model.gguf"), ("packed", "{out}/model")):
@@ -128,6 +189,21 @@ class Tests:
         assert found[0] == found[1], found
         first, second = ((self.work / f"measured-{ranks}.gguf").read_bytes() for ranks in (1, 2))
         assert first == second
+
+    def test_two_hosts(self):
+        """One rank a host, over TCP: the same bytes, though the disk is shared here."""
+        one, two = self.work / "one-host", self.work / "two-hosts"
+        one.mkdir(), two.mkdir()
+        arguments = ["quantize", self.model, "--method", "kl", "--bpw", 4.5, "--quantizer", "gptq", *self.few, "--quiet",
+                     "-o"]
+        run(self.strata, 1, *arguments, one / "model.gguf")
+        with TwoHosts(self.work) as hosts:
+            names = subprocess.run(hosts.command(["hostname"]), capture_output=True, text=True, timeout=LIMIT)
+            assert sorted(names.stdout.split()) == hosts.names, names
+            done = subprocess.run(hosts.command([self.strata, *arguments, two / "model.gguf"]), capture_output=True,
+                                  text=True, timeout=LIMIT)
+        assert done.returncode == 0, done.stderr
+        assert hashes(one) == hashes(two)
 
     def test_killed_rank(self):
         """A rank is killed once some costs are there; another number of ranks goes on with them."""
@@ -223,7 +299,13 @@ def main():
         names = sys.argv[4:] or [name[5:] for name in dir(tests) if name.startswith("test_")]
         for name in names:
             start = time.monotonic()
-            getattr(tests, "test_" + name)()
+            try:
+                getattr(tests, "test_" + name)()
+            except Skip as why:
+                print(f"{name}: skipped, {why}", flush=True)
+                if len(names) == 1:
+                    return SKIPPED
+                continue
             print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
     return 0
 
