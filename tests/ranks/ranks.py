@@ -231,6 +231,25 @@ class Tests:
         assert 0 < before < costs, (before, costs)
         assert after < before + 2 * costs, (before, after, costs)
 
+    def test_interrupted(self):
+        """Ctrl-C at mpirun while the file is being written: nothing is left, and an earlier file stays."""
+        out = self.work / "interrupted"
+        out.mkdir()
+        target = out / "model.gguf"
+        target.write_bytes(b"earlier")
+        job = subprocess.Popen(
+            command(self.strata, 2, ["quantize", self.experts, "--method", "uniform", "--bpw", 4.6, "--quantizer", "gptq",
+                                     "--calib", self.text, "--calib-tokens", 65536, "-o", target]),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + LIMIT
+        while len(list(out.iterdir())) < 2 and job.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        assert len(list(out.iterdir())) == 2, "the job has ended before it could be interrupted"
+        job.send_signal(signal.SIGINT)
+        assert job.wait(timeout=LIMIT) != 0
+        assert [file.name for file in out.iterdir()] == ["model.gguf"], list(out.iterdir())
+        assert target.read_bytes() == b"earlier"
+
     def processes_of(self, launcher):
         """The ranks that a launcher has started: its children that run strata-tensors."""
         found = []
