@@ -6,6 +6,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/ranks.h"
 #include "strata/core/text.h"
 
 namespace strata {
@@ -20,9 +21,15 @@ ResultCache::ResultCache(const std::filesystem::path& directory, const std::stri
   const std::string text = identity.dump();
   std::error_code error;
   std::filesystem::create_directories(directory, error);
-  path_ = directory / fmt::format("{}-{:016x}.jsonl", name, fnv1a(text));
+  const std::string stem = fmt::format("{}-{:016x}", name, fnv1a(text));
+  path_ = directory / (stem + (is_first_rank() ? "" : fmt::format(".rank{}", rank())) + ".jsonl");
   const bool continued = std::filesystem::exists(path_, error);
-  if (continued) read(path_, text);
+  for (const auto& file : std::filesystem::directory_iterator(directory, error)) {
+    const std::string found = file.path().filename().string();
+    const bool of_any_rank =
+        found == stem + ".jsonl" || found.compare(0, stem.size() + 5, stem + ".rank") == 0;
+    if (of_any_rank && file.is_regular_file(error)) read(file.path(), text);
+  }
   file_.open(path_, std::ios::app);
   if (!file_) fail("{} cannot be written; choose another --calib-cache", path_.string());
   // A fresh line also ends one that was cut short.

@@ -12,7 +12,8 @@ namespace strata {
 
 // Results that are expensive, saved as they come so that an interrupted run goes on where it was. A file of
 // JSON lines, "strata.cache": the first says what the results belong to, each other has a key and a value. A
-// line that an interruption cut short is ignored.
+// line that an interruption cut short is ignored. Ranks (core/ranks.h) write a file each, since network file
+// systems mix what several machines append to one, and read those of all.
 class ResultCache {
  public:
   // Keeps nothing.

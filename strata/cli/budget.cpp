@@ -1,7 +1,7 @@
 #include "strata/cli/budget.h"
 
 #include "strata/cli/common.h"
-#include "strata/core/units.h"
+#include "strata/core/size_option.h"
 
 namespace strata::cli {
 namespace {
@@ -18,16 +18,6 @@ Option bits(const std::string& name, std::optional<double>& value, const std::st
   return option;
 }
 
-Option size(std::optional<uint64_t>& value, const std::string& help) {
-  Option option;
-  option.name = "size";
-  option.type = "SIZE";
-  option.help = help;
-  option.set = [&value](const std::string& text) { value = parse_bytes(text); };
-  option.value = [&value] { return value ? Json(format_bytes(*value)) : Json(); };
-  return option;
-}
-
 }  // namespace
 
 void add_budget(Command& command, Budget& budget, const std::string& what_size_counts,
@@ -38,7 +28,8 @@ void add_budget(Command& command, Budget& budget, const std::string& what_size_c
       {everyday(bits("bpw", budget.bits_per_weight, "stored bits a weight, scales and padding included")),
        bits("avg-bits", budget.average_code_bits, "average code bits, as papers count them")},
       ModelKind::Language);
-  command.add(heading, {everyday(size(budget.bytes, what_size_counts + ", such as 4.2GiB"))}, kind_of_size);
+  command.add(heading, {everyday(size("size", budget.bytes, what_size_counts + ", such as 4.2GiB"))},
+              kind_of_size);
 }
 
 void add_allocation(Command& command, AllocatorOptions& allocator) {

@@ -10,6 +10,7 @@
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/ranks.h"
 #include "strata/device/device.h"
 #include "strata/pipeline/comparison_file.h"
 #include "strata/pipeline/comparison_report.h"
@@ -80,8 +81,9 @@ void print_tables(const Comparison& comparison, bool markdown) {
 void run(CompareArguments& options, const CommonOptions& common, const Command& command) {
   CompareRequest& request = options.request;
   if (kind_of_model(command, options.model) == ModelKind::Onnx) {
-    compare_vision(options.model, command.given("methods") ? options.methods : "", request.seeds,
-                   options.markdown, options.vision, common);
+    if (is_first_rank())
+      compare_vision(options.model, command.given("methods") ? options.methods : "", request.seeds,
+                     options.markdown, options.vision, common);
     return;
   }
   require_text(request.texts.empty() ? "" : request.texts.front().string());
@@ -97,6 +99,7 @@ void run(CompareArguments& options, const CommonOptions& common, const Command& 
   for (const std::string& name : split(options.quantizers))
     request.quantizers.push_back({find_quantizer(name).name, options.quantizer_options});
   const Comparison comparison = compare(request);
+  if (!is_first_rank()) return;
   if (!options.html.empty()) write_text(options.html, comparison_page(comparison, options.model));
   if (!options.svg.empty()) write_charts(comparison, options.svg);
   if (common.json)

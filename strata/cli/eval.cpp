@@ -4,9 +4,11 @@
 
 #include <fmt/format.h>
 
+#include "strata/calibration/calibration.h"
 #include "strata/cli/common.h"
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
+#include "strata/core/ranks.h"
 #include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
 #include "strata/device/device.h"
@@ -108,16 +110,21 @@ void save_kl_base(const EvalArguments& options, const CommonOptions& common, con
 }
 
 void run(EvalArguments& options, const CommonOptions& common, const Command& command) {
-  if (kind_of_model(command, options.model) == ModelKind::Onnx)
-    return eval_vision(options.model, options.reference.string(), options.vision, common);
+  if (kind_of_model(command, options.model) == ModelKind::Onnx) {
+    if (is_first_rank()) eval_vision(options.model, options.reference.string(), options.vision, common);
+    return;
+  }
   check_together(options, command);
   DecoderOptions own = decoder_options(options, common);
   own.rounding = options.runtime;
+  const bool by_ranks = options.kl_base.empty() && options.save_kl_base.empty();
+  if (!by_ranks && !is_first_rank()) return;
   if (!options.kl_base.empty()) return compare_with_kl_base(options, common, own);
   require_text(options.text.string());
   if (!options.save_kl_base.empty()) return save_kl_base(options, common, own);
   const Stopwatch stopwatch;
   const Model model = open_model(options.model);
+  if (rank_count() > 1) require_same("the checkpoint " + options.model, weights_fingerprint(model));
   const std::vector<int32_t> ids = tokenize_file(model, options.text);
   Decoder decoder(model, own);
 

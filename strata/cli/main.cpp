@@ -10,6 +10,7 @@
 
 #include "strata/cli/program.h"
 #include "strata/core/error.h"
+#include "strata/core/ranks.h"
 
 namespace strata::cli {
 namespace {
@@ -46,6 +47,7 @@ int main(int argc, char** argv) {
       return 1;
     }
   }
+  if (strata::launched_rank() > 0) return 0;  // one is enough for what takes no time
   const InspectNetwork inspect_network = [argv](const std::string&, const CommonOptions&) {
     become_strata_tensors(argv);
   };

@@ -3,14 +3,18 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <new>
 #include <string>
+#include <thread>
 
 #include "strata/core/error.h"
 #include "strata/core/interrupt.h"
 #include "strata/core/mapped_files.h"
 #include "strata/core/progress.h"
+#include "strata/core/ranks.h"
 #include "strata/core/threads.h"
 
 namespace strata::cli {
@@ -44,12 +48,24 @@ void refuse_unknown_command(const CLI::App& app, int argc, char** argv) {
   fail_usage("'{}' is not a command; known are {}", argv[1], known);
 }
 
+// What several ranks stumble over is said once: by rank 0, which ends the others while they wait here.
 int report(const std::string& message, int code) {
-  fmt::print(stderr, "strata: {}\n", message);
+  if (!is_first_rank()) std::this_thread::sleep_for(std::chrono::seconds(2));
+  fmt::print(stderr, "strata: {}{}\n", is_first_rank() ? "" : fmt::format("rank {}: ", rank()), message);
+  stop_other_ranks(code);
   return code;
 }
 
+// Commands whose work ranks share; all others are done by rank 0.
+bool goes_by_ranks(const CLI::App& app) {
+  for (const char* name : {"score", "quantize", "compare", "eval"})
+    if (app.got_subcommand(name)) return true;
+  return false;
+}
+
 int run(const std::vector<AddCommand>& commands, int argc, char** argv) {
+  if (!is_first_rank() && std::freopen("/dev/null", "w", stdout) == nullptr)
+    fail("/dev/null cannot be opened");
   Program program;
   program.app.name("strata");
   program.app.description(kSummary);
@@ -69,8 +85,10 @@ int run(const std::vector<AddCommand>& commands, int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return report(fmt::format("{}; see 'strata --help'", first_line(error.what())), 2);
   }
+  if (!is_first_rank() && !goes_by_ranks(program.app)) return 0;
   set_thread_count(program.common.threads);
-  if (program.common.quiet || program.common.json) set_progress_style(ProgressStyle::Quiet);
+  if (program.common.quiet || program.common.json || !is_first_rank())
+    set_progress_style(ProgressStyle::Quiet);
   program.run();
   if (std::fflush(stdout) != 0) fail("the results could not be written to standard output");
   return 0;
@@ -88,6 +106,9 @@ int run_program(const std::vector<AddCommand>& commands, int argc, char** argv) 
   report_lost_pages();
   try {
     return run(commands, argc, argv);
+  } catch (const Interrupted& error) {
+    if (rank_count() > 1) std::_Exit(1);  // the launcher ends all ranks, and says so
+    return report(error.what(), 1);
   } catch (const UsageError& error) {
     return report(error.what(), 2);
   } catch (const Error& error) {

@@ -9,6 +9,7 @@
 #include "strata/cli/vision.h"
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/ranks.h"
 #include "strata/core/stopwatch.h"
 #include "strata/core/units.h"
 #include "strata/device/device.h"
@@ -95,8 +96,9 @@ void run(QuantizeArguments& options, const CommonOptions& common, const Command&
                 {options.model, request.scores, request.plan, request.text, evidence.calibration.source,
                  evidence.imatrix});
   if (kind_of_model(command, options.model) == ModelKind::Onnx) {
-    quantize_vision(options.model, options.output, command.given("method") ? request.method : "",
-                    request.allocator.budget.bytes, options.plan_output, options.vision, common);
+    if (is_first_rank())
+      quantize_vision(options.model, options.output, command.given("method") ? request.method : "",
+                      request.allocator.budget.bytes, options.plan_output, options.vision, common);
     return;
   }
   for (const char* decided : {"method", "scores", "schemes", "bpw", "avg-bits", "size"})
@@ -114,6 +116,7 @@ void run(QuantizeArguments& options, const CommonOptions& common, const Command&
   if (request.quantizer.name != "auto") find_quantizer(request.quantizer.name);
   if (options.card) require_card_of_ours(options.output);
   const QuantizeResult result = quantize(request);
+  if (!is_first_rank()) return;
   if (!options.plan_output.empty()) write_plan(options.plan_output, result.plan);
   if (!options.report.empty()) write_text(options.report, quantize_page(request, result));
   if (options.card) write_card(request, result);

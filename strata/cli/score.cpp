@@ -6,6 +6,7 @@
 #include "strata/cli/common.h"
 #include "strata/cli/evidence.h"
 #include "strata/cli/vision.h"
+#include "strata/core/ranks.h"
 #include "strata/device/device.h"
 #include "strata/model/boundary_modules.h"
 #include "strata/model/value_heads.h"
@@ -48,23 +49,30 @@ void run(ScoreArguments& options, const CommonOptions& common, const Command& co
   WorkbenchOptions& evidence = options.workbench;
   require_apart({options.output, options.imatrix_output}, "",
                 {options.model, evidence.calibration.source, evidence.imatrix});
-  if (kind_of_model(command, options.model) == ModelKind::Onnx)
-    return score_vision(options.model, command.given("method") ? options.method : "", options.output,
-                        options.vision, common);
+  if (kind_of_model(command, options.model) == ModelKind::Onnx) {
+    if (is_first_rank())
+      score_vision(options.model, command.given("method") ? options.method : "", options.output,
+                   options.vision, common);
+    return;
+  }
   evidence.device = parse_device(common.device);
   evidence.seed = common.seed;
   Workbench bench(open_model(options.model), evidence);
   const std::vector<Scheme> schemes =
       options.schemes.empty() ? std::vector<Scheme>() : parse_schemes(options.schemes);
-  if (!options.imatrix_output.empty())  // as llama.cpp's imatrix tool does; the tokens then serve the method
-    write_imatrix(options.imatrix_output,
-                  measure_imatrix(with_value_heads(bench.model(), true), *bench.calibration("--save-imatrix"),
-                                  evidence.device, evidence.cache));
+  if (!options.imatrix_output.empty()) {
+    // As llama.cpp's imatrix tool does; the tokens then serve the method.
+    const std::shared_ptr<const Calibration> tokens = bench.calibration("--save-imatrix");
+    if (is_first_rank())
+      write_imatrix(options.imatrix_output, measure_imatrix(with_value_heads(bench.model(), true), *tokens,
+                                                            evidence.device, evidence.cache));
+  }
   MethodChoice method;
   method.label = method.score_method = options.method;
   AllocatorOptions any_plan;  // which may choose embedding and head
   any_plan.boundaries = allocation_modules(boundary_modules(bench.model()));
   const Scores& scores = bench.scores(method, schemes, common.seed, &any_plan);
+  if (!is_first_rank()) return;
   if (!options.output.empty()) write_scores(options.output, scores);
   if (common.json)
     print_json(to_json(scores));

@@ -2,19 +2,25 @@
 
 #include <omp.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
 
+#include "strata/core/ranks.h"
+
 namespace strata {
 namespace {
 
+// Ranks that share a machine share its cores, unless their launcher has bound each to some of them.
 int cores_available() {
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, omp_get_num_procs());
+  const int cores =
+      sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : std::max(1, omp_get_num_procs());
+  const bool bound = cores < sysconf(_SC_NPROCESSORS_ONLN);
+  return std::max(1, bound ? cores : cores / launched_ranks_of_host());
 }
 
 int& configured_count() {

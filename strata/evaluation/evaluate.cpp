@@ -3,9 +3,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "strata/core/error.h"
 #include "strata/core/file.h"
+#include "strata/core/ranks.h"
 #include "strata/evaluation/loss_by_token.h"
 #include "strata/evaluation/token_losses.h"
 #include "strata/evaluation/windows.h"
@@ -42,15 +44,35 @@ TokenLosses losses_of(Decoder& decoder, const std::vector<int32_t>& ids, const E
          decoder.model().path.string(), decoder.model().config.vocab_size, reference->model().path.string(),
          reference->model().config.vocab_size);
 
+  // Batches are dealt to the ranks in turn; sums are taken in the order of the text.
+  std::vector<std::string> own;
   TokenLosses losses;
-  for_each_logits(decoder, reference, ids, windows, options.batch,
-                  [&](const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& of_reference) {
-                    if (reference == nullptr)
-                      losses.add(logits, targets);
-                    else
-                      losses.add(logits, targets, of_reference);
-                  });
-  return losses;
+  const auto put_away = [&] {
+    if (rank_count() > 1 && !own.empty()) own.back() = std::exchange(losses, {}).bytes();
+  };
+  const auto runs = [&](int64_t batch) {
+    if (batch % rank_count() != rank()) return false;
+    put_away();
+    own.emplace_back();
+    return true;
+  };
+  for_each_logits(
+      decoder, reference, ids, windows, options.batch,
+      [&](const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& of_reference) {
+        if (reference == nullptr)
+          losses.add(logits, targets);
+        else
+          losses.add(logits, targets, of_reference);
+      },
+      rank_count() > 1 ? runs : std::function<bool(int64_t)>());
+  if (rank_count() == 1) return losses;
+  put_away();
+  std::vector<std::vector<std::string>> all;
+  for (const std::string& of_rank : gather(pack(own))) all.push_back(unpack(of_rank));
+  TokenLosses whole;
+  for (size_t batch = 0; batch / all.size() < all[batch % all.size()].size(); ++batch)
+    whole.append(TokenLosses::from_bytes(all[batch % all.size()][batch / all.size()]));
+  return whole;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 
+#include "strata/core/json.h"
 #include "strata/core/threads.h"
 #include "strata/device/products.h"
 
@@ -30,6 +31,12 @@ at::Tensor negative_log_likelihoods(const at::Tensor& log_q, const at::Tensor& t
   return log_q.gather(1, targets.unsqueeze(1)).squeeze(1).neg_();
 }
 
+double sum_of(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum;
+}
+
 }  // namespace
 
 double quantile(std::vector<double> values, double fraction) {
@@ -45,18 +52,23 @@ double quantile(std::vector<double> values, double fraction) {
 
 void TokenLosses::Sum::add(const at::Tensor& values) {
   const at::Tensor wide = values.to(at::kDouble);
-  total += wide.sum().item<double>();
-  squares += wide.square().sum().item<double>();
+  totals.push_back(wide.sum().item<double>());
+  squares.push_back(wide.square().sum().item<double>());
+}
+
+void TokenLosses::Sum::append(const Sum& later) {
+  totals.insert(totals.end(), later.totals.begin(), later.totals.end());
+  squares.insert(squares.end(), later.squares.begin(), later.squares.end());
 }
 
 double TokenLosses::Sum::mean(int64_t count) const {
-  return count > 0 ? total / static_cast<double>(count) : 0;
+  return count > 0 ? sum_of(totals) / static_cast<double>(count) : 0;
 }
 
 double TokenLosses::Sum::standard_error(int64_t count) const {
   if (count < 2) return 0;
-  const double n = static_cast<double>(count);
-  const double variance = std::max(0.0, (squares - total * total / n) / (n - 1));
+  const double n = static_cast<double>(count), total = sum_of(totals);
+  const double variance = std::max(0.0, (sum_of(squares) - total * total / n) / (n - 1));
   return std::sqrt(variance / n);
 }
 
@@ -91,6 +103,33 @@ void TokenLosses::add(const at::Tensor& logits, const at::Tensor& targets,
   kld_.add(divergence);
   const double* values = divergence.data_ptr<double>();
   divergences_.insert(divergences_.end(), values, values + divergence.numel());
+}
+
+void TokenLosses::append(const TokenLosses& later) {
+  tokens_ += later.tokens_;
+  agreements_ += later.agreements_;
+  nll_.append(later.nll_);
+  kld_.append(later.kld_);
+  divergences_.insert(divergences_.end(), later.divergences_.begin(), later.divergences_.end());
+}
+
+std::string TokenLosses::bytes() const {
+  const std::vector<uint8_t> bytes = Json::to_cbor(Json::array(
+      {tokens_, agreements_, nll_.totals, nll_.squares, kld_.totals, kld_.squares, divergences_}));
+  return {bytes.begin(), bytes.end()};
+}
+
+TokenLosses TokenLosses::from_bytes(const std::string& bytes) {
+  const Json fields = Json::from_cbor(bytes);
+  TokenLosses losses;
+  fields.at(0).get_to(losses.tokens_);
+  fields.at(1).get_to(losses.agreements_);
+  fields.at(2).get_to(losses.nll_.totals);
+  fields.at(3).get_to(losses.nll_.squares);
+  fields.at(4).get_to(losses.kld_.totals);
+  fields.at(5).get_to(losses.kld_.squares);
+  fields.at(6).get_to(losses.divergences_);
+  return losses;
 }
 
 Evaluation TokenLosses::result() const {

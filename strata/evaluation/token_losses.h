@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "strata/evaluation/evaluate.h"
@@ -18,13 +19,22 @@ class TokenLosses {
   // The same, and how far the distributions are from the reference's: reference_logits [n, V].
   void add(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& reference_logits);
 
+  // Adds what came behind all of this.
+  void append(const TokenLosses& later);
+
+  // To be handed to other ranks (core/ranks.h), and back.
+  std::string bytes() const;
+  static TokenLosses from_bytes(const std::string& bytes);
+
   Evaluation result() const;
   const std::vector<double>& divergences() const { return divergences_; }  // of every token, in order
 
  private:
+  // Of every call of add() by itself, summed up in their order at the end.
   struct Sum {
-    double total = 0, squares = 0;
+    std::vector<double> totals, squares;
     void add(const at::Tensor& values);
+    void append(const Sum& later);
     double mean(int64_t count) const;
     double standard_error(int64_t count) const;  // of the mean
   };

@@ -96,7 +96,8 @@ Windows cut_windows(int64_t tokens, int64_t window, int64_t stride) {
 }
 
 void for_each_logits(Decoder& decoder, Decoder* reference, const std::vector<int32_t>& ids,
-                     const Windows& windows, int64_t batch, const SeeLogits& see) {
+                     const Windows& windows, int64_t batch, const SeeLogits& see,
+                     const std::function<bool(int64_t batch)>& runs) {
   const at::NoGradGuard no_grad;
   std::vector<Decoder*> decoders = {&decoder};
   if (reference != nullptr) decoders.push_back(reference);
@@ -107,7 +108,12 @@ void for_each_logits(Decoder& decoder, Decoder* reference, const std::vector<int
 
   Progress progress("evaluating", windows.count * layers, "window layers");
   for (int64_t first = 0; first < windows.count; first += batch) {
-    const at::Tensor batch_ids = gather_ids(ids, windows, first, std::min(batch, windows.count - first));
+    const int64_t windows_of_batch = std::min(batch, windows.count - first);
+    if (runs && !runs(first / batch)) {
+      progress.advance(windows_of_batch * layers);
+      continue;
+    }
+    const at::Tensor batch_ids = gather_ids(ids, windows, first, windows_of_batch);
     const at::Tensor targets = target_rows(batch_ids, windows, first).to(decoder.options().device);
     const at::Tensor rows = predicting_rows(last_hidden(decoder, batch_ids, progress), windows, first);
     at::Tensor reference_rows;

@@ -34,8 +34,9 @@ using SeeLogits = std::function<void(const at::Tensor& logits, const at::Tensor&
 
 // Runs the windows through the decoder, and through a reference where there is one, and shows the logits of
 // the counted tokens in order, some at a time. `batch` windows run together; 0: as many as memory is meant
-// for.
+// for. Where `runs` is given, batches for which it says no are left out.
 void for_each_logits(Decoder& decoder, Decoder* reference, const std::vector<int32_t>& ids,
-                     const Windows& windows, int64_t batch, const SeeLogits& see);
+                     const Windows& windows, int64_t batch, const SeeLogits& see,
+                     const std::function<bool(int64_t batch)>& runs = nullptr);
 
 }  // namespace strata

@@ -10,6 +10,7 @@
 
 #include "strata/core/error.h"
 #include "strata/core/progress.h"
+#include "strata/core/ranks.h"
 #include "strata/core/statistics.h"
 #include "strata/core/stopwatch.h"
 #include "strata/pipeline/apply_schemes.h"
@@ -84,7 +85,7 @@ class Comparer {
     for (const std::string& method : request.methods)
       methods_.push_back(resolve_automatic(parse_method(method), effort));
     if (request.results.empty()) return;
-    file_.emplace(request.results);
+    if (is_first_rank()) file_.emplace(request.results);
     weights_ = weights_fingerprint(model_);
   }
 
@@ -148,7 +149,7 @@ class Comparer {
 
   // All that a cell's rows depend on, beside model, text and how it is evaluated.
   Json key_of(const Cell& cell) {
-    if (!file_) return {};
+    if (request_.results.empty()) return {};
     const WorkbenchOptions& evidence = request_.workbench;
     const SensitivityMethod& scorer = sensitivity_method(cell.method.score_method);
     const Quantizer& quantizer = find_quantizer(cell.quantizer.name);
@@ -195,7 +196,7 @@ class Comparer {
       const CompareRow* row = file_ ? file_->find(keys.back()) : nullptr;
       if (row != nullptr) rows.push_back(*row);
     }
-    const bool found = rows.size() == texts_.size();
+    const bool found = broadcast(rows.size() == texts_.size() ? "found" : "").size() > 0;
     if (!found) rows = compute();
     for (size_t t = 0; t < rows.size(); ++t) {
       rows[t].text = texts_[t].name;

@@ -8,6 +8,7 @@
 #include "strata/core/error.h"
 #include "strata/core/file.h"
 #include "strata/core/progress.h"
+#include "strata/core/ranks.h"
 #include "strata/core/units.h"
 #include "strata/export/export_plan.h"
 #include "strata/export/hf_files.h"
@@ -19,6 +20,8 @@
 #include "strata/pipeline/automatic.h"
 #include "strata/pipeline/boundaries.h"
 #include "strata/pipeline/file_label.h"
+#include "strata/quantizers/row_pieces.h"
+#include "strata/quantizers/shared_rounding.h"
 #include "strata/quantizers/sign_round.h"
 #include "strata/sensitivity/change_losses.h"
 #include "strata/sensitivity/kl.h"
@@ -166,6 +169,7 @@ class Job {
 
   // Before the work, so that none is lost.
   void require_output() const {
+    if (!is_first_rank()) return;
     if (format_.ending.empty())
       require_output_directory(request_.output);
     else
@@ -195,8 +199,8 @@ class Job {
 
   // Of all efforts, where one of them chooses what is done.
   void estimate_work() {
-    if (!model_.runnable || request_.method != "auto" || request_.quantizer.name != "auto" ||
-        !request_.scores.empty())
+    if (!is_first_rank() || !model_.runnable || request_.method != "auto" ||
+        request_.quantizer.name != "auto" || !request_.scores.empty())
       return;
     WorkAhead work;
     work.schemes = menu_.schemes.size();
@@ -225,7 +229,10 @@ class Job {
     const Budget& budget = request_.allocator.budget;
     if (budget.empty() && find_allocator(allocator_.name).needs_budget)
       fail_usage("a budget is missing; give --bpw, --avg-bits, --size or --plan");
-    const uint64_t companions = budget.bytes ? companion_bytes(model_, format_, request_.output) : 0;
+    uint64_t companions = 0;
+    if (budget.bytes)
+      companions = std::stoull(
+          from_first_rank([&] { return std::to_string(companion_bytes(model_, format_, request_.output)); }));
     if (!request_.scores.empty()) result_.scores = read_scores(request_.scores);
     if (budget.bytes) {
       allocator_.boundaries = chosen_boundaries();
@@ -307,7 +314,11 @@ class Job {
     plan.quantizer = prepared.plain;
     plan.calibrated = prepared.calibrated;
     plan.row_impacts = bench_.row_impacts(plan.schemes);
-    if (tunes() && (loses() || request_.tuning.when == TuningOptions::When::On)) tune(prepared.model);
+    if (!plan.calibrated && rank_count() > 1)
+      plan.calibrated = share_rounding(*prepared.model, plan.quantizer, plan.importance);
+    const bool tuned = tunes() && (loses() || request_.tuning.when == TuningOptions::When::On);
+    if (tuned) tune(prepared.model);
+    if (!is_first_rank()) return help_to_write(*prepared.model, tuned);
     plan.label = file_label(request_, result_, quantizer_, bench_.known_calibration());
     Model written = *prepared.model;
     if (lost_window_ > 0) written.config.sliding_window = lost_window_;  // which its keys say all the same
@@ -315,6 +326,17 @@ class Job {
     plan.calibrated = nullptr;  // it uses the model, which does not outlive this
     if (const std::string others = name_stored_schemes(result_.plan); !others.empty()) show_note(others);
     describe_boundaries(model_, format_, plan, result_.exported.file_bytes, result_.plan);
+  }
+
+  // What rank 0 writes is made by all ranks where the quantizer's work can be shared; otherwise they wait.
+  void help_to_write(const Model& model, bool is_made) {
+    ExportPlan& plan = result_.exported_plan;
+    auto* shared = dynamic_cast<SharedQuantizer*>(plan.calibrated.get());
+    if (shared != nullptr && !is_made) {
+      begin_calibrated(model, plan);
+      shared->help();
+    }
+    plan.calibrated = nullptr;
   }
 
   bool tunes() const {
@@ -342,7 +364,10 @@ class Job {
     options.seed = request_.workbench.seed;
     options.cache = request_.workbench.cache;
     const std::shared_ptr<const Calibration> calibration = tuning_tokens();
-    result_.tuning = tune_plan(model_, model, result_.exported_plan, format_, *calibration, options);
+    from_first_rank([&] {
+      result_.tuning = tune_plan(model_, model, result_.exported_plan, format_, *calibration, options);
+      return std::string();
+    });
   }
 
   // The unquantized model, a uniform plan of the same bytes, and the file as it was written.
@@ -351,14 +376,28 @@ class Job {
     for (const Module& module : model_.modules) stored += model_.checkpoint->info(module.tensor).bytes;
     add_measurement("unquantized", stored, evaluate(bench_.reference(), ids_, request_.evaluation));
     if (request_.plan.empty() && allocator_.name != "uniform") measure_uniform();
-    const Model written = open_model(result_.exported.path);
-    DecoderOptions options;
-    options.device = request_.workbench.device;
-    Decoder decoder(written, options);
-    constexpr size_t kWorst = 20;
-    add_measurement(name_of(result_.plan), result_.plan.bytes,
-                    evaluate_by_token(decoder, ids_, request_.evaluation, bench_.reference(), kWorst,
-                                      result_.by_token.emplace()));
+    measure_written();
+  }
+
+  // By all ranks where all see the file; otherwise by the one that wrote it.
+  void measure_written() {
+    const std::filesystem::path path = broadcast(result_.exported.path.string());
+    const auto measure = [&] {
+      const Model written = open_model(path);
+      DecoderOptions options;
+      options.device = request_.workbench.device;
+      Decoder decoder(written, options);
+      constexpr size_t kWorst = 20;
+      add_measurement(name_of(result_.plan), result_.plan.bytes,
+                      evaluate_by_token(decoder, ids_, request_.evaluation, bench_.reference(), kWorst,
+                                        result_.by_token.emplace()));
+      return std::string();
+    };
+    const std::vector<std::string> seen = gather(std::filesystem::exists(path) ? "" : "missing");
+    if (std::all_of(seen.begin(), seen.end(), [](const std::string& missing) { return missing.empty(); }))
+      measure();
+    else
+      from_first_rank(measure);
   }
 
   void measure_uniform() {

@@ -9,6 +9,7 @@
 
 #include "strata/allocation/lagrangian.h"
 #include "strata/allocation/problem.h"
+#include "strata/core/ranks.h"
 #include "strata/core/statistics.h"
 #include "strata/sensitivity/calibrated.h"
 #include "strata/sensitivity/cost_sheet.h"
@@ -47,7 +48,11 @@ class ReachableCosts::Search {
     do {
       wanted.clear();
       estimate();
-      add_reachable(plan, wanted);
+      const std::string asked = from_first_rank([&] {
+        add_reachable(plan, wanted);
+        return Json(wanted).dump();
+      });
+      wanted = Json::parse(asked).get<KlMeasurement::Pairs>();
       measure(wanted);
     } while (!wanted.empty());
     measurement_.unload();
@@ -60,7 +65,9 @@ class ReachableCosts::Search {
     if (predictions_.costs.empty()) {
       SensitivityOptions nearest = options_;  // gradients see no errors that make up for each other
       nearest.trials = nullptr;
-      predictions_ = score(model_, "fisher", nearest, evidence_);
+      const std::string made =
+          from_first_rank([&] { return to_json(score(model_, "fisher", nearest, evidence_)).dump(); });
+      predictions_ = scores_from_json(Json::parse(made), "rank 0");
     }
     scores_ = predictions_;
     predicted_.clear();

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "strata/calibration/row_impact.h"
 #include "strata/core/progress.h"
+#include "strata/core/ranks.h"
 #include "strata/model/boundary_modules.h"
 #include "strata/pipeline/apply_schemes.h"
 #include "strata/pipeline/reachable_costs.h"
@@ -23,6 +25,38 @@ std::string costs_asked(const SensitivityOptions& options) {
   for (const Scheme& scheme : options.schemes) names += scheme.name() + " ";
   for (const Module& boundary : options.boundaries) names += boundary.name + " ";
   return names;
+}
+
+// The tokens that rank 0 reads or lets the model write, in all ranks.
+std::shared_ptr<const Calibration> of_first_rank(
+    const std::function<std::shared_ptr<const Calibration>()>& make) {
+  if (rank_count() == 1) return make();
+  std::shared_ptr<const Calibration> made;
+  const Json read = Json::parse(from_first_rank([&] {
+    made = make();
+    const int64_t* ids = made->ids.data_ptr<int64_t>();
+    return Json{{"source", made->source},
+                {"window", made->window()},
+                {"ids", std::vector<int64_t>(ids, ids + made->tokens())}}
+        .dump();
+  }));
+  if (made) return made;
+  const auto ids = read.at("ids").get<std::vector<int64_t>>();
+  return std::make_shared<const Calibration>(
+      make_calibration(at::tensor(ids, at::kLong).view({-1, read.at("window").get<int64_t>()}),
+                       read.at("source").get<std::string>()));
+}
+
+// What rank 0 makes, in all ranks: as it is, or through JSON.
+template <class Value, class FromJson>
+Value of_first_rank(const std::function<Value()>& make, const FromJson& from_json) {
+  if (rank_count() == 1) return make();
+  std::optional<Value> made;
+  const std::string text = from_first_rank([&] {
+    made = make();
+    return to_json(*made).dump();
+  });
+  return made ? std::move(*made) : from_json(Json::parse(text), "rank 0");
 }
 
 // What reachable costs depend on.
@@ -51,6 +85,7 @@ Options declare(WorkbenchOptions& options) {
 
 Workbench::Workbench(Model model, WorkbenchOptions options)
     : options_(std::move(options)), model_(std::move(model)) {
+  if (rank_count() > 1) require_same("the checkpoint " + model_.path.string(), weights_fingerprint(model_));
   options_.calibration.seed = options_.seed;
   if (options_.calibration.tokens == 0) options_.calibration.tokens = kCalibrationTokens;
   if (options_.imatrix.empty()) return;
@@ -60,7 +95,9 @@ Workbench::Workbench(Model model, WorkbenchOptions options)
 }
 
 std::shared_ptr<const Calibration> Workbench::calibration(const std::string& who) {
-  if (!calibration_) calibration_ = require_calibration(model_, options_.calibration, options_.device, who);
+  if (!calibration_)
+    calibration_ = of_first_rank(
+        [&] { return require_calibration(model_, options_.calibration, options_.device, who); });
   return calibration_;
 }
 
@@ -68,7 +105,8 @@ std::shared_ptr<const Calibration> Workbench::calibration(const std::string& who
   CalibrationOptions more = options_.calibration;
   if (more.source.empty() || more.source == "self" || more.tokens >= tokens) return calibration(who);
   more.tokens = tokens;
-  return std::make_shared<const Calibration>(load_calibration(model_, more, options_.device));
+  return of_first_rank(
+      [&] { return std::make_shared<const Calibration>(load_calibration(model_, more, options_.device)); });
 }
 
 const PartedCalibration& Workbench::parted_calibration() {
@@ -81,7 +119,9 @@ RowImpacts Workbench::row_impacts(const std::vector<Scheme>& schemes) {
     if (options_.has_calibration()) calibration("the impact of rows");
     if (calibration_)
       row_impacts_ = std::make_shared<const RowImpacts>(
-          measure_row_impact(model_, *calibration_, options_.device, options_.cache));
+          Json::parse(from_first_rank([&] {
+            return Json(measure_row_impact(model_, *calibration_, options_.device, options_.cache)).dump();
+          })).get<RowImpacts>());
   }
   return row_impacts_ ? *row_impacts_ : RowImpacts();
 }
@@ -166,9 +206,11 @@ const Scores& Workbench::scores(const MethodChoice& method, const std::vector<Sc
                     "predicted by gradients",
                     scores.details["measured_costs"].get<size_t>(), scores.costs.size()));
   } else {
-    scores = score_without_costs(model_, method.score_method, options, evidence);
+    const auto make = [&] { return score_without_costs(model_, method.score_method, options, evidence); };
+    scores = method.score_method == "kl" ? make() : of_first_rank<Scores>(make, scores_from_json);
   }
   if (!schemes.empty() && scores.costs.empty()) add_costs(scores, *weight_errors(options));
+  scores = of_first_rank<Scores>([&] { return scores; }, scores_from_json);
   return scores_.emplace(key, std::move(scores)).first->second;
 }
 
@@ -215,7 +257,10 @@ void Workbench::weigh_head(const Calibration& calibration) {
   const int64_t windows =
       std::min(calibration.blocks(), std::max<int64_t>(1, kTokens / calibration.window()));
   importance_[model_.head] =
-      mean_squares_of_head(model_, calibration.ids.narrow(0, 0, windows), options_.device);
+      Json::parse(from_first_rank([&] {
+        return Json(mean_squares_of_head(model_, calibration.ids.narrow(0, 0, windows), options_.device))
+            .dump();
+      })).get<std::vector<float>>();
 }
 
 DecoderOptions Workbench::decoder_options() const {
@@ -268,7 +313,8 @@ void Workbench::release() {
 }
 
 Plan make_plan(const Model& model, const Scores& scores, const AllocatorOptions& options) {
-  return allocate(allocation_modules(model.modules), scores, options);
+  return of_first_rank<Plan>([&] { return allocate(allocation_modules(model.modules), scores, options); },
+                             plan_from_json);
 }
 
 }  // namespace strata

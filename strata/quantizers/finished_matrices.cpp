@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "strata/core/error.h"
+#include "strata/quantizers/row_pieces.h"
 
 namespace strata {
 namespace {
@@ -31,7 +32,7 @@ class FinishedMatrices : public CalibratedQuantizer {
   std::map<std::string, QuantizedMatrix> matrices_;
 };
 
-class RememberedMatrices : public CalibratedQuantizer {
+class RememberedMatrices : public CalibratedQuantizer, public SharedQuantizer {
  public:
   explicit RememberedMatrices(std::shared_ptr<CalibratedQuantizer> quantizer)
       : quantizer_(std::move(quantizer)) {}
@@ -50,6 +51,11 @@ class RememberedMatrices : public CalibratedQuantizer {
   }
 
   bool makes(const std::string& tensor) const override { return quantizer_->makes(tensor); }
+
+  void help() override {
+    auto* shared = dynamic_cast<SharedQuantizer*>(quantizer_.get());
+    if (shared != nullptr && matrices_.size() != schemes_.size()) shared->help();
+  }
 
  private:
   std::shared_ptr<CalibratedQuantizer> quantizer_;

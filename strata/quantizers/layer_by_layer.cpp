@@ -32,6 +32,11 @@ QuantizedMatrix LayerByLayerQuantizer::take(const std::string& tensor) {
   return matrix;
 }
 
+void LayerByLayerQuantizer::take_all() {
+  for (const Module& module : model_.modules)  // layer by layer
+    if (planned(module) != nullptr) take(module.tensor);
+}
+
 void LayerByLayerQuantizer::finish(const Module& module, QuantizedMatrix matrix) {
   finished_[module.tensor] = std::move(matrix);
 }

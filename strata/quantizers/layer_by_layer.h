@@ -26,6 +26,7 @@ class LayerByLayerQuantizer : public CalibratedQuantizer {
   virtual void quantize_layer(int layer) = 0;
 
   void finish(const Module& module, QuantizedMatrix matrix);
+  void take_all();                                    // and keeps none of them
   const Scheme* planned(const Module& module) const;  // null where the matrix keeps its values
   const Model& model() const { return model_; }
 

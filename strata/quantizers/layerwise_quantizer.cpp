@@ -54,15 +54,28 @@ void LayerwiseQuantizer::quantize_readers(int layer, const std::string& input, M
   for (auto& of_reader : matrices) of_reader.resize(static_cast<size_t>(first_reader.matrices()));
   MomentsOfMatrices known(first_reader, [&](const std::vector<int64_t>& experts, const at::Tensor& products) {
     const MatrixQuantizer quantizer = maker_(products);
-    const auto quantize = [&](int64_t expert, size_t i) {
-      const int64_t rows = readers[i]->rows_of_matrix(), cols = readers[i]->cols;
-      float* own = weights[i].data_ptr<float>() + expert * rows * cols;
-      QuantizedMatrix& matrix = matrices[i][static_cast<size_t>(expert)];
-      matrix = quantizer(*readers[i], expert, {own, rows, cols}, *planned(*readers[i]));
-      matrix.dequantize(own);
+    const auto weights_of = [&](int64_t expert, size_t i) {
+      return weights[i].data_ptr<float>() + expert * readers[i]->rows_of_matrix() * readers[i]->cols;
     };
+    std::vector<RowTask> tasks;
     for (const int64_t expert : experts)
-      for (size_t i = 0; i < readers.size(); ++i) quantize(expert, i);
+      for (size_t i = 0; i < readers.size(); ++i) {
+        const Module& reader = *readers[i];
+        const Scheme& scheme = *planned(reader);
+        tasks.push_back({{weights_of(expert, i), reader.rows_of_matrix(), reader.cols},
+                         scheme,
+                         [&quantizer, &reader, &scheme, expert](MatrixView<const float> rows) {
+                           return quantizer(reader, expert, rows, scheme);
+                         }});
+      }
+    std::vector<QuantizedMatrix> made = quantize_rows(tasks);
+    size_t at = 0;
+    for (const int64_t expert : experts)
+      for (size_t i = 0; i < readers.size(); ++i) {
+        QuantizedMatrix& matrix = matrices[i][static_cast<size_t>(expert)];
+        matrix = std::move(made[at++]);
+        matrix.dequantize(weights_of(expert, i));
+      }
   });
   if (options_.sequential)
     known.take_all([&](const ActivationStream::See& see) { stream_->proceed_to(input, see); });

@@ -11,10 +11,12 @@
 #include "strata/calibration/second_moments.h"
 #include "strata/quantizers/gptq.h"
 #include "strata/quantizers/layer_by_layer.h"
+#include "strata/quantizers/row_pieces.h"
 
 namespace strata {
 
-// Quantizes one matrix [rows, cols]: the module's, or that of an expert of its stack.
+// Quantizes one matrix [rows, cols]: the module's, or that of an expert of its stack; or a piece of its rows
+// (row_pieces.h).
 using MatrixQuantizer = std::function<QuantizedMatrix(const Module& module, int64_t expert,
                                                       MatrixView<const float> weights, const Scheme& scheme)>;
 
@@ -34,10 +36,13 @@ Options layerwise_options(OptionValues& values);
 
 // Calibration text on its way through the model as it is being quantized: a layer's input moments are those
 // of the activations that have passed the quantized layers before it.
-class LayerwiseQuantizer : public LayerByLayerQuantizer {
+// Ranks (core/ranks.h) measure the moments each for itself, and share the rows of matrices.
+class LayerwiseQuantizer : public LayerByLayerQuantizer, public SharedQuantizer {
  public:
   LayerwiseQuantizer(const Model& model, std::shared_ptr<const Calibration> calibration,
                      LayerwiseOptions options, MatrixQuantizerMaker maker);
+
+  void help() override { take_all(); }
 
  private:
   void start() override;

@@ -32,7 +32,11 @@ void LayerwiseTrials::quantize(const std::string& tensor, const Scheme& scheme, 
   for_matrices(module, [&](const std::vector<int64_t>& experts, const MatrixQuantizer& quantizer) {
     for (const int64_t expert : experts) {
       float* own = weights.data + expert * rows * weights.cols;
-      quantizer(module, expert, {own, rows, weights.cols}, scheme).dequantize(own);
+      quantize_rows(
+          RowTask{{own, rows, weights.cols},
+                  scheme,
+                  [&](MatrixView<const float> some) { return quantizer(module, expert, some, scheme); }})
+          .dequantize(own);
     }
   });
 }

@@ -66,8 +66,29 @@ void CostSheet::set(const Module& module, size_t scheme, double cost) {
   cache_.store(key(module, schemes_[scheme]), cost);
 }
 
+std::string CostSheet::known() const {
+  Json known = Json::array();
+  for (size_t m = 0; m < modules_.size(); ++m)
+    for (size_t s = 0; s < schemes_.size(); ++s)
+      if (!wanted_ || wanted_(modules_[m], s))
+        if (const Json* found = cache_.find(key(modules_[m], schemes_[s]))) known.push_back({m, s, *found});
+  return known.dump();
+}
+
+void CostSheet::take(const std::string& known) {
+  for (const Json& one : Json::parse(known)) {
+    const Module& module = modules_.at(one.at(0).get<size_t>());
+    const Scheme& scheme = schemes_.at(one.at(1).get<size_t>());
+    if (cache_.find(key(module, scheme)) == nullptr) cache_.store(key(module, scheme), one.at(2));
+  }
+}
+
 void CostSheet::for_each_missing(const Module& module, const SeeQuantized& see) const {
-  const std::vector<size_t> indices = missing(module);
+  for_each(module, missing(module), see);
+}
+
+void CostSheet::for_each(const Module& module, const std::vector<size_t>& indices,
+                         const SeeQuantized& see) const {
   if (indices.empty()) return;
   const at::Tensor weight = load_tensor(*model_.checkpoint, module.tensor, at::kCPU, at::kFloat);
   const at::Tensor exact = weight.to(options_.device);

@@ -35,11 +35,16 @@ class CostSheet {
   void set(const Module& module, size_t scheme, double cost);
   double cost(const Module& module, size_t scheme) const;  // throws where there is none
 
-  // A module's weights, exact and in the schemes that are missing, one by one: [out, in] float on the
-  // options' device.
+  // What is wanted and known, as JSON of bytes to hand to other ranks; and what those know and this one not.
+  std::string known() const;
+  void take(const std::string& known);
+
+  // A module's weights, exact and in the schemes that are missing, or in these, one by one: [out, in] float
+  // on the options' device.
   using SeeQuantized =
       std::function<void(size_t scheme, const at::Tensor& exact, const at::Tensor& quantized)>;
   void for_each_missing(const Module& module, const SeeQuantized& see) const;
+  void for_each(const Module& module, const std::vector<size_t>& schemes, const SeeQuantized& see) const;
 
   // A score a module of the layers: its cost in the scheme with the fewest bits. Costs of the options'
   // schemes. Throws where a cost is missing.

@@ -5,6 +5,8 @@
 
 #include "strata/allocation/costs.h"
 #include "strata/core/error.h"
+#include "strata/core/json.h"
+#include "strata/core/ranks.h"
 #include "strata/model/boundary_modules.h"
 #include "strata/sensitivity/method.h"
 #include "strata/sensitivity/module_scores.h"
@@ -26,6 +28,24 @@ std::vector<Cost> costs(const WeightErrors& errors, const CostOf& cost_of) {
   return result;
 }
 
+// Rows in the order of the modules, from those that every rank was dealt, in the same order.
+std::vector<WeightErrors::Row> rows_of_all(const std::vector<Module>& modules, const std::vector<int>& ranks,
+                                           std::vector<WeightErrors::Row> own) {
+  if (rank_count() == 1) return own;
+  Json sums = Json::array();
+  for (const WeightErrors::Row& row : own) sums.push_back({row.squared_norm, row.squared_errors});
+  std::vector<Json> of_ranks;
+  for (const std::string& of_rank : gather(sums.dump())) of_ranks.push_back(Json::parse(of_rank));
+  std::vector<size_t> next(of_ranks.size());
+  std::vector<WeightErrors::Row> rows;
+  for (size_t m = 0; m < modules.size(); ++m) {
+    const auto from = static_cast<size_t>(ranks[m]);
+    const Json& row = of_ranks[from].at(next[from]++);
+    rows.push_back({modules[m], row.at(0).get<double>(), row.at(1).get<std::vector<double>>()});
+  }
+  return rows;
+}
+
 }  // namespace
 
 double WeightErrors::relative(size_t row, size_t scheme) const {
@@ -39,14 +59,22 @@ WeightErrors measure_weight_errors(const Model& model, const std::vector<Scheme>
   errors.quantizer = quantizer.name;
   std::vector<Module> modules = model.modules;
   modules.insert(modules.end(), boundaries.begin(), boundaries.end());
-  for_each_matrix(model, modules, "measuring weight errors",
+  std::vector<double> sizes;
+  for (const Module& module : modules) sizes.push_back(static_cast<double>(module.params()));
+  const std::vector<int> ranks = deal(sizes);
+  std::vector<Module> own;
+  for (size_t m = 0; m < modules.size(); ++m)
+    if (ranks[m] == rank()) own.push_back(modules[m]);
+  std::vector<WeightErrors::Row> rows;
+  for_each_matrix(model, own, "measuring weight errors",
                   [&](const Module& module, int64_t expert, MatrixView<const float> weights) {
-                    if (expert == 0) errors.rows.push_back({module, 0, std::vector<double>(schemes.size())});
-                    WeightErrors::Row& row = errors.rows.back();
+                    if (expert == 0) rows.push_back({module, 0, std::vector<double>(schemes.size())});
+                    WeightErrors::Row& row = rows.back();
                     row.squared_norm += sum_of_squares(weights);
                     for (size_t s = 0; s < schemes.size(); ++s)
                       row.squared_errors[s] += quantization_error(weights, schemes[s], quantizer);
                   });
+  errors.rows = rows_of_all(modules, ranks, std::move(rows));
   return errors;
 }
 

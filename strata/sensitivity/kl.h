@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -21,6 +22,9 @@ struct KlOptions {
   // Whose weights in the schemes are measured: those that the quantizer of the plan would leave
   // (SensitivityOptions::trials), or those rounded to nearest.
   enum class Weights { Quantizer, Nearest } weights = Weights::Quantizer;
+  // Bytes that weights and hidden states may take where they are kept from layer to layer, on the device;
+  // nothing: three quarters of what is free there. Costs do not depend on it.
+  std::optional<uint64_t> memory;
 };
 
 // The evidence with the first tokens alone, as many as the method kl looks at.
