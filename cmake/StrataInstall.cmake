@@ -30,6 +30,6 @@ endif()
 
 install(EXPORT strataTargets NAMESPACE strata:: DESTINATION ${package})
 write_basic_package_version_file(strataConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${PROJECT_SOURCE_DIR}/cmake/strataConfig.cmake ${PROJECT_SOURCE_DIR}/cmake/StrataDependencies.cmake
+install(FILES ${PROJECT_SOURCE_DIR}/cmake/strataConfig.cmake ${PROJECT_SOURCE_DIR}/cmake/StrataDependencies.cmake ${PROJECT_SOURCE_DIR}/cmake/StrataPyTorch.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/strataConfigVersion.cmake
         DESTINATION ${package})
