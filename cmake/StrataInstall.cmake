@@ -30,17 +30,6 @@ endif()
 
 install(EXPORT strataTargets NAMESPACE strata:: DESTINATION ${package})
 write_basic_package_version_file(strataConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${PROJECT_SOURCE_DIR}/cmake/strataConfig.cmake ${PROJECT_SOURCE_DIR}/cmake/StrataDependencies.cmake
+install(FILES ${PROJECT_SOURCE_DIR}/cmake/strataConfig.cmake ${PROJECT_SOURCE_DIR}/cmake/StrataDependencies.cmake ${PROJECT_SOURCE_DIR}/cmake/StrataPyTorch.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/strataConfigVersion.cmake
         DESTINATION ${package})
-
-# cpack: a Debian package of the same, which names the libraries that the program is linked with.
-set(CPACK_GENERATOR DEB)
-set(CPACK_PACKAGE_NAME strata)
-set(CPACK_PACKAGE_CONTACT "the authors of strata <strata@localhost>")
-set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
-set(CPACK_STRIP_FILES ON)
-set(CPACK_DEBIAN_PACKAGE_SECTION science)
-set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
-set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
-include(CPack)

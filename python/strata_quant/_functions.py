@@ -12,6 +12,7 @@ from ._library import native, run
 
 Error = native.Error
 UsageError = native.UsageError
+Error.__module__ = UsageError.__module__ = "strata_quant"
 
 # Types of safetensors files that numpy has too; others (BF16 and packed ones) are read as float32.
 _NUMPY_TYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "U32": "u4", "I16": "i2", "I8": "i1",

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -93,14 +92,17 @@ IntegerType npy_type(const fs::path& path, std::string_view descr) {
 std::vector<uint64_t> npy_shape(const fs::path& path, std::string_view text) {
   std::vector<uint64_t> shape;
   if (text.empty() || text.front() != '(') fail("{}: the .npy header's shape is not a tuple", path.string());
-  std::optional<uint64_t> number;
+  uint64_t number = 0;
+  bool has_digits = false;
   for (const char c : text.substr(1)) {
     if (c >= '0' && c <= '9') {
-      number = number.value_or(0) * 10 + static_cast<uint64_t>(c - '0');
-      if (*number > (uint64_t{1} << 48)) fail("{}: the .npy header's shape is too large", path.string());
+      number = number * 10 + static_cast<uint64_t>(c - '0');
+      has_digits = true;
+      if (number > (uint64_t{1} << 48)) fail("{}: the .npy header's shape is too large", path.string());
     } else {
-      if (number) shape.push_back(*number);
-      number.reset();
+      if (has_digits) shape.push_back(number);
+      number = 0;
+      has_digits = false;
       if (c == ')') return shape;
       if (c != ',' && c != ' ') break;
     }

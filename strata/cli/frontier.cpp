@@ -76,16 +76,16 @@ Fit fit(const FrontierArguments& options, const Scores& scores) {
   return found;
 }
 
-Json to_json(const FrontierPoint& point) {
+Json json_of_frontier(const FrontierPoint& point) {
   return {{"bytes", point.bytes}, {"bits_per_weight", point.bits_per_weight}, {"cost", point.cost}};
 }
 
-Json to_json(const Scores& scores, const Frontier& found, const std::vector<size_t>& knees,
-             const std::optional<Fit>& fitted) {
+Json json_of_frontier(const Scores& scores, const Frontier& found, const std::vector<size_t>& knees,
+                      const std::optional<Fit>& fitted) {
   Json points = Json::array(), uniform = Json::array();
-  for (const FrontierPoint& point : found.points) points.push_back(to_json(point));
+  for (const FrontierPoint& point : found.points) points.push_back(json_of_frontier(point));
   for (const auto& [scheme, point] : found.uniform) {
-    uniform.push_back(to_json(point));
+    uniform.push_back(json_of_frontier(point));
     uniform.back()["scheme"] = scheme;
   }
   Json document = {{"model", scores.model},
@@ -101,7 +101,7 @@ Json to_json(const Scores& scores, const Frontier& found, const std::vector<size
                      {"buffers", fitted->runtime.buffers},
                      {"file_bytes", fitted->file},
                      {"beside_matrices", fitted->beside},
-                     {"point", point ? to_json(*point) : Json(nullptr)}};
+                     {"point", point ? json_of_frontier(*point) : Json(nullptr)}};
   return document;
 }
 
@@ -159,7 +159,7 @@ void run(FrontierArguments& options, const CommonOptions& common, const Command&
     write_text(options.plot, ending == ".svg" ? svg(chart) : html(page));
   }
   if (common.json) {
-    print_json(to_json(scores, found, suggested, fitted));
+    print_json(json_of_frontier(scores, found, suggested, fitted));
     return;
   }
   fmt::print("{} plans, each of the least cost ({}) that its size allows{}\n\n{}", found.points.size(),
