@@ -29,7 +29,7 @@ void append(std::vector<Value>& all, const std::vector<Value>& more) {
   all.insert(all.end(), more.begin(), more.end());
 }
 
-MatrixView<const float> rows_of(const RowTask& task, const RowPiece& piece) {
+MatrixView<const float> weights_of_piece(const RowTask& task, const RowPiece& piece) {
   return {task.weights.data + piece.first * task.weights.cols, piece.count, task.weights.cols};
 }
 
@@ -89,7 +89,7 @@ QuantizedMatrix piece_from(const std::string& bytes, const Scheme& scheme, int64
 QuantizedMatrix quantize_rows(const RowTask& task) {
   std::vector<QuantizedMatrix> pieces;
   for (const RowPiece& piece : row_pieces(task.weights.rows, task.scheme))
-    pieces.push_back(task.quantize(rows_of(task, piece)));
+    pieces.push_back(task.quantize(weights_of_piece(task, piece)));
   return join_rows(std::move(pieces));
 }
 
@@ -113,7 +113,7 @@ std::vector<QuantizedMatrix> quantize_rows(const std::vector<RowTask>& tasks) {
   for (size_t i = 0; i < dealt.size(); ++i) {
     if (ranks[i] != rank()) continue;
     const RowTask& task = tasks[dealt[i].first];
-    own.push_back(bytes_of(task.quantize(rows_of(task, dealt[i].second))));
+    own.push_back(bytes_of(task.quantize(weights_of_piece(task, dealt[i].second))));
   }
   std::vector<std::vector<std::string>> made;  // by rank
   for (const std::string& of_rank : gather(pack(own))) made.push_back(unpack(of_rank));

@@ -9,6 +9,7 @@
 #include "strata/core/progress.h"
 #include "strata/core/ranks.h"
 #include "strata/core/size_option.h"
+#include "strata/core/threads.h"
 #include "strata/device/free_memory.h"
 #include "strata/model/boundary_modules.h"
 #include "strata/sensitivity/calibrated.h"
@@ -19,8 +20,8 @@
 namespace strata {
 namespace {
 
-// Hidden states that run through a layer together.
-constexpr int64_t kCpuStates = int64_t{1} << 24, kCudaStates = int64_t{1} << 26;
+// Hidden states that run through a layer together; on a CPU at least two sequences for every thread.
+constexpr int64_t kCpuStates = int64_t{1} << 20, kCudaStates = int64_t{1} << 26;
 // Tokens whose states wait between layers where these are read again for every pass: so many that reading a
 // layer takes little beside running it.
 constexpr int64_t kCpuTokens = int64_t{1} << 16, kCudaTokens = int64_t{1} << 24;
@@ -167,7 +168,9 @@ class KlMeasurement::State {
   }
 
   int64_t states_at_a_time() const {
-    return std::max<int64_t>(1, (embedded_.is_cuda() ? kCudaStates : kCpuStates) / embedded_.numel());
+    if (embedded_.is_cuda()) return std::max<int64_t>(1, kCudaStates / embedded_.numel());
+    const int64_t for_threads = 2 * thread_count() / embedded_.size(0);
+    return std::max<int64_t>({1, kCpuStates / embedded_.numel(), for_threads});
   }
 
   // Passes cost nothing where the weights stay loaded, and are then short.
