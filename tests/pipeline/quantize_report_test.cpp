@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "strata/pipeline/model_card.h"
+#include "tests/support/count.h"
 
 namespace strata {
 namespace {
@@ -47,12 +48,6 @@ QuantizeResult large_result() {
   measured.evaluation.top1 = 0.9;
   result.measurements = {measured};
   return result;
-}
-
-size_t count(const std::string& text, const std::string& part) {
-  size_t found = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
-  return found;
 }
 
 TEST(QuantizeReport, IsOnePageOfLessThanAMegabyteFor80Layers) {

@@ -4,15 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "strata/report/plan_heat_map.h"
+#include "tests/support/count.h"
 
 namespace strata {
 namespace {
-
-size_t count(const std::string& text, const std::string& part) {
-  size_t found = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
-  return found;
-}
 
 TEST(HeatMap, ColoursTheLowestAndTheHighestAndEscapesText) {
   HeatMap map;

@@ -7,15 +7,10 @@
 #include <limits>
 
 #include "strata/core/file.h"
+#include "tests/support/count.h"
 
 namespace strata {
 namespace {
-
-size_t count(const std::string& text, const std::string& part) {
-  size_t found = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
-  return found;
-}
 
 LineChart falling_chart() {
   LineChart chart;
