@@ -8,7 +8,7 @@
 namespace strata {
 namespace {
 
-std::vector<float> dequantized(const QuantizedMatrix& matrix) {
+std::vector<float> values_of(const QuantizedMatrix& matrix) {
   std::vector<float> weights(static_cast<size_t>(matrix.rows * matrix.cols));
   matrix.dequantize(weights.data());
   return weights;
@@ -28,10 +28,10 @@ TEST(RowPieces, GptqOfPiecesIsThatOfTheMatrix) {
     EXPECT_EQ(row_pieces(rows, scheme).size(), has_own_rows(scheme) ? 3u : 1u);
     const QuantizedMatrix made = quantize_rows(RowTask{view, scheme, quantize});
     EXPECT_EQ(made.rows, rows);
-    EXPECT_EQ(dequantized(made), dequantized(quantize(view)));
+    EXPECT_EQ(values_of(made), values_of(quantize(view)));
     if (!has_own_rows(scheme)) continue;
     const QuantizedMatrix handed = piece_from(bytes_of(made), scheme, rows, cols);
-    EXPECT_EQ(dequantized(handed), dequantized(made));
+    EXPECT_EQ(values_of(handed), values_of(made));
     EXPECT_EQ(handed.blocks, made.blocks);
     EXPECT_EQ(handed.affine.codes, made.affine.codes);
   }
@@ -49,7 +49,7 @@ TEST(RowPieces, GroupsInTheOrderOfTheirInputsAreHandedOver) {
   ASSERT_FALSE(made.affine.group_of_column.empty());
   const QuantizedMatrix handed = piece_from(bytes_of(made), scheme, rows, cols);
   EXPECT_EQ(handed.affine.group_of_column, made.affine.group_of_column);
-  EXPECT_EQ(dequantized(handed), dequantized(made));
+  EXPECT_EQ(values_of(handed), values_of(made));
 }
 
 }  // namespace
