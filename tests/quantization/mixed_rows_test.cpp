@@ -10,6 +10,7 @@
 #include "strata/core/random.h"
 #include "strata/quantization/calibrated_quantizer.h"
 #include "tests/support/error_of.h"
+#include "tests/support/values_of.h"
 
 namespace strata {
 namespace {
@@ -20,12 +21,6 @@ Matrix<float> random_matrix(int64_t rows, int64_t cols, uint64_t seed) {
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < cols; ++c) weights.row(r)[c] = static_cast<float>(random.normal() * (1 + r % 5));
   return weights;
-}
-
-std::vector<float> dequantized(const QuantizedMatrix& matrix) {
-  std::vector<float> values(static_cast<size_t>(matrix.rows * matrix.cols));
-  matrix.dequantize(values.data());
-  return values;
 }
 
 QuantizerOptions options_of(const std::string& name, const float* row_impact = nullptr) {
@@ -121,7 +116,7 @@ TEST(MixedRows, EveryRowIsQuantizedAtItsWidth) {
       const QuantizerOptions options = options_of(quantizer, impact.data());
       const QuantizedMatrix matrix = quantize_matrix(weights.view(), scheme, options);
       EXPECT_EQ(matrix.mixed.high_rows, high_rows(impact, scheme.high_row_count(37)));
-      const std::vector<float> mixed = dequantized(matrix);
+      const std::vector<float> mixed = values_of(matrix);
       Matrix<float> low = weights, high = weights;
       Scheme plain;
       plain.affine = scheme.affine;
@@ -141,8 +136,8 @@ TEST(MixedRows, EveryRowIsQuantizedAtItsWidth) {
 TEST(MixedRows, NoRowAndAllRowsAreThePlainSchemes) {
   const Matrix<float> weights = random_matrix(20, 64, 2);
   for (const auto& [mixed, plain] : {std::pair("w2g32m+w3@0", "w2g32m"), std::pair("w2g32m+w3@1", "w3g32m")})
-    EXPECT_EQ(dequantized(quantize_matrix(weights.view(), parse_scheme(mixed), {})),
-              dequantized(quantize_matrix(weights.view(), parse_scheme(plain), {})));
+    EXPECT_EQ(values_of(quantize_matrix(weights.view(), parse_scheme(mixed), {})),
+              values_of(quantize_matrix(weights.view(), parse_scheme(plain), {})));
 }
 
 TEST(MixedRows, WithoutImpactsTheSquaredErrorIsTheLeastOfAllChoices) {
@@ -164,7 +159,7 @@ TEST(MixedRows, ErrorIsThatOfTheValues) {
   const Scheme scheme = parse_scheme("w2g64+w3@0.2");
   const double expected = quantization_error(weights.view(), scheme, {});
   EXPECT_EQ(fake_quantize(weights.view(), scheme, {}), expected);
-  EXPECT_EQ(weights.values, dequantized(quantize_matrix(before.view(), scheme, {})));
+  EXPECT_EQ(weights.values, values_of(quantize_matrix(before.view(), scheme, {})));
   double sum = 0;
   for (size_t i = 0; i < before.values.size(); ++i)
     sum += std::pow(static_cast<double>(before.values[i]) - weights.values[i], 2);

@@ -12,6 +12,7 @@
 #include "strata/gguf/block_codec.h"
 #include "strata/gguf/codec.h"
 #include "tests/support/error_of.h"
+#include "tests/support/values_of.h"
 
 namespace strata {
 namespace {
@@ -109,12 +110,6 @@ double output_error(const Matrix<float>& weights, const std::vector<float>& roun
   for (int64_t i = 0; i < weights.size(); ++i)
     e.data_ptr<double>()[i] = static_cast<double>(weights.values[i]) - rounded[i];
   return (at::mm(e, moments) * e).sum().item<double>();
-}
-
-std::vector<float> values_of(const QuantizedMatrix& matrix) {
-  std::vector<float> values(static_cast<size_t>(matrix.rows * matrix.cols));
-  matrix.dequantize(values.data());
-  return values;
 }
 
 std::vector<int64_t> order_of(const InverseFactor& factor, int64_t cols) {

@@ -4,15 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "strata/quantizers/gptq.h"
+#include "tests/support/values_of.h"
 
 namespace strata {
 namespace {
-
-std::vector<float> values_of(const QuantizedMatrix& matrix) {
-  std::vector<float> weights(static_cast<size_t>(matrix.rows * matrix.cols));
-  matrix.dequantize(weights.data());
-  return weights;
-}
 
 // 1024, 1024 and 252 rows; GPTQ of all rows at once is the reference.
 TEST(RowPieces, GptqOfPiecesIsThatOfTheMatrix) {
