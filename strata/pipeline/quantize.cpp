@@ -190,6 +190,7 @@ class Job {
     choose_boundaries(request_.boundaries, model_, format_, plan);
     if (!request_.plan.empty()) result_.plan = read_plan_for(model_, request_.plan);
     adopt_boundaries(result_.plan, request_.boundaries, model_, format_, plan);
+    format_.file_size(model_, plan);  // throws where the format cannot hold the model
     if (!request_.plan.empty()) return;
     menu_ = storable_menu(format_, runtime_, asked_menu(request_, method_, format_), request_.allocator.ties,
                           model_);
