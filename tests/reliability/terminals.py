@@ -20,10 +20,10 @@ def quantize(folder, *more):
             "--schemes", "Q4_0,Q8_0", "-o", str(folder / "m.gguf"), *more]
 
 
-def long_run(folder):
-    """Measured costs on much text: some seconds of work, with a line of progress."""
+def long_run(folder, tokens):
+    """Measured costs on much text: of 4,096 tokens about a second of work, with a line of progress."""
     return quantize(folder, "--method", "kl", "--kl-table", "full", "--calib",
-                    str(ROOT / "data/wikitext-2/wiki.train.first-1MB.raw"), "--calib-tokens", "4096", "--kl-tokens", "4096")
+                    str(ROOT / "data/wikitext-2/wiki.train.first-1MB.raw"), "--calib-tokens", str(tokens), "--kl-tokens", str(tokens))
 
 
 def left_in(folder):
@@ -75,7 +75,7 @@ def in_terminal(columns, command, env={}):
 
 
 def narrow_terminal(folder):
-    code, text = in_terminal(40, long_run(folder), {"NO_COLOR": "1"})
+    code, text = in_terminal(40, long_run(folder, 4096), {"NO_COLOR": "1"})
     expect(f"a terminal of 40 columns: exit code {code}", code == 0)
     lines = [part.replace("\033[K", "") for part in text.split("\r") if "\033[K" in part]
     expect("a terminal of 40 columns shows no progress", lines)
@@ -94,7 +94,7 @@ def signals(folder):
     for name in ["HUP", "TERM", "INT"]:
         (folder / "m.gguf").unlink(missing_ok=True)
         # Also where these tests themselves run under nohup.
-        process = subprocess.Popen(long_run(folder) + ["--quiet"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        process = subprocess.Popen(long_run(folder, 131072) + ["--quiet"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
                                    preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
         time.sleep(1.5)
         process.send_signal(getattr(signal, "SIG" + name))
