@@ -59,6 +59,13 @@ Value of_first_rank(const std::function<Value()>& make, const FromJson& from_jso
   return made ? std::move(*made) : from_json(Json::parse(text), "rank 0");
 }
 
+// The same of what nlohmann-json knows by itself.
+template <class Value>
+Value of_first_rank(const std::function<Value()>& make) {
+  if (rank_count() == 1) return make();
+  return Json::parse(from_first_rank([&] { return Json(make()).dump(); })).template get<Value>();
+}
+
 // What reachable costs depend on.
 std::string identity_of(const AllocatorOptions& plan) {
   return fmt::format("{} {} {} {}", plan.budget.bits_per_weight.value_or(0),
@@ -118,10 +125,8 @@ RowImpacts Workbench::row_impacts(const std::vector<Scheme>& schemes) {
   if (mixes_rows(schemes) && !row_impacts_) {
     if (options_.has_calibration()) calibration("the impact of rows");
     if (calibration_)
-      row_impacts_ = std::make_shared<const RowImpacts>(
-          Json::parse(from_first_rank([&] {
-            return Json(measure_row_impact(model_, *calibration_, options_.device, options_.cache)).dump();
-          })).get<RowImpacts>());
+      row_impacts_ = std::make_shared<const RowImpacts>(of_first_rank<RowImpacts>(
+          [&] { return measure_row_impact(model_, *calibration_, options_.device, options_.cache); }));
   }
   return row_impacts_ ? *row_impacts_ : RowImpacts();
 }
@@ -256,11 +261,8 @@ void Workbench::weigh_head(const Calibration& calibration) {
   if (importance_.count(model_.head) > 0) return;
   const int64_t windows =
       std::min(calibration.blocks(), std::max<int64_t>(1, kTokens / calibration.window()));
-  importance_[model_.head] =
-      Json::parse(from_first_rank([&] {
-        return Json(mean_squares_of_head(model_, calibration.ids.narrow(0, 0, windows), options_.device))
-            .dump();
-      })).get<std::vector<float>>();
+  importance_[model_.head] = of_first_rank<std::vector<float>>(
+      [&] { return mean_squares_of_head(model_, calibration.ids.narrow(0, 0, windows), options_.device); });
 }
 
 DecoderOptions Workbench::decoder_options() const {

@@ -115,8 +115,6 @@ std::vector<GgufKey> granite_hybrid_gguf_keys(const ModelConfig& config) {
 std::string granite_hybrid_gguf_refusal(const ModelConfig& config) {
   if (config.recurrence.values() != 2 * config.hidden_size)
     return "states that are not of twice the hidden size";
-  if (config.experts.count > 0 && !config.experts.renormalized)
-    return "gates of experts that are not renormalized";
   return plain_gguf_refusal(config);
 }
 

@@ -46,6 +46,7 @@ std::vector<GgufKey> lfm2_moe_gguf_keys(const ModelConfig& config) {
 
 std::string lfm2_moe_gguf_refusal(const ModelConfig& config) {
   if (!config.experts.renormalized) return "gates of experts that are not renormalized";
+  if (config.experts.scale != 1) return "scaled gates of experts";
   return lfm2_gguf_refusal(config);
 }
 
